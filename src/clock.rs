@@ -1,0 +1,42 @@
+//! The only place that reads a clock.
+//!
+//! Everything that decides takes `now` as an argument; whoever acts asks a [`Clock`]. In the daemon that is the system's
+//! wall clock; in a simulation it is a start moment plus the paused runtime's time, so that both tell the same story.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::model::Timestamp;
+
+/// Tells the wall-clock time.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    System,
+    Runtime { start: Timestamp, origin: tokio::time::Instant },
+}
+
+impl Clock {
+    /// The system's wall clock.
+    pub fn system() -> Self {
+        Clock(Source::System)
+    }
+
+    /// A clock that stands at `start` now and moves with the tokio runtime, also while that is paused.
+    pub fn of_runtime(start: Timestamp) -> Self {
+        Clock(Source::Runtime { start, origin: tokio::time::Instant::now() })
+    }
+
+    /// The present moment. A system clock before 1970 reads as 1970.
+    pub fn now(&self) -> Timestamp {
+        match self.0 {
+            #[expect(clippy::disallowed_methods, reason = "this is the place")]
+            Source::System => {
+                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                Timestamp::ZERO.after(since_epoch)
+            }
+            Source::Runtime { start, origin } => start.after(origin.elapsed()),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Postrider, the webhook delivery daemon: one process, one binary, one file on disk.
+//!
+//! The modules below stand in the order a newcomer should read them. Arrows point one way: `model` knows nobody,
+//! `service` and `engine` meet only in the store, `daemon` alone knows everybody. `tests/arrows.rs` keeps it true.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+/// The only place that reads a clock.
+pub mod clock;
+/// The words of the product as types.
+pub mod model;

@@ -1,0 +1,214 @@
+//! Deliveries and their attempts: one event for one destination, and every try of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DestinationNo, Outcome, Reason, Seq, Timestamp};
+
+/// Which delivery, inside the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeliveryKey {
+    /// Where it goes.
+    pub destination: DestinationNo,
+    /// What goes there.
+    pub seq: Seq,
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DeliveryState {
+    /// It will be tried when its time comes.
+    Pending,
+    /// It waits for its lane: paused, unconfirmed or gone.
+    Held,
+    /// An attempt succeeded.
+    Succeeded,
+    /// Given up for good.
+    Failed,
+    /// Ended by an operator.
+    Cancelled,
+}
+
+impl DeliveryState {
+    /// Every state there is.
+    pub const ALL: [DeliveryState; 5] = [
+        DeliveryState::Pending,
+        DeliveryState::Held,
+        DeliveryState::Succeeded,
+        DeliveryState::Failed,
+        DeliveryState::Cancelled,
+    ];
+
+    /// The state's name in the API, the log and the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliveryState::Pending => "pending",
+            DeliveryState::Held => "held",
+            DeliveryState::Succeeded => "succeeded",
+            DeliveryState::Failed => "failed",
+            DeliveryState::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Why an unfinished delivery is not being sent at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WaitingReason {
+    /// Its first attempt lies ahead (`deliver_at`).
+    DueLater,
+    /// Its next attempt lies ahead.
+    RetryLater,
+    /// The receiver asked for time (Retry-After).
+    RetryAfter,
+    /// The lane's cap is used up.
+    LaneFull,
+    /// The lane is shut after failures.
+    LaneShut,
+    /// The lane's pace allows no more right now.
+    Rate,
+    /// An earlier event with the same ordering key is unfinished.
+    Order,
+    /// An operator paused the destination.
+    Paused,
+    /// The destination awaits its confirmation.
+    Unconfirmed,
+    /// The receiver said 410.
+    Gone,
+    /// It is being sent now.
+    InFlight,
+}
+
+impl WaitingReason {
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitingReason::DueLater => "due_later",
+            WaitingReason::RetryLater => "retry_later",
+            WaitingReason::RetryAfter => "retry_after",
+            WaitingReason::LaneFull => "lane_full",
+            WaitingReason::LaneShut => "lane_shut",
+            WaitingReason::Rate => "rate",
+            WaitingReason::Order => "order",
+            WaitingReason::Paused => "paused",
+            WaitingReason::Unconfirmed => "unconfirmed",
+            WaitingReason::Gone => "gone",
+            WaitingReason::InFlight => "in_flight",
+        }
+    }
+}
+
+/// What made an attempt happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Trigger {
+    /// The schedule, the first attempt included.
+    Schedule,
+    /// An operator's resend.
+    Manual,
+    /// A bulk replay.
+    Replay,
+    /// A test event.
+    Test,
+    /// A confirmation request.
+    Confirmation,
+}
+
+impl Trigger {
+    /// The trigger's name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trigger::Schedule => "schedule",
+            Trigger::Manual => "manual",
+            Trigger::Replay => "replay",
+            Trigger::Test => "test",
+            Trigger::Confirmation => "confirmation",
+        }
+    }
+}
+
+/// How a delivery ended without success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Ending {
+    /// Its schedule has no further attempt.
+    Exhausted,
+    /// Its event's `expires_at` passed.
+    Expired,
+    /// Its event's payload was erased before it could be delivered.
+    Erased,
+    /// An operator cancelled it.
+    Cancelled,
+    /// Its destination was deleted.
+    DestinationDeleted,
+}
+
+impl Ending {
+    /// The ending's name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Exhausted => "exhausted",
+            Ending::Expired => "expired",
+            Ending::Erased => "erased",
+            Ending::Cancelled => "cancelled",
+            Ending::DestinationDeleted => "destination_deleted",
+        }
+    }
+
+    /// The state that the delivery is in after it.
+    pub fn state(self) -> DeliveryState {
+        match self {
+            Ending::Exhausted | Ending::Expired | Ending::Erased => DeliveryState::Failed,
+            Ending::Cancelled | Ending::DestinationDeleted => DeliveryState::Cancelled,
+        }
+    }
+}
+
+/// How long each part of an attempt took; absent where it did not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Phases {
+    /// Name look-up.
+    pub dns: Option<Duration>,
+    /// TCP connect.
+    pub connect: Option<Duration>,
+    /// TLS handshake.
+    pub tls: Option<Duration>,
+    /// From the request's first byte to the reply's head.
+    pub head: Option<Duration>,
+    /// The reply's body.
+    pub body: Option<Duration>,
+}
+
+/// One try of one delivery, with everything seen on the wire. Secrets in request headers are masked before they get here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1; goes on through resends.
+    pub number: u32,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// What made it happen.
+    pub trigger: Trigger,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Why it did not succeed.
+    pub reason: Option<Reason>,
+    /// The reply's status.
+    pub status: Option<u16>,
+    /// What was sent, with secrets masked.
+    pub request_headers: Vec<(String, String)>,
+    /// What came back.
+    pub response_headers: Vec<(String, String)>,
+    /// The first bytes of the reply's body (4 KiB at most).
+    pub response_body: Vec<u8>,
+    /// The failure in words.
+    pub error: Option<String>,
+    /// The address that was dialled.
+    pub address: Option<SocketAddr>,
+    /// Where the time went.
+    pub phases: Phases,
+    /// Whether a kept connection had closed and one fresh one was dialled inside this attempt.
+    pub reconnected: bool,
+    /// When the next attempt is due, if there is one.
+    pub next: Option<Timestamp>,
+}

@@ -1,0 +1,41 @@
+//! The words of the product as types: what a tenant, a destination, an event, a delivery and an attempt are.
+//!
+//! Everything here is plain data with the rules that need nothing else: how an id is written, when a schedule is due
+//! again, which patterns match which event types. The model reads no clock, draws no chance, opens no file; it knows
+//! none of the other rooms. A value that exists is valid: parsing happens in the constructors.
+
+pub mod delivery;
+pub mod destination;
+pub mod event;
+pub mod id;
+pub mod key;
+pub mod outcome;
+pub mod schedule;
+pub mod secret;
+pub mod subscription;
+pub mod tenant;
+pub mod time;
+
+pub use delivery::{Attempt, DeliveryKey, DeliveryState, Trigger, WaitingReason};
+pub use destination::{Auth, Destination, Rate, Success, TlsOptions};
+pub use event::{Event, EventType};
+pub use id::{DeliveryId, DestinationId, DestinationNo, Epoch, EventId, Seq, SubscriptionId, SubscriptionNo};
+pub use key::{ApiKey, KeyId, Role};
+pub use outcome::{Outcome, Reason};
+pub use schedule::{Retry, Schedule};
+pub use secret::Secret;
+pub use subscription::{Subscription, TypePattern};
+pub use tenant::{Tenant, TenantId};
+pub use time::Timestamp;
+
+/// Why a text was not accepted as a value of the model: which bound it broke, in words a caller can act on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+impl Invalid {
+    /// An [`Invalid`] from anything that prints.
+    pub fn new(why: impl std::fmt::Display) -> Self {
+        Invalid(why.to_string())
+    }
+}
