@@ -10,3 +10,5 @@
 pub mod clock;
 /// The words of the product as types.
 pub mod model;
+/// The one file on disk, its writer and its readers.
+pub mod store;

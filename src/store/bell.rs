@@ -1,0 +1,115 @@
+//! The bell: what the engine hears of after each commit.
+//!
+//! Changes arrive in the order of their commits. Nothing depends on hearing all of them: when the engine has fallen too far
+//! behind, the queue is dropped and replaced by [`Heard::Everything`], and the engine reads the disk again.
+
+use std::sync::Mutex;
+
+use tokio::sync::Notify;
+
+use crate::model::{DeliveryKey, DestinationNo};
+
+use super::record::DueRow;
+
+/// Changes that are kept for an engine that is busy; about 3 MB.
+const CHANGES_MAX: usize = 65_536;
+
+/// What a commit changed, as far as the engine cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A delivery is due at a moment: new, retried or resent.
+    Due(DueRow),
+    /// The end of an attempt is on disk; its delivery may run again.
+    Settled(DeliveryKey),
+    /// A waiting delivery's row is gone: cancelled.
+    Gone(DueRow),
+    /// A destination's settings or its lane's state changed, or it was deleted.
+    Lane(DestinationNo),
+}
+
+/// What the engine hears when it listens.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// These changes, in order.
+    Changes(Vec<Change>),
+    /// More than was kept: read the disk again.
+    Everything,
+}
+
+/// Rung by the writer, heard by the scheduler.
+#[derive(Debug)]
+pub struct Bell {
+    // Held for a push or a take, never across an await.
+    waiting: Mutex<Option<Vec<Change>>>,
+    rung: Notify,
+}
+
+impl Default for Bell {
+    /// A bell that first says [`Heard::Everything`]: a start takes the same path as falling behind.
+    fn default() -> Self {
+        Bell { waiting: Mutex::new(None), rung: Notify::new() }
+    }
+}
+
+impl Bell {
+    /// Adds what a commit changed and wakes the listener.
+    pub fn ring(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if let Some(kept) = waiting.as_mut() {
+                if kept.len() + changes.len() > CHANGES_MAX {
+                    *waiting = None;
+                } else if kept.is_empty() {
+                    *kept = changes;
+                } else {
+                    kept.extend(changes);
+                }
+            }
+        }
+        self.rung.notify_one();
+    }
+
+    /// Takes what has been rung since the last time.
+    pub fn heard(&self) -> Heard {
+        let mut waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match waiting.replace(Vec::new()) {
+            Some(changes) => Heard::Changes(changes),
+            None => Heard::Everything,
+        }
+    }
+
+    /// Waits until the bell has been rung since the last wait.
+    pub async fn rung(&self) {
+        self.rung.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_bell_says_everything_and_then_what_was_rung() {
+        let bell = Bell::default();
+        bell.ring(vec![Change::Lane(DestinationNo(1))]);
+        assert_eq!(bell.heard(), Heard::Everything);
+        bell.ring(vec![Change::Lane(DestinationNo(2))]);
+        bell.ring(vec![Change::Lane(DestinationNo(3))]);
+        let both = vec![Change::Lane(DestinationNo(2)), Change::Lane(DestinationNo(3))];
+        assert_eq!(bell.heard(), Heard::Changes(both));
+        assert_eq!(bell.heard(), Heard::Changes(vec![]));
+    }
+
+    #[test]
+    fn a_bell_that_nobody_hears_stays_bounded() {
+        let bell = Bell::default();
+        bell.heard();
+        for _ in 0..3 {
+            bell.ring(vec![Change::Lane(DestinationNo(1)); CHANGES_MAX / 2]);
+        }
+        assert_eq!(bell.heard(), Heard::Everything);
+    }
+}

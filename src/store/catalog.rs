@@ -1,0 +1,211 @@
+//! What is configured: tenants, destinations, subscriptions and keys, all in memory, all on disk.
+//!
+//! A catalog is a value: a change makes a new one inside the writer, and it is published after the commit. Readers take the
+//! present one and keep it as long as they like.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::model::event::{Skip, Target};
+use crate::model::{
+    ApiKey, Destination, DestinationId, DestinationNo, EventType, KeyId, Subscription, SubscriptionId, SubscriptionNo,
+    Tenant, TenantId, TypePattern,
+};
+
+use super::record::Tombstone;
+
+/// How deep tenants may nest.
+pub const TENANT_DEPTH_MAX: usize = 16;
+
+/// Everything that is configured, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    tenants: BTreeMap<TenantId, Arc<Tenant>>,
+    destinations: BTreeMap<DestinationNo, Arc<Destination>>,
+    destination_nos: HashMap<DestinationId, DestinationNo>,
+    tombstones: BTreeMap<DestinationNo, Arc<Tombstone>>,
+    subscriptions: BTreeMap<SubscriptionNo, Arc<Subscription>>,
+    subscription_nos: HashMap<SubscriptionId, SubscriptionNo>,
+    keys: BTreeMap<KeyId, Arc<ApiKey>>,
+    routes: HashMap<TenantId, Routes>,
+}
+
+/// The subscriptions of one tenant, by what they match: exact types are found without a walk.
+#[derive(Debug, Clone, Default)]
+struct Routes {
+    exact: HashMap<EventType, Vec<SubscriptionNo>>,
+    patterns: Vec<SubscriptionNo>,
+}
+
+/// Where an event goes, and where it would have gone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Routed {
+    /// Its deliveries, by destination.
+    pub targets: Vec<Target>,
+    /// Matching destinations that get none, and why.
+    pub skipped: Vec<(DestinationNo, Skip)>,
+}
+
+impl Catalog {
+    /// The tenants, by id.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.tenants.values()
+    }
+
+    /// The tenant of this id.
+    pub fn tenant(&self, id: &TenantId) -> Option<&Arc<Tenant>> {
+        self.tenants.get(id)
+    }
+
+    /// The tenants above `id`, nearest first.
+    pub fn ancestors(&self, id: &TenantId) -> impl Iterator<Item = &TenantId> {
+        let parent = |id: &TenantId| self.tenants.get(id).and_then(|tenant| tenant.parent.as_ref());
+        std::iter::successors(parent(id), move |above| parent(above)).take(TENANT_DEPTH_MAX)
+    }
+
+    /// The destinations, in order of creation.
+    pub fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.destinations.values()
+    }
+
+    /// The destination of this number.
+    pub fn destination(&self, no: DestinationNo) -> Option<&Arc<Destination>> {
+        self.destinations.get(&no)
+    }
+
+    /// The destination of this id.
+    pub fn destination_by_id(&self, id: DestinationId) -> Option<&Arc<Destination>> {
+        self.destination_nos.get(&id).and_then(|no| self.destinations.get(no))
+    }
+
+    /// The name outside of a destination, also of a deleted one.
+    pub fn destination_id(&self, no: DestinationNo) -> Option<DestinationId> {
+        let present = self.destinations.get(&no).map(|destination| destination.id);
+        present.or_else(|| self.tombstones.get(&no).map(|tombstone| tombstone.id))
+    }
+
+    /// The destinations that were deleted, by number.
+    pub fn tombstones(&self) -> impl Iterator<Item = &Arc<Tombstone>> {
+        self.tombstones.values()
+    }
+
+    /// The number of a destination, also of a deleted one.
+    pub fn destination_no(&self, id: DestinationId) -> Option<DestinationNo> {
+        let deleted = || self.tombstones.values().find(|tombstone| tombstone.id == id).map(|tombstone| tombstone.no);
+        self.destination_nos.get(&id).copied().or_else(deleted)
+    }
+
+    /// The subscriptions, in order of creation.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        self.subscriptions.values()
+    }
+
+    /// The subscription of this number.
+    pub fn subscription(&self, no: SubscriptionNo) -> Option<&Arc<Subscription>> {
+        self.subscriptions.get(&no)
+    }
+
+    /// The subscription of this id.
+    pub fn subscription_by_id(&self, id: SubscriptionId) -> Option<&Arc<Subscription>> {
+        self.subscription_nos.get(&id).and_then(|no| self.subscriptions.get(no))
+    }
+
+    /// The keys, by id.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<ApiKey>> {
+        self.keys.values()
+    }
+
+    /// The key of this id.
+    pub fn key(&self, id: KeyId) -> Option<&Arc<ApiKey>> {
+        self.keys.get(&id)
+    }
+
+    /// Where an event of this tenant and type goes: by the tenant's own subscriptions and by those of the tenants above it
+    /// that roll up. Two subscriptions that name one destination make one delivery (decision D29).
+    pub fn route(&self, tenant: &TenantId, kind: &EventType) -> Routed {
+        let mut found: BTreeMap<DestinationNo, Vec<SubscriptionNo>> = BTreeMap::new();
+        let mut add = |subscription: &Subscription| {
+            for destination in &subscription.destinations {
+                found.entry(*destination).or_default().push(subscription.no);
+            }
+        };
+        self.matching(tenant, kind).for_each(&mut add);
+        for above in self.ancestors(tenant) {
+            self.matching(above, kind).filter(|subscription| subscription.roll_up).for_each(&mut add);
+        }
+        let mut routed = Routed::default();
+        for (no, subscriptions) in found {
+            let Some(destination) = self.destinations.get(&no) else { continue };
+            if destination.disabled {
+                routed.skipped.push((no, Skip::Disabled));
+            } else if !destination.confirmed {
+                routed.skipped.push((no, Skip::Unconfirmed));
+            } else {
+                routed.targets.push(Target { destination: no, subscriptions });
+            }
+        }
+        routed
+    }
+
+    fn matching(&self, tenant: &TenantId, kind: &EventType) -> impl Iterator<Item = &Subscription> {
+        let routes = self.routes.get(tenant);
+        let exact = routes.and_then(|routes| routes.exact.get(kind)).map_or(&[][..], |nos| nos);
+        let patterns = routes.map_or(&[][..], |routes| &routes.patterns);
+        let matches = |no: &&SubscriptionNo| self.subscriptions[*no].pattern.matches(kind);
+        exact.iter().chain(patterns.iter().filter(matches)).map(|no| &*self.subscriptions[no])
+    }
+
+    pub(super) fn put_tenant(&mut self, tenant: Tenant) {
+        self.tenants.insert(tenant.id.clone(), Arc::new(tenant));
+    }
+
+    pub(super) fn remove_tenant(&mut self, id: &TenantId) {
+        self.tenants.remove(id);
+    }
+
+    pub(super) fn put_destination(&mut self, destination: Destination) {
+        self.destination_nos.insert(destination.id, destination.no);
+        self.destinations.insert(destination.no, Arc::new(destination));
+    }
+
+    pub(super) fn bury(&mut self, tombstone: Tombstone) {
+        self.destination_nos.remove(&tombstone.id);
+        self.destinations.remove(&tombstone.no);
+        self.tombstones.insert(tombstone.no, Arc::new(tombstone));
+    }
+
+    pub(super) fn put_subscription(&mut self, subscription: Subscription) {
+        self.remove_subscription(subscription.no);
+        let routes = self.routes.entry(subscription.tenant.clone()).or_default();
+        match &subscription.pattern {
+            TypePattern::One(kind) => routes.exact.entry(kind.clone()).or_default().push(subscription.no),
+            TypePattern::Any | TypePattern::Branch(_) => routes.patterns.push(subscription.no),
+        }
+        self.subscription_nos.insert(subscription.id, subscription.no);
+        self.subscriptions.insert(subscription.no, Arc::new(subscription));
+    }
+
+    pub(super) fn remove_subscription(&mut self, no: SubscriptionNo) {
+        let Some(subscription) = self.subscriptions.remove(&no) else { return };
+        self.subscription_nos.remove(&subscription.id);
+        if let Some(routes) = self.routes.get_mut(&subscription.tenant) {
+            routes.patterns.retain(|other| *other != no);
+            if let TypePattern::One(kind) = &subscription.pattern
+                && let Some(nos) = routes.exact.get_mut(kind)
+            {
+                nos.retain(|other| *other != no);
+                if nos.is_empty() {
+                    routes.exact.remove(kind);
+                }
+            }
+        }
+    }
+
+    pub(super) fn put_key(&mut self, key: ApiKey) {
+        self.keys.insert(key.id, Arc::new(key));
+    }
+
+    pub(super) fn remove_key(&mut self, id: KeyId) {
+        self.keys.remove(&id);
+    }
+}

@@ -1,0 +1,482 @@
+//! The store: one redb file, one writer, short readers. The only room that names redb and bincode.
+//!
+//! A change is an [`Op`] that is handed to the writer; its answer comes with a [`Receipt`], which only a synced commit makes:
+//! whoever holds one may acknowledge. After each commit the store rings a [`Bell`] for the engine. What is configured
+//! ([`Catalog`]) and how things stand ([`Standing`]) are published in memory; everything else is read from the file.
+//!
+//! After a failed write nothing is acknowledged any more: the store says so ([`Store::failure`]) and the daemon starts anew.
+
+mod bell;
+mod cache;
+mod catalog;
+mod codec;
+mod dedup;
+pub mod op;
+mod reader;
+mod record;
+mod standing;
+mod tables;
+mod writer;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::thread::JoinHandle;
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::model::{ApiKey, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId};
+
+pub use bell::{Bell, Change, Heard};
+pub use catalog::{Catalog, Routed};
+pub use reader::{DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot};
+pub use record::{DueRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
+pub use redb::StorageBackend;
+pub use redb::backends::{FileBackend, InMemoryBackend};
+pub use standing::Standing;
+pub use writer::{ApplyError, Batch, Op};
+
+use cache::EventCache;
+use writer::{Job, META_EPOCH, META_NUMBERS, Message, Numbers, Submission, Writer};
+
+/// How the store is opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes of redb's page cache.
+    pub cache_bytes: usize,
+    /// Bytes of operations that may wait for a commit; whoever has more waits at the door.
+    pub queue_bytes_max: usize,
+    /// Bytes of fresh events that are kept in memory for their first attempt.
+    pub event_cache_bytes_max: usize,
+}
+
+impl Settings {
+    /// The defaults, for a file.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Settings { path: path.into(), cache_bytes: 16 << 20, queue_bytes_max: 32 << 20, event_cache_bytes_max: 8 << 20 }
+    }
+}
+
+/// Why a store could not be opened. Nothing has been changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("open {path}: another process holds its lock")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder or the file cannot be made, read or written.
+    #[error("open {path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is no store, or a damaged one.
+    #[error("open {path}: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// The store has failed: nothing was acknowledged, and nothing will be until it is opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store has failed; nothing is acknowledged until the daemon has started anew")]
+pub struct StoreFailed;
+
+/// Proof that a change is on disk. Only a synced commit makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    commit: u64,
+}
+
+impl Receipt {
+    /// Which commit of this run made it, from 1.
+    pub fn commit(&self) -> u64 {
+        self.commit
+    }
+}
+
+/// An operation's answer, and the proof that what it did is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Committed<T> {
+    /// The proof.
+    pub receipt: Receipt,
+    /// The answer.
+    pub answer: T,
+}
+
+/// An operation that is on its way: resolves after its commit.
+#[must_use]
+pub struct Ticket<T>(oneshot::Receiver<Result<Committed<T>, StoreFailed>>);
+
+impl<T> Ticket<T> {
+    /// Waits for the commit.
+    pub async fn committed(self) -> Result<Committed<T>, StoreFailed> {
+        // A writer that is gone without an answer has failed.
+        self.0.await.unwrap_or(Err(StoreFailed))
+    }
+}
+
+/// What the writer publishes and everybody else reads.
+struct Shared {
+    // Each held for a clone or a small copy, never across an await.
+    catalog: RwLock<Arc<Catalog>>,
+    standing: Mutex<Standing>,
+    events: Mutex<EventCache>,
+    bell: Bell,
+    failure: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    fn publish_catalog(&self, catalog: Arc<Catalog>) {
+        *self.catalog.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = catalog;
+    }
+
+    fn publish_standing(&self, now: &Standing, tallies: &HashSet<DestinationNo>, lanes: &HashSet<DestinationNo>) {
+        let mut standing = lock(&self.standing);
+        standing.follow(now, tallies, lanes);
+    }
+
+    fn cache_events(&self, fresh: Vec<Arc<Event>>, erased: &[Seq]) {
+        if fresh.is_empty() && erased.is_empty() {
+            return;
+        }
+        let mut events = lock(&self.events);
+        fresh.into_iter().for_each(|event| events.put(event));
+        erased.iter().for_each(|seq| events.remove(*seq));
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
+    fn fail(&self, why: &dyn std::fmt::Display) {
+        tracing::error!(event = "store_failed", error = %why, "the store has failed; nothing more is acknowledged");
+        self.failure.send_replace(Some(why.to_string()));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Where the writer runs.
+enum Door {
+    /// In its own thread.
+    Thread { inbox: mpsc::Sender<Message>, thread: Mutex<Option<JoinHandle<()>>> },
+    /// In the caller: a simulation's paused clock must not run ahead while a plain thread works.
+    Inline(Mutex<Writer>),
+}
+
+/// Where a new store's writer runs; see [`Store::open_on`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriterRuns {
+    /// In its own thread, with group commits.
+    InThread,
+    /// In whoever submits, one commit an operation.
+    Inline,
+}
+
+struct Inner {
+    db: Arc<Database>,
+    shared: Arc<Shared>,
+    door: Door,
+    room: Arc<Semaphore>,
+    room_units: u32,
+    readers: Semaphore,
+}
+
+/// A handle on the open store. Clones share it.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+/// Bytes per unit of the room before the writer.
+const ROOM_UNIT: usize = 1024;
+/// Threads that may read at once.
+const READERS_MAX: usize = 4;
+
+impl Store {
+    /// Opens the file, or makes it. `epoch` is a random number for a new store.
+    pub fn open(settings: &Settings, clock: Clock, epoch: u32) -> Result<Self, OpenError> {
+        let path = &settings.path;
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            Some(_) | None => Path::new("."),
+        };
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(io(folder))?;
+        let is_new = !path.exists();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path).map_err(io(path))?;
+        let db = Builder::new()
+            .set_cache_size(settings.cache_bytes)
+            .create_with_backend(FileBackend::new(file).map_err(|error| open_error(path, error))?)
+            .map_err(|error| open_error(path, error))?;
+        if is_new {
+            // redb syncs the file, not the folder's entry for it.
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
+        }
+        Self::start(db, settings, clock, epoch, WriterRuns::InThread)
+    }
+
+    /// Opens a store on any backend: a disk that forgets, fails or records, for tests.
+    pub fn open_on(
+        backend: impl StorageBackend,
+        settings: &Settings,
+        clock: Clock,
+        epoch: u32,
+        runs: WriterRuns,
+    ) -> Result<Self, OpenError> {
+        let db = Builder::new()
+            .set_cache_size(settings.cache_bytes)
+            .create_with_backend(backend)
+            .map_err(|error| open_error(&settings.path, error))?;
+        Self::start(db, settings, clock, epoch, runs)
+    }
+
+    fn start(db: Database, settings: &Settings, clock: Clock, epoch: u32, runs: WriterRuns) -> Result<Self, OpenError> {
+        let damaged = |why: LoadError| OpenError::Damaged { path: settings.path.clone(), why: why.0 };
+        found(&db, clock, epoch).map_err(damaged)?;
+        let Loaded { epoch, numbers, catalog, standing } = load(&db).map_err(damaged)?;
+        let db = Arc::new(db);
+        let shared = Arc::new(Shared {
+            catalog: RwLock::new(Arc::new(catalog)),
+            standing: Mutex::new(standing.clone()),
+            events: Mutex::new(EventCache::new(settings.event_cache_bytes_max)),
+            bell: Bell::default(),
+            failure: watch::Sender::new(None),
+        });
+        let writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, Arc::clone(&shared));
+        let door = match runs {
+            WriterRuns::Inline => Door::Inline(Mutex::new(writer)),
+            WriterRuns::InThread => {
+                let (inbox, messages) = mpsc::channel();
+                let thread = std::thread::Builder::new()
+                    .name("store-writer".into())
+                    .spawn(move || writer::run(writer, messages))
+                    .map_err(|source| OpenError::Io { path: settings.path.clone(), source })?;
+                Door::Thread { inbox, thread: Mutex::new(Some(thread)) }
+            }
+        };
+        let room_units = u32::try_from(settings.queue_bytes_max / ROOM_UNIT).unwrap_or(u32::MAX).max(1);
+        let room = Arc::new(Semaphore::new(room_units as usize));
+        Ok(Store(Arc::new(Inner { db, shared, door, room, room_units, readers: Semaphore::new(READERS_MAX) })))
+    }
+
+    /// Hands an operation to the writer, as soon as there is room; its ticket resolves after the commit.
+    ///
+    /// Waiting for room is the back-pressure: whoever reads from a socket stops reading meanwhile.
+    pub async fn enqueue<O: Op>(&self, op: O) -> Result<Ticket<O::Answer>, StoreFailed> {
+        let units = u32::try_from(op.bytes() / ROOM_UNIT).unwrap_or(u32::MAX).saturating_add(1).min(self.0.room_units);
+        let room = Arc::clone(&self.0.room).acquire_many_owned(units).await.map_err(|_| StoreFailed)?;
+        if self.0.shared.has_failed() {
+            return Err(StoreFailed);
+        }
+        let (reply, answer) = oneshot::channel();
+        let job: Box<dyn Job> = Box::new(Submission::new(op, reply, Some(room)));
+        match &self.0.door {
+            Door::Thread { inbox, .. } => inbox.send(Message::Job(job)).map_err(|_| StoreFailed)?,
+            Door::Inline(writer) => lock(writer).commit(vec![job]),
+        }
+        Ok(Ticket(answer))
+    }
+
+    /// Hands an operation to the writer and waits for its commit.
+    pub async fn submit<O: Op>(&self, op: O) -> Result<Committed<O::Answer>, StoreFailed> {
+        self.enqueue(op).await?.committed().await
+    }
+
+    /// Reads, on a thread where waiting for the disk delays nobody else.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Snapshot) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        if let Door::Inline(_) = self.0.door {
+            return look(&Snapshot::open(&self.0.db)?);
+        }
+        let _turn = self.0.readers.acquire().await.map_err(|_| ReadError::Stopped)?;
+        let db = Arc::clone(&self.0.db);
+        let reading = tokio::task::spawn_blocking(move || look(&Snapshot::open(&db)?));
+        reading.await.map_err(|_| ReadError::Stopped)?
+    }
+
+    /// An event: from memory while it is fresh, else from the file.
+    pub async fn event(&self, seq: Seq) -> Result<Option<Arc<Event>>, ReadError> {
+        if let Some(event) = lock(&self.0.shared.events).find(seq) {
+            return Ok(Some(event));
+        }
+        self.read(move |snapshot| Ok(snapshot.event(seq)?.map(Arc::new))).await
+    }
+
+    /// What is configured at this moment.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.0.shared.catalog()
+    }
+
+    /// How things stand, seen through a closure that must be short.
+    pub fn standing<T>(&self, look: impl FnOnce(&Standing) -> T) -> T {
+        look(&lock(&self.0.shared.standing))
+    }
+
+    /// The bell that rings after commits. It has one listener: the engine.
+    pub fn bell(&self) -> &Bell {
+        &self.0.shared.bell
+    }
+
+    /// Resolves when the store has failed, with the reason.
+    pub async fn failure(&self) -> String {
+        let mut failure = self.0.shared.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "the store is gone".to_owned(),
+        }
+    }
+
+    /// Whether the store has failed.
+    pub fn has_failed(&self) -> bool {
+        self.0.shared.has_failed()
+    }
+
+    /// Commits what has been handed in, writes the last commit and stops the writer. What is handed in later fails.
+    pub async fn close(&self) {
+        match &self.0.door {
+            Door::Inline(writer) => {
+                if let Err(error) = lock(writer).close() {
+                    self.0.shared.fail(&error);
+                }
+            }
+            Door::Thread { inbox, thread } => {
+                let Some(thread) = lock(thread).take() else { return };
+                // When the thread is gone already there is nothing left to close.
+                let _ = inbox.send(Message::Close);
+                let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            }
+        }
+    }
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned() },
+        DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Io { path: path.to_owned(), source },
+        other => OpenError::Damaged { path: path.to_owned(), why: other.to_string() },
+    }
+}
+
+/// What a store's file could not be read for.
+struct LoadError(String);
+
+impl<E: std::fmt::Display> From<E> for LoadError {
+    fn from(error: E) -> Self {
+        LoadError(error.to_string())
+    }
+}
+
+/// Makes the tables and the first rows, where they are not there yet.
+fn found(db: &Database, clock: Clock, epoch: u32) -> Result<(), LoadError> {
+    let mut transaction = db.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    {
+        let mut meta = transaction.open_table(tables::META)?;
+        transaction.open_table(tables::EVENTS)?;
+        transaction.open_table(tables::DUE)?;
+        transaction.open_table(tables::ATTEMPTS)?;
+        transaction.open_table(tables::ENDED)?;
+        transaction.open_table(tables::PRODUCER_IDS)?;
+        transaction.open_table(tables::LANES)?;
+        transaction.open_table(tables::TALLIES)?;
+        let mut things = transaction.open_table(tables::THINGS)?;
+        if meta.get(META_EPOCH)?.is_none() {
+            meta.insert(META_EPOCH, codec::encode(&Epoch(epoch)).as_slice())?;
+            meta.insert(META_NUMBERS, codec::encode(&Numbers::default()).as_slice())?;
+            let id = TenantId::default_tenant();
+            let tenant = Tenant { id: id.clone(), name: "Default".into(), parent: None, created: clock.now() };
+            things.insert((op::kind::TENANT, id.as_str().as_bytes()), codec::encode(&tenant).as_slice())?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+struct Loaded {
+    epoch: Epoch,
+    numbers: Numbers,
+    catalog: Catalog,
+    standing: Standing,
+}
+
+fn load(db: &Database) -> Result<Loaded, LoadError> {
+    let transaction = db.begin_read()?;
+    let meta = transaction.open_table(tables::META)?;
+    let fact = |name: &str| meta.get(name)?.ok_or_else(|| LoadError(format!("the store has no {name} row")));
+    let epoch: Epoch = codec::decode(fact(META_EPOCH)?.value())?;
+    let numbers: Numbers = codec::decode(fact(META_NUMBERS)?.value())?;
+
+    let mut catalog = Catalog::default();
+    for entry in transaction.open_table(tables::THINGS)?.iter()? {
+        let (key, record) = entry?;
+        let record = record.value();
+        match key.value().0 {
+            op::kind::TENANT => catalog.put_tenant(codec::decode::<Tenant>(record)?),
+            op::kind::DESTINATION => catalog.put_destination(codec::decode::<Destination>(record)?),
+            op::kind::TOMBSTONE => catalog.bury(codec::decode::<Tombstone>(record)?),
+            op::kind::SUBSCRIPTION => catalog.put_subscription(codec::decode::<Subscription>(record)?),
+            op::kind::KEY => catalog.put_key(codec::decode::<ApiKey>(record)?),
+            other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
+        }
+    }
+
+    let mut standing = Standing::new(numbers.next_seq - 1);
+    for entry in transaction.open_table(tables::TALLIES)?.iter()? {
+        let (no, record) = entry?;
+        standing.tallies.insert(DestinationNo(no.value()), codec::decode(record.value())?);
+    }
+    for entry in transaction.open_table(tables::LANES)?.iter()? {
+        let (no, record) = entry?;
+        standing.lanes.insert(DestinationNo(no.value()), codec::decode(record.value())?);
+    }
+    let mut waiting = HashMap::<u32, u64>::new();
+    for entry in transaction.open_table(tables::DUE)?.iter()? {
+        let (key, _) = entry?;
+        let (destination, _, seq) = key.value();
+        *waiting.entry(destination).or_default() += 1;
+        standing.begin(Seq(seq));
+    }
+    for (no, rows) in waiting_per_destination(&standing, waiting) {
+        // The rows are the truth. This cannot happen while each operation changes both in one transaction.
+        let tally = standing.tallies.entry(no).or_default();
+        tracing::error!(event = "tally_mismatch", destination = no.0, rows, tally = tally.waiting(), "tally set right");
+        tally.accepted = rows + tally.succeeded + tally.failed + tally.cancelled;
+    }
+    Ok(Loaded { epoch, numbers, catalog, standing })
+}
+
+/// The destinations whose tally disagrees with their due rows, and how many rows they have.
+fn waiting_per_destination(standing: &Standing, mut rows: HashMap<u32, u64>) -> Vec<(DestinationNo, u64)> {
+    for no in standing.tallies.keys() {
+        rows.entry(no.0).or_default();
+    }
+    let counted = rows.into_iter().map(|(no, rows)| (DestinationNo(no), rows));
+    counted.filter(|(no, rows)| standing.tally(*no).waiting() != *rows).collect()
+}

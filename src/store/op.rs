@@ -1,0 +1,1083 @@
+//! What can be done to the store. Each operation is total: conditions are checked inside, and answered with a value.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use redb::{ReadableTable, StorageError};
+
+use crate::model::delivery::Ending;
+use crate::model::event::{Body, EventHead, NewEvent};
+use crate::model::{
+    ApiKey, Attempt, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId, KeyId, Outcome, Seq,
+    Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
+};
+
+use super::bell::Change;
+use super::catalog::TENANT_DEPTH_MAX;
+use super::record::{AttemptRow, DueRow, EndedRow, LaneHealth, Plan, Tombstone};
+use super::writer::{ApplyError, Batch, Op};
+use super::{codec, dedup};
+
+/// The keys under which things lie in their one table.
+pub(super) mod kind {
+    pub const TENANT: u8 = b't';
+    pub const DESTINATION: u8 = b'd';
+    pub const TOMBSTONE: u8 = b'x';
+    pub const SUBSCRIPTION: u8 = b's';
+    pub const KEY: u8 = b'k';
+}
+
+// ---------------------------------------------------------------------------------------------------------- events
+
+/// Takes events: de-duplicates, numbers, routes, and makes their deliveries due. One commit for all of them.
+pub struct Accept {
+    /// What the producers handed in.
+    pub events: Vec<NewEvent>,
+    /// Deliveries that may wait on disk; above it events are refused.
+    pub waiting_max: u64,
+}
+
+/// An event that is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub id: EventId,
+    /// Whether it was there already.
+    pub duplicate: bool,
+    /// How many deliveries it made.
+    pub deliveries: usize,
+}
+
+/// Why an event was not taken. Nothing of it is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such tenant.
+    UnknownTenant,
+    /// The producer's id was used for something else.
+    IdConflict(EventId),
+    /// `expires_at` has passed.
+    Expired,
+    /// Too many deliveries wait.
+    QueueFull,
+}
+
+impl Op for Accept {
+    type Answer = Vec<Result<Accepted, Refusal>>;
+
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.body.len() + 512).sum()
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        let waiting_max = self.waiting_max;
+        self.events.into_iter().map(|event| accept(batch, event, waiting_max)).collect()
+    }
+}
+
+fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Result<Accepted, Refusal>, ApplyError> {
+    if batch.catalog().tenant(&new.tenant).is_none() {
+        return Ok(Err(Refusal::UnknownTenant));
+    }
+    match dedup::look_up(&batch.producer_ids, &new, batch.now)? {
+        dedup::Verdict::New => {}
+        dedup::Verdict::Same(seq) => {
+            let head = head(batch, seq)?;
+            let epoch = head.as_ref().map_or(batch.epoch, |head| head.epoch);
+            let deliveries = head.map_or(0, |head| head.targets.len());
+            return Ok(Ok(Accepted { id: EventId::new(epoch, seq), duplicate: true, deliveries }));
+        }
+        dedup::Verdict::Conflict(seq) => {
+            let epoch = head(batch, seq)?.map_or(batch.epoch, |head| head.epoch);
+            return Ok(Err(Refusal::IdConflict(EventId::new(epoch, seq))));
+        }
+    }
+    if new.expires_at.is_some_and(|expires_at| expires_at <= batch.now) {
+        return Ok(Err(Refusal::Expired));
+    }
+    if batch.standing().waiting >= waiting_max {
+        return Ok(Err(Refusal::QueueFull));
+    }
+    let routed = batch.catalog().route(&new.tenant, &new.kind);
+    let seq = Seq(batch.numbers.next_seq);
+    batch.numbers.next_seq += 1;
+    dedup::remember(&mut batch.producer_ids, &new, seq, batch.now)?;
+    let due = new.deliver_at.map_or(batch.now, |deliver_at| deliver_at.max(batch.now));
+    let head = EventHead {
+        epoch: batch.epoch,
+        tenant: new.tenant,
+        kind: new.kind,
+        producer_id: new.producer_id,
+        occurred: new.occurred.unwrap_or(batch.now),
+        accepted: batch.now,
+        due,
+        key: new.key,
+        traceparent: new.traceparent,
+        expires_at: new.expires_at,
+        source: new.source,
+        peer: new.peer,
+        content_type: new.content_type,
+        cloud: new.cloud,
+        targets: routed.targets,
+        skipped: routed.skipped,
+    };
+    let event = Event { seq, head, body: Body::Kept(new.body) };
+    batch.events.insert(seq.0, codec::encode_event(&event.head, &event.body).as_slice())?;
+    batch.count_event();
+    for target in &event.head.targets {
+        batch.tally_mut(target.destination).accepted += 1;
+        batch.begin(seq);
+        put_due(batch, DueRow { destination: target.destination, due, seq, plan: Plan::FIRST })?;
+    }
+    let accepted = Accepted { id: event.id(), duplicate: false, deliveries: event.head.targets.len() };
+    if accepted.deliveries > 0 {
+        batch.fresh.push(Arc::new(event));
+    }
+    Ok(Ok(accepted))
+}
+
+/// Erases the payload of one event. Deliveries of it that still wait are given up when their turn comes.
+pub struct ErasePayload {
+    /// Which event.
+    pub seq: Seq,
+}
+
+impl Op for ErasePayload {
+    type Answer = bool;
+
+    fn bytes(&self) -> usize {
+        512
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<bool, ApplyError> {
+        erase(batch, self.seq)
+    }
+}
+
+fn erase(batch: &mut Batch<'_>, seq: Seq) -> Result<bool, ApplyError> {
+    let Some(head) = head(batch, seq)? else { return Ok(false) };
+    batch.events.insert(seq.0, codec::encode_event(&head, &Body::Erased).as_slice())?;
+    batch.erased.push(seq);
+    Ok(true)
+}
+
+fn head(batch: &Batch<'_>, seq: Seq) -> Result<Option<EventHead>, ApplyError> {
+    let Some(record) = batch.events.get(seq.0)? else { return Ok(None) };
+    Ok(Some(codec::decode_event_head(record.value())?))
+}
+
+// ------------------------------------------------------------------------------------------------------ deliveries
+
+/// Records what became of an attempt, and in the same transaction what becomes of its delivery.
+pub struct Finish {
+    /// The row that the attempt was leased from.
+    pub row: DueRow,
+    /// What happened.
+    pub attempt: Attempt,
+    /// What it means.
+    pub next: Next,
+    /// What it told about the receiver, when that changed.
+    pub health: Option<LaneHealth>,
+}
+
+/// What an attempt means for its delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Done.
+    Succeeded,
+    /// Another attempt at this moment.
+    Retry(Timestamp),
+    /// Given up.
+    GivenUp(Ending),
+}
+
+impl Op for Finish {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        768
+    }
+
+    fn lingers(&self) -> bool {
+        true
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        let Finish { row, attempt, next, health } = self;
+        let key = row.key();
+        if let Some(health) = health
+            && batch.catalog().destination(row.destination).is_some()
+        {
+            batch.lane_mut(row.destination).health = health;
+        }
+        let number = attempt.number;
+        if take_due(batch, &row)? {
+            put_attempt(batch, key, number, &AttemptRow::Done(Box::new(attempt)))?;
+            batch.settled(key);
+            match next {
+                Next::Succeeded => {
+                    batch.tally_mut(row.destination).succeeded += 1;
+                    batch.finish(row.seq);
+                }
+                Next::Retry(due) => {
+                    let plan = Plan { number: number + 1, tried: row.plan.tried + 1, trigger: Trigger::Schedule };
+                    put_due(batch, DueRow { due, plan, ..row })?;
+                }
+                Next::GivenUp(ending) => end(batch, key, ending)?,
+            }
+            return Ok(());
+        }
+        finish_of_another_time(batch, row, attempt)
+    }
+}
+
+/// The row was cancelled (and perhaps made due again) while its attempt was under way. The attempt did happen: it is
+/// recorded, and a success counts.
+fn finish_of_another_time(batch: &mut Batch<'_>, row: DueRow, mut attempt: Attempt) -> Result<(), ApplyError> {
+    let key = row.key();
+    attempt.next = None;
+    let number = attempt.number;
+    if head(batch, row.seq)?.is_none() {
+        batch.settled(key);
+        return Ok(());
+    }
+    let succeeded = attempt.outcome == Outcome::Succeeded;
+    let planned = waiting_row(batch, key)?;
+    put_attempt(batch, key, number, &AttemptRow::Done(Box::new(attempt)))?;
+    batch.settled(key);
+    if let Some(waiting) = planned {
+        // Made due again meanwhile: the plan took this attempt's number, so it moves up by one.
+        take_due(batch, &waiting)?;
+        if waiting.plan.number > number {
+            batch.attempts.remove((row.seq.0, row.destination.0, waiting.plan.number))?;
+        }
+        let plan = Plan { number: waiting.plan.number.max(number + 1), ..waiting.plan };
+        put_attempt(batch, key, plan.number, &AttemptRow::Planned { due: waiting.due })?;
+        put_due(batch, DueRow { plan, ..waiting })?;
+    } else if succeeded && let Some(ended) = take_ended(batch, key)? {
+        uncount(batch, key.destination, ended.ending.state());
+        batch.tally_mut(key.destination).succeeded += 1;
+    }
+    Ok(())
+}
+
+/// Gives a delivery up without an attempt: its event has expired, or its payload is gone.
+pub struct GiveUp {
+    /// The row that was leased.
+    pub row: DueRow,
+    /// Why.
+    pub ending: Ending,
+}
+
+impl Op for GiveUp {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        128
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        if take_due(batch, &self.row)? {
+            remove_plan(batch, &self.row)?;
+            end(batch, self.row.key(), self.ending)?;
+        }
+        batch.settled(self.row.key());
+        Ok(())
+    }
+}
+
+/// Ends a delivery that has not ended.
+pub struct Cancel {
+    /// Which.
+    pub key: DeliveryKey,
+}
+
+/// Makes a delivery that has ended pending again: its next attempt on a fresh schedule (decision D26).
+pub struct Resend {
+    /// Which.
+    pub key: DeliveryKey,
+    /// What makes it happen.
+    pub trigger: Trigger,
+}
+
+/// What became of a [`Cancel`] or a [`Resend`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steered {
+    /// It is done.
+    Done,
+    /// There is no such delivery.
+    Unknown,
+    /// Its state does not allow it.
+    NotFrom(DeliveryState),
+    /// Its payload has been erased.
+    Erased,
+    /// Its destination has been deleted.
+    NoDestination,
+}
+
+impl Op for Cancel {
+    type Answer = Steered;
+
+    fn bytes(&self) -> usize {
+        128
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Steered, ApplyError> {
+        match state(batch, self.key)? {
+            Trail::None => Ok(Steered::Unknown),
+            Trail::Ended(state) => Ok(Steered::NotFrom(state)),
+            Trail::Waiting(row) => {
+                take_due(batch, &row)?;
+                remove_plan(batch, &row)?;
+                end(batch, self.key, Ending::Cancelled)?;
+                batch.changes.push(Change::Gone(row));
+                Ok(Steered::Done)
+            }
+        }
+    }
+}
+
+impl Op for Resend {
+    type Answer = Steered;
+
+    fn bytes(&self) -> usize {
+        128
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Steered, ApplyError> {
+        let before = match state(batch, self.key)? {
+            Trail::None => return Ok(Steered::Unknown),
+            Trail::Waiting(_) => return Ok(Steered::NotFrom(DeliveryState::Pending)),
+            Trail::Ended(state) => state,
+        };
+        if batch.catalog().destination(self.key.destination).is_none() {
+            return Ok(Steered::NoDestination);
+        }
+        let kept = match batch.events.get(self.key.seq.0)? {
+            Some(record) => codec::keeps_body(record.value())?,
+            None => false,
+        };
+        if !kept {
+            return Ok(Steered::Erased);
+        }
+        let number = last_attempt(batch, self.key)?.map_or(1, |(number, _)| number + 1);
+        take_ended(batch, self.key)?;
+        uncount(batch, self.key.destination, before);
+        batch.begin(self.key.seq);
+        let due = batch.now;
+        put_attempt(batch, self.key, number, &AttemptRow::Planned { due })?;
+        let plan = Plan { number, tried: 0, trigger: self.trigger };
+        put_due(batch, DueRow { destination: self.key.destination, due, seq: self.key.seq, plan })?;
+        Ok(Steered::Done)
+    }
+}
+
+fn put_due(batch: &mut Batch<'_>, row: DueRow) -> Result<(), StorageError> {
+    let key = (row.destination.0, row.due.as_millis(), row.seq.0);
+    batch.due.insert(key, codec::encode(&row.plan).as_slice())?;
+    batch.changes.push(Change::Due(row));
+    Ok(())
+}
+
+fn take_due(batch: &mut Batch<'_>, row: &DueRow) -> Result<bool, ApplyError> {
+    let key = (row.destination.0, row.due.as_millis(), row.seq.0);
+    let Some(record) = batch.due.remove(key)? else { return Ok(false) };
+    // A cancelled and resent delivery may be due in the same millisecond: the plan tells the two rows apart.
+    let plan: Plan = codec::decode(record.value())?;
+    drop(record);
+    if plan != row.plan {
+        batch.due.insert(key, codec::encode(&plan).as_slice())?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn put_attempt(batch: &mut Batch<'_>, key: DeliveryKey, number: u32, row: &AttemptRow) -> Result<(), StorageError> {
+    batch.attempts.insert((key.seq.0, key.destination.0, number), codec::encode(row).as_slice())?;
+    Ok(())
+}
+
+/// The plan of an attempt that will not happen: only a resend leaves one.
+fn remove_plan(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
+    let key = (row.seq.0, row.destination.0, row.plan.number);
+    let planned = match batch.attempts.get(key)? {
+        Some(record) => matches!(codec::decode(record.value())?, AttemptRow::Planned { .. }),
+        None => false,
+    };
+    if planned {
+        batch.attempts.remove(key)?;
+    }
+    Ok(())
+}
+
+fn end(batch: &mut Batch<'_>, key: DeliveryKey, ending: Ending) -> Result<(), ApplyError> {
+    let row = EndedRow { ending, at: batch.now };
+    batch.ended.insert((key.destination.0, key.seq.0), codec::encode(&row).as_slice())?;
+    match ending.state() {
+        DeliveryState::Failed => batch.tally_mut(key.destination).failed += 1,
+        DeliveryState::Cancelled => batch.tally_mut(key.destination).cancelled += 1,
+        DeliveryState::Pending | DeliveryState::Held | DeliveryState::Succeeded => {
+            unreachable!("an ending is a failure or a cancellation")
+        }
+    }
+    batch.finish(key.seq);
+    Ok(())
+}
+
+fn take_ended(batch: &mut Batch<'_>, key: DeliveryKey) -> Result<Option<EndedRow>, ApplyError> {
+    match batch.ended.remove((key.destination.0, key.seq.0))? {
+        Some(record) => Ok(Some(codec::decode(record.value())?)),
+        None => Ok(None),
+    }
+}
+
+fn uncount(batch: &mut Batch<'_>, no: DestinationNo, state: DeliveryState) {
+    let tally = batch.tally_mut(no);
+    match state {
+        DeliveryState::Succeeded => tally.succeeded -= 1,
+        DeliveryState::Failed => tally.failed -= 1,
+        DeliveryState::Cancelled => tally.cancelled -= 1,
+        DeliveryState::Pending | DeliveryState::Held => {}
+    }
+}
+
+/// Where a delivery stands, by its rows.
+enum Trail {
+    None,
+    Waiting(DueRow),
+    Ended(DeliveryState),
+}
+
+fn state(batch: &Batch<'_>, key: DeliveryKey) -> Result<Trail, ApplyError> {
+    let known = head(batch, key.seq)?
+        .is_some_and(|head| head.targets.iter().any(|target| target.destination == key.destination));
+    if !known {
+        return Ok(Trail::None);
+    }
+    if let Some(row) = waiting_row(batch, key)? {
+        return Ok(Trail::Waiting(row));
+    }
+    match batch.ended.get((key.destination.0, key.seq.0))? {
+        Some(record) => Ok(Trail::Ended(codec::decode::<EndedRow>(record.value())?.ending.state())),
+        None => Ok(Trail::Ended(DeliveryState::Succeeded)),
+    }
+}
+
+fn waiting_row(batch: &Batch<'_>, key: DeliveryKey) -> Result<Option<DueRow>, ApplyError> {
+    find_waiting(&batch.events, &batch.attempts, &batch.due, key)
+}
+
+fn last_attempt(batch: &Batch<'_>, key: DeliveryKey) -> Result<Option<(u32, AttemptRow)>, ApplyError> {
+    last_attempt_in(&batch.attempts, key)
+}
+
+/// A table of records, in a write or a read transaction.
+pub(super) trait Records<K: redb::Key + 'static>: ReadableTable<K, &'static [u8]> {}
+impl<K: redb::Key + 'static, T: ReadableTable<K, &'static [u8]>> Records<K> for T {}
+
+/// The key range of a delivery's attempts.
+pub(super) fn attempts_of(key: DeliveryKey) -> RangeInclusive<(u64, u32, u32)> {
+    (key.seq.0, key.destination.0, 0)..=(key.seq.0, key.destination.0, u32::MAX)
+}
+
+fn last_attempt_in(
+    attempts: &impl Records<(u64, u32, u32)>,
+    key: DeliveryKey,
+) -> Result<Option<(u32, AttemptRow)>, ApplyError> {
+    match attempts.range(attempts_of(key))?.next_back() {
+        Some(entry) => {
+            let (place, record) = entry?;
+            Ok(Some((place.value().2, codec::decode(record.value())?)))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The due row of a delivery: the last attempt, or before the first the event, holds its due time.
+pub(super) fn find_waiting(
+    events: &impl Records<u64>,
+    attempts: &impl Records<(u64, u32, u32)>,
+    due: &impl Records<(u32, u64, u64)>,
+    key: DeliveryKey,
+) -> Result<Option<DueRow>, ApplyError> {
+    let moment = match last_attempt_in(attempts, key)? {
+        Some((_, AttemptRow::Planned { due })) => Some(due),
+        Some((_, AttemptRow::Done(attempt))) => attempt.next,
+        None => match events.get(key.seq.0)? {
+            Some(record) => Some(codec::decode_event_head(record.value())?.due),
+            None => None,
+        },
+    };
+    let Some(moment) = moment else { return Ok(None) };
+    match due.get((key.destination.0, moment.as_millis(), key.seq.0))? {
+        Some(record) => {
+            let plan = codec::decode(record.value())?;
+            Ok(Some(DueRow { destination: key.destination, due: moment, seq: key.seq, plan }))
+        }
+        None => Ok(None),
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- lanes
+
+/// An operator pauses or resumes a destination. A resume also opens a lane that is gone, shut or held: the operator says go.
+pub struct SetPaused {
+    /// Which.
+    pub no: DestinationNo,
+    /// Whether it is paused from now on.
+    pub paused: bool,
+}
+
+impl Op for SetPaused {
+    /// Whether there is such a destination.
+    type Answer = bool;
+
+    fn bytes(&self) -> usize {
+        64
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<bool, ApplyError> {
+        if batch.catalog().destination(self.no).is_none() {
+            return Ok(false);
+        }
+        let lane = batch.lane_mut(self.no);
+        lane.paused = self.paused;
+        if !self.paused {
+            lane.health = LaneHealth::default();
+        }
+        batch.changes.push(Change::Lane(self.no));
+        Ok(true)
+    }
+}
+
+/// Cancels waiting deliveries of a deleted destination, a slice at a time.
+pub struct Purge {
+    /// Which.
+    pub no: DestinationNo,
+    /// How many deliveries at most.
+    pub limit: usize,
+}
+
+impl Op for Purge {
+    /// How many were cancelled; fewer than the limit means none is left.
+    type Answer = usize;
+
+    fn bytes(&self) -> usize {
+        self.limit * 128
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<usize, ApplyError> {
+        if batch.catalog().destination(self.no).is_some() {
+            return Ok(0);
+        }
+        let rows = due_rows(&batch.due, self.no, (Timestamp::ZERO, Seq(0)), self.limit)?;
+        for row in &rows {
+            take_due(batch, row)?;
+            remove_plan(batch, row)?;
+            end(batch, row.key(), Ending::DestinationDeleted)?;
+        }
+        Ok(rows.len())
+    }
+}
+
+/// The first due rows of a lane from a place on.
+pub(super) fn due_rows(
+    due: &impl Records<(u32, u64, u64)>,
+    no: DestinationNo,
+    (from, seq): (Timestamp, Seq),
+    limit: usize,
+) -> Result<Vec<DueRow>, ApplyError> {
+    let lane = (no.0, from.as_millis(), seq.0)..=(no.0, u64::MAX, u64::MAX);
+    due.range(lane)?
+        .take(limit)
+        .map(|entry| {
+            let (place, record) = entry?;
+            let (_, due, seq) = place.value();
+            let plan = codec::decode(record.value())?;
+            Ok(DueRow { destination: no, due: Timestamp::from_millis(due), seq: Seq(seq), plan })
+        })
+        .collect()
+}
+
+// ------------------------------------------------------------------------------------------------------- retention
+
+/// Removes what has passed its age, a slice at a time, in sequence order, skipping what is unfinished.
+pub struct Sweep {
+    /// Where to begin.
+    pub from: Seq,
+    /// How many events to look at.
+    pub limit: usize,
+    /// Payloads of events accepted before this moment are erased.
+    pub payloads_before: Timestamp,
+    /// Attempts of events accepted before this moment are removed.
+    pub attempts_before: Timestamp,
+    /// Events accepted before this moment are removed whole.
+    pub events_before: Timestamp,
+}
+
+/// How far a [`Sweep`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Where the next slice begins; `None` when nothing older remains.
+    pub next: Option<Seq>,
+    /// Events that were removed or lost their payload.
+    pub touched: usize,
+}
+
+impl Op for Sweep {
+    type Answer = Swept;
+
+    fn bytes(&self) -> usize {
+        self.limit * 256
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Swept, ApplyError> {
+        let newest = self.payloads_before.max(self.attempts_before).max(self.events_before);
+        let mut slice = Vec::new();
+        for entry in batch.events.range(self.from.0..)?.take(self.limit) {
+            let (seq, record) = entry?;
+            let head = codec::decode_event_head(record.value())?;
+            let ended = head.accepted >= newest;
+            slice.push((Seq(seq.value()), head, codec::keeps_body(record.value())?));
+            if ended {
+                break;
+            }
+        }
+        let next = match slice.last() {
+            Some((seq, head, _)) if head.accepted < newest && slice.len() == self.limit => Some(Seq(seq.0 + 1)),
+            Some(_) | None => None,
+        };
+        let mut touched = 0;
+        for (seq, head, keeps_body) in slice {
+            if head.accepted < newest && !is_unfinished(batch, seq, &head)? {
+                touched += usize::from(self.age(batch, seq, &head, keeps_body)?);
+            }
+        }
+        Ok(Swept { next, touched })
+    }
+}
+
+impl Sweep {
+    fn age(&self, batch: &mut Batch<'_>, seq: Seq, head: &EventHead, keeps_body: bool) -> Result<bool, ApplyError> {
+        let gone = head.accepted < self.events_before;
+        let mut touched = gone;
+        if gone || head.accepted < self.attempts_before {
+            let rows = (seq.0, 0, 0)..=(seq.0, u32::MAX, u32::MAX);
+            batch.attempts.retain_in(rows, |_, _| {
+                touched = true;
+                false
+            })?;
+        }
+        if gone {
+            for target in &head.targets {
+                batch.ended.remove((target.destination.0, seq.0))?;
+            }
+            dedup::forget(&mut batch.producer_ids, head, seq)?;
+            batch.events.remove(seq.0)?;
+        } else if keeps_body && head.accepted < self.payloads_before {
+            erase(batch, seq)?;
+            touched = true;
+        }
+        Ok(touched)
+    }
+}
+
+fn is_unfinished(batch: &Batch<'_>, seq: Seq, head: &EventHead) -> Result<bool, ApplyError> {
+    for target in &head.targets {
+        if waiting_row(batch, DeliveryKey { destination: target.destination, seq })?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+// --------------------------------------------------------------------------------------------------- configuration
+
+/// Why a change to the configuration was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// The id is taken.
+    Exists,
+    /// There is no such thing.
+    Unknown,
+    /// A tenant that is named does not exist.
+    UnknownTenant,
+    /// A destination that is named does not exist, or is another tenant's.
+    UnknownDestination,
+    /// It changed since the caller looked.
+    Stale,
+    /// The tenant's parents would form a ring, or nest too deep.
+    TenantNesting,
+    /// The tenant still owns things, or has children, or is the default tenant.
+    TenantInUse,
+}
+
+/// Creates a tenant.
+pub struct CreateTenant {
+    /// The new tenant.
+    pub tenant: Tenant,
+}
+
+impl Op for CreateTenant {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        256
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        if batch.catalog().tenant(&self.tenant.id).is_some() {
+            return Ok(Err(Rejected::Exists));
+        }
+        if let Err(rejected) = may_nest(batch, &self.tenant) {
+            return Ok(Err(rejected));
+        }
+        put_tenant(batch, self.tenant)?;
+        Ok(Ok(()))
+    }
+}
+
+/// Replaces a tenant's name and parent.
+pub struct UpdateTenant {
+    /// The tenant as it is to be.
+    pub tenant: Tenant,
+}
+
+impl Op for UpdateTenant {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        256
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        if batch.catalog().tenant(&self.tenant.id).is_none() {
+            return Ok(Err(Rejected::Unknown));
+        }
+        if let Err(rejected) = may_nest(batch, &self.tenant) {
+            return Ok(Err(rejected));
+        }
+        put_tenant(batch, self.tenant)?;
+        Ok(Ok(()))
+    }
+}
+
+fn may_nest(batch: &Batch<'_>, tenant: &Tenant) -> Result<(), Rejected> {
+    let Some(parent) = &tenant.parent else { return Ok(()) };
+    if batch.catalog().tenant(parent).is_none() {
+        return Err(Rejected::UnknownTenant);
+    }
+    let above: Vec<_> = batch.catalog().ancestors(parent).collect();
+    let ring = *parent == tenant.id || above.contains(&&tenant.id);
+    let height = below(batch, &tenant.id);
+    if ring || above.len() + height + 2 > TENANT_DEPTH_MAX { Err(Rejected::TenantNesting) } else { Ok(()) }
+}
+
+/// How many levels of tenants lie below this one.
+fn below(batch: &Batch<'_>, id: &TenantId) -> usize {
+    let catalog = batch.catalog();
+    catalog
+        .tenants()
+        .filter_map(|tenant| catalog.ancestors(&tenant.id).position(|above| above == id))
+        .map(|place| place + 1)
+        .max()
+        .unwrap_or(0)
+}
+
+fn put_tenant(batch: &mut Batch<'_>, tenant: Tenant) -> Result<(), StorageError> {
+    batch.things.insert((kind::TENANT, tenant.id.as_str().as_bytes()), codec::encode(&tenant).as_slice())?;
+    batch.catalog_mut().put_tenant(tenant);
+    Ok(())
+}
+
+/// Deletes a tenant that owns nothing.
+pub struct DeleteTenant {
+    /// Which.
+    pub id: TenantId,
+}
+
+impl Op for DeleteTenant {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        64
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        let catalog = batch.catalog();
+        if catalog.tenant(&self.id).is_none() {
+            return Ok(Err(Rejected::Unknown));
+        }
+        let in_use = self.id == TenantId::default_tenant()
+            || catalog.tenants().any(|tenant| tenant.parent.as_ref() == Some(&self.id))
+            || catalog.destinations().any(|destination| destination.tenant == self.id)
+            || catalog.subscriptions().any(|subscription| subscription.tenant == self.id)
+            || catalog.keys().any(|key| key.tenant.as_ref() == Some(&self.id));
+        if in_use {
+            return Ok(Err(Rejected::TenantInUse));
+        }
+        batch.things.remove((kind::TENANT, self.id.as_str().as_bytes()))?;
+        batch.catalog_mut().remove_tenant(&self.id);
+        Ok(Ok(()))
+    }
+}
+
+/// Creates a destination; the writer gives its number.
+pub struct CreateDestination {
+    /// The new destination; its `no` is ignored.
+    pub destination: Destination,
+}
+
+impl Op for CreateDestination {
+    type Answer = Result<Arc<Destination>, Rejected>;
+
+    fn bytes(&self) -> usize {
+        1024
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        let mut destination = self.destination;
+        if batch.catalog().tenant(&destination.tenant).is_none() {
+            return Ok(Err(Rejected::UnknownTenant));
+        }
+        if batch.catalog().destination_no(destination.id).is_some() {
+            return Ok(Err(Rejected::Exists));
+        }
+        destination.no = DestinationNo(batch.numbers.next_destination);
+        batch.numbers.next_destination += 1;
+        let no = destination.no;
+        put_destination(batch, destination)?;
+        let stored = batch.catalog().destination(no).map(Arc::clone);
+        Ok(stored.ok_or(Rejected::Unknown))
+    }
+}
+
+/// Replaces a destination, if it still is what the caller saw.
+pub struct UpdateDestination {
+    /// What the caller saw.
+    pub before: Arc<Destination>,
+    /// What it is to be; number, id and tenant stay.
+    pub after: Destination,
+}
+
+impl Op for UpdateDestination {
+    type Answer = Result<Arc<Destination>, Rejected>;
+
+    fn bytes(&self) -> usize {
+        1024
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        match batch.catalog().destination(self.before.no) {
+            None => return Ok(Err(Rejected::Unknown)),
+            Some(present) if **present != *self.before => return Ok(Err(Rejected::Stale)),
+            Some(_) => {}
+        }
+        let no = self.after.no;
+        put_destination(batch, self.after)?;
+        Ok(batch.catalog().destination(no).map(Arc::clone).ok_or(Rejected::Unknown))
+    }
+}
+
+fn put_destination(batch: &mut Batch<'_>, destination: Destination) -> Result<(), StorageError> {
+    let key = destination.no.0.to_be_bytes();
+    batch.things.insert((kind::DESTINATION, key.as_slice()), codec::encode(&destination).as_slice())?;
+    batch.changes.push(Change::Lane(destination.no));
+    batch.catalog_mut().put_destination(destination);
+    Ok(())
+}
+
+/// Deletes a destination: it leaves its subscriptions at once, and a [`Purge`] cancels what still waits for it.
+pub struct DeleteDestination {
+    /// Which.
+    pub no: DestinationNo,
+}
+
+impl Op for DeleteDestination {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        256
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        let Some(destination) = batch.catalog().destination(self.no).map(Arc::clone) else {
+            return Ok(Err(Rejected::Unknown));
+        };
+        let naming: Vec<_> = batch
+            .catalog()
+            .subscriptions()
+            .filter(|subscription| subscription.destinations.contains(&self.no))
+            .map(|subscription| Subscription::clone(subscription))
+            .collect();
+        for mut subscription in naming {
+            subscription.destinations.retain(|no| *no != self.no);
+            put_subscription(batch, subscription)?;
+        }
+        let tombstone = Tombstone {
+            no: self.no,
+            id: destination.id,
+            tenant: destination.tenant.clone(),
+            name: destination.name.clone(),
+            deleted: batch.now,
+        };
+        let key = self.no.0.to_be_bytes();
+        batch.things.remove((kind::DESTINATION, key.as_slice()))?;
+        batch.things.insert((kind::TOMBSTONE, key.as_slice()), codec::encode(&tombstone).as_slice())?;
+        *batch.lane_mut(self.no) = Default::default();
+        batch.catalog_mut().bury(tombstone);
+        batch.changes.push(Change::Lane(self.no));
+        Ok(Ok(()))
+    }
+}
+
+/// Creates a subscription; the writer gives its number.
+pub struct CreateSubscription {
+    /// The new subscription; its `no` is ignored.
+    pub subscription: Subscription,
+}
+
+impl Op for CreateSubscription {
+    type Answer = Result<Arc<Subscription>, Rejected>;
+
+    fn bytes(&self) -> usize {
+        512
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        let mut subscription = self.subscription;
+        if batch.catalog().subscription_by_id(subscription.id).is_some() {
+            return Ok(Err(Rejected::Exists));
+        }
+        subscription.no = SubscriptionNo(batch.numbers.next_subscription);
+        if let Err(rejected) = may_subscribe(batch, &subscription) {
+            return Ok(Err(rejected));
+        }
+        batch.numbers.next_subscription += 1;
+        let no = subscription.no;
+        put_subscription(batch, subscription)?;
+        Ok(batch.catalog().subscription(no).map(Arc::clone).ok_or(Rejected::Unknown))
+    }
+}
+
+/// Replaces a subscription, if it still is what the caller saw.
+pub struct UpdateSubscription {
+    /// What the caller saw.
+    pub before: Arc<Subscription>,
+    /// What it is to be; number and id stay.
+    pub after: Subscription,
+}
+
+impl Op for UpdateSubscription {
+    type Answer = Result<Arc<Subscription>, Rejected>;
+
+    fn bytes(&self) -> usize {
+        512
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        match batch.catalog().subscription(self.before.no) {
+            None => return Ok(Err(Rejected::Unknown)),
+            Some(present) if **present != *self.before => return Ok(Err(Rejected::Stale)),
+            Some(_) => {}
+        }
+        if let Err(rejected) = may_subscribe(batch, &self.after) {
+            return Ok(Err(rejected));
+        }
+        let no = self.after.no;
+        put_subscription(batch, self.after)?;
+        Ok(batch.catalog().subscription(no).map(Arc::clone).ok_or(Rejected::Unknown))
+    }
+}
+
+/// A subscription names destinations of its own tenant, or of a tenant above it.
+fn may_subscribe(batch: &Batch<'_>, subscription: &Subscription) -> Result<(), Rejected> {
+    let catalog = batch.catalog();
+    if catalog.tenant(&subscription.tenant).is_none() {
+        return Err(Rejected::UnknownTenant);
+    }
+    let reachable = |owner: &TenantId| {
+        *owner == subscription.tenant || catalog.ancestors(&subscription.tenant).any(|above| above == owner)
+    };
+    let all =
+        subscription.destinations.iter().all(|no| catalog.destination(*no).is_some_and(|it| reachable(&it.tenant)));
+    if all { Ok(()) } else { Err(Rejected::UnknownDestination) }
+}
+
+fn put_subscription(batch: &mut Batch<'_>, subscription: Subscription) -> Result<(), StorageError> {
+    let key = subscription.no.0.to_be_bytes();
+    batch.things.insert((kind::SUBSCRIPTION, key.as_slice()), codec::encode(&subscription).as_slice())?;
+    batch.catalog_mut().put_subscription(subscription);
+    Ok(())
+}
+
+/// Deletes a subscription. Deliveries that it made stay.
+pub struct DeleteSubscription {
+    /// Which.
+    pub id: SubscriptionId,
+}
+
+impl Op for DeleteSubscription {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        64
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        let Some(no) = batch.catalog().subscription_by_id(self.id).map(|subscription| subscription.no) else {
+            return Ok(Err(Rejected::Unknown));
+        };
+        batch.things.remove((kind::SUBSCRIPTION, no.0.to_be_bytes().as_slice()))?;
+        batch.catalog_mut().remove_subscription(no);
+        Ok(Ok(()))
+    }
+}
+
+/// Creates or replaces a key.
+pub struct PutKey {
+    /// The key.
+    pub key: ApiKey,
+}
+
+impl Op for PutKey {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        256
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        if let Some(tenant) = &self.key.tenant
+            && batch.catalog().tenant(tenant).is_none()
+        {
+            return Ok(Err(Rejected::UnknownTenant));
+        }
+        let place = self.key.id.to_string();
+        batch.things.insert((kind::KEY, place.as_bytes()), codec::encode(&self.key).as_slice())?;
+        batch.catalog_mut().put_key(self.key);
+        Ok(Ok(()))
+    }
+}
+
+/// Deletes a key: it opens nothing from the commit on.
+pub struct DeleteKey {
+    /// Which.
+    pub id: KeyId,
+}
+
+impl Op for DeleteKey {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        64
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        if batch.catalog().key(self.id).is_none() {
+            return Ok(Err(Rejected::Unknown));
+        }
+        batch.things.remove((kind::KEY, self.id.to_string().as_bytes()))?;
+        batch.catalog_mut().remove_key(self.id);
+        Ok(Ok(()))
+    }
+}

@@ -1,0 +1,387 @@
+//! Reading: short transactions, paged, on threads where a cold read may wait.
+//!
+//! Look-ups by id are a seek. Lists walk events from the newest and look at a bounded number of rows per page: a page may be
+//! short and still have a next one.
+
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
+
+use crate::model::event::{EventHead, ProducerId};
+use crate::model::{
+    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, EventType, Seq, TenantId, Timestamp,
+};
+
+use super::record::{AttemptRow, DueRow, EndedRow, Tally};
+use super::standing::BLOCK;
+use super::writer::ApplyError;
+use super::{codec, dedup, op, tables};
+
+/// Rows that one page looks at, at most.
+const LOOKED_AT_MAX: usize = 20_000;
+
+/// A read did not work: the file cannot be read, or holds a damaged record.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file could not be read.
+    #[error("read the store: {0}")]
+    Storage(String),
+    /// The reading thread is gone: the daemon is going down.
+    #[error("read the store: the daemon is stopping")]
+    Stopped,
+}
+
+macro_rules! as_read_error {
+    ($($error:ty),*) => { $(impl From<$error> for ReadError {
+        fn from(error: $error) -> Self {
+            ReadError::Storage(error.to_string())
+        }
+    })* };
+}
+
+as_read_error!(redb::StorageError, redb::TableError, redb::TransactionError, ApplyError, codec::DecodeError);
+
+type Rows<K> = ReadOnlyTable<K, &'static [u8]>;
+
+/// The store as of one commit.
+pub struct Snapshot {
+    events: Rows<u64>,
+    due: Rows<(u32, u64, u64)>,
+    attempts: Rows<(u64, u32, u32)>,
+    ended: Rows<(u32, u64)>,
+    producer_ids: Rows<&'static [u8; 16]>,
+    tallies: Rows<u32>,
+}
+
+/// A delivery with everything that the store knows of it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Which.
+    pub key: DeliveryKey,
+    /// Its event, without the payload.
+    pub head: EventHead,
+    /// `Pending` for every one that waits: whether its lane holds it is for the lane to say.
+    pub state: DeliveryState,
+    /// How it ended without success.
+    pub ended: Option<EndedRow>,
+    /// What it waits for.
+    pub row: Option<DueRow>,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Which events to list. Newest first.
+#[derive(Debug, Clone, Default)]
+pub struct EventsWanted {
+    /// Of this tenant only.
+    pub tenant: Option<TenantId>,
+    /// Of this type only.
+    pub kind: Option<EventType>,
+    /// With this ordering key only.
+    pub key: Option<String>,
+    /// Accepted at or after.
+    pub from: Option<Timestamp>,
+    /// Accepted before.
+    pub to: Option<Timestamp>,
+}
+
+impl EventsWanted {
+    fn takes(&self, head: &EventHead) -> bool {
+        self.tenant.as_ref().is_none_or(|tenant| *tenant == head.tenant)
+            && self.kind.as_ref().is_none_or(|kind| *kind == head.kind)
+            && self.key.as_ref().is_none_or(|key| head.key.as_ref().is_some_and(|own| own.as_str() == key))
+            && self.from.is_none_or(|from| head.accepted >= from)
+            && self.to.is_none_or(|to| head.accepted < to)
+    }
+}
+
+/// Which deliveries to list. Newest event first, then by destination.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveriesWanted {
+    /// Of which events.
+    pub events: EventsWanted,
+    /// To this destination only.
+    pub destination: Option<DestinationNo>,
+    /// In one of these states only; `Held` is told apart from `Pending` by `held`.
+    pub state: Option<DeliveryState>,
+    /// The destinations whose lanes hold.
+    pub held: Vec<DestinationNo>,
+    /// With this status at the last attempt only.
+    pub status: Option<u16>,
+}
+
+/// Where a page begins: after this place in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The event.
+    pub seq: Seq,
+    /// The destination, in a list of deliveries.
+    pub destination: DestinationNo,
+}
+
+/// Part of a list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Place>,
+}
+
+impl Snapshot {
+    pub(super) fn open(db: &Database) -> Result<Self, ReadError> {
+        let transaction = db.begin_read()?;
+        Ok(Snapshot {
+            events: transaction.open_table(tables::EVENTS)?,
+            due: transaction.open_table(tables::DUE)?,
+            attempts: transaction.open_table(tables::ATTEMPTS)?,
+            ended: transaction.open_table(tables::ENDED)?,
+            producer_ids: transaction.open_table(tables::PRODUCER_IDS)?,
+            tallies: transaction.open_table(tables::TALLIES)?,
+        })
+    }
+
+    /// The event at a place.
+    pub fn event(&self, seq: Seq) -> Result<Option<Event>, ReadError> {
+        match self.events.get(seq.0)? {
+            Some(record) => Ok(Some(codec::decode_event(seq, record.value())?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The event of an id, when its epoch is the id's.
+    pub fn event_by_id(&self, id: EventId) -> Result<Option<Event>, ReadError> {
+        Ok(self.event(id.seq())?.filter(|event| event.id() == id))
+    }
+
+    /// The event that a tenant's producer named.
+    pub fn event_by_producer_id(&self, tenant: &TenantId, id: &ProducerId) -> Result<Option<Event>, ReadError> {
+        match dedup::find(&self.producer_ids, tenant, id)? {
+            Some(seq) => self.event(seq),
+            None => Ok(None),
+        }
+    }
+
+    /// A page of a lane: its first waiting deliveries from a place on, in order.
+    pub fn lane(&self, no: DestinationNo, from: (Timestamp, Seq), limit: usize) -> Result<Vec<DueRow>, ReadError> {
+        Ok(op::due_rows(&self.due, no, from, limit)?)
+    }
+
+    /// The destinations that have waiting deliveries, found by one seek each.
+    pub fn lanes_with_work(&self) -> Result<Vec<DestinationNo>, ReadError> {
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(entry) = self.due.range((from, 0, 0)..)?.next() {
+            let (key, _) = entry?;
+            let (no, _, _) = key.value();
+            found.push(DestinationNo(no));
+            match no.checked_add(1) {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// One delivery with its attempts.
+    pub fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, ReadError> {
+        let Some(record) = self.events.get(key.seq.0)? else { return Ok(None) };
+        let head = codec::decode_event_head(record.value())?;
+        if !head.targets.iter().any(|target| target.destination == key.destination) {
+            return Ok(None);
+        }
+        self.delivery_of(key, head).map(Some)
+    }
+
+    /// The deliveries of one event, by destination.
+    pub fn deliveries_of(&self, event: &Event) -> Result<Vec<Delivery>, ReadError> {
+        let keys =
+            event.head.targets.iter().map(|target| DeliveryKey { destination: target.destination, seq: event.seq });
+        keys.map(|key| self.delivery_of(key, event.head.clone())).collect()
+    }
+
+    fn delivery_of(&self, key: DeliveryKey, head: EventHead) -> Result<Delivery, ReadError> {
+        let row = op::find_waiting(&self.events, &self.attempts, &self.due, key)?;
+        let ended = match self.ended.get((key.destination.0, key.seq.0))? {
+            Some(record) => Some(codec::decode::<EndedRow>(record.value())?),
+            None => None,
+        };
+        let state = match (&row, &ended) {
+            (Some(_), _) => DeliveryState::Pending,
+            (None, Some(ended)) => ended.ending.state(),
+            (None, None) => DeliveryState::Succeeded,
+        };
+        let mut attempts = Vec::new();
+        for entry in self.attempts.range(op::attempts_of(key))? {
+            let (_, record) = entry?;
+            if let AttemptRow::Done(attempt) = codec::decode(record.value())? {
+                attempts.push(*attempt);
+            }
+        }
+        Ok(Delivery { key, head, state, ended, row, attempts })
+    }
+
+    /// A page of events, newest first.
+    pub fn events(&self, wanted: &EventsWanted, after: Option<Place>, limit: usize) -> Result<Page<Event>, ReadError> {
+        let mut items = Vec::new();
+        let next = self.walk(wanted, after.map(|place| place.seq), |seq, record, _| {
+            if items.len() == limit {
+                return Ok(Walk::Stop);
+            }
+            items.push(codec::decode_event(seq, record)?);
+            Ok(Walk::On)
+        })?;
+        Ok(Page { items, next })
+    }
+
+    /// A page of deliveries, newest event first.
+    pub fn deliveries(
+        &self,
+        wanted: &DeliveriesWanted,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Page<Delivery>, ReadError> {
+        let mut items = Vec::new();
+        let mut within = None;
+        if let Some(place) = after {
+            // The place may lie between two deliveries of one event: that event's further ones come first.
+            if let Some(record) = self.events.get(place.seq.0)? {
+                let head = codec::decode_event_head(record.value())?;
+                if wanted.events.takes(&head) {
+                    within =
+                        self.take_deliveries(wanted, place.seq, &head, Some(place.destination), limit, &mut items)?;
+                }
+            }
+        }
+        if within.is_some() {
+            return Ok(Page { items, next: within });
+        }
+        let next = self.walk(&wanted.events, after.map(|place| place.seq), |seq, _, head| {
+            if items.len() == limit {
+                return Ok(Walk::Stop);
+            }
+            within = self.take_deliveries(wanted, seq, &head, None, limit, &mut items)?;
+            Ok(if within.is_some() { Walk::Stop } else { Walk::On })
+        })?;
+        Ok(Page { items, next: within.or(next) })
+    }
+
+    /// Adds an event's wanted deliveries to a page; the place of the last one when the page is full before the event ends.
+    fn take_deliveries(
+        &self,
+        wanted: &DeliveriesWanted,
+        seq: Seq,
+        head: &EventHead,
+        after: Option<DestinationNo>,
+        limit: usize,
+        items: &mut Vec<Delivery>,
+    ) -> Result<Option<Place>, ReadError> {
+        let mut last = after;
+        for destination in head.targets.iter().map(|target| target.destination) {
+            if after.is_some_and(|after| destination <= after) || wanted.destination.is_some_and(|it| it != destination)
+            {
+                continue;
+            }
+            if items.len() == limit {
+                // A page of no items still has to move on from somewhere: destinations are numbered from one.
+                let destination = last.unwrap_or(DestinationNo(0));
+                return Ok(Some(Place { seq, destination }));
+            }
+            last = Some(destination);
+            let delivery = self.delivery_of(DeliveryKey { destination, seq }, head.clone())?;
+            let held = delivery.state == DeliveryState::Pending && wanted.held.contains(&destination);
+            let state = if held { DeliveryState::Held } else { delivery.state };
+            let status = delivery.attempts.last().and_then(|attempt| attempt.status);
+            if wanted.state.is_none_or(|it| it == state) && wanted.status.is_none_or(|it| Some(it) == status) {
+                items.push(delivery);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Walks wanted events from the newest, until the visitor stops or enough has been looked at. Answers where to go on.
+    fn walk(
+        &self,
+        wanted: &EventsWanted,
+        before: Option<Seq>,
+        mut visit: impl FnMut(Seq, &[u8], EventHead) -> Result<Walk, ReadError>,
+    ) -> Result<Option<Place>, ReadError> {
+        let end = before.map_or(u64::MAX, |seq| seq.0);
+        let mut seen = None;
+        for (looked_at, entry) in self.events.range(..end)?.rev().enumerate() {
+            let here = |seq| Some(Place { seq, destination: DestinationNo(u32::MAX) });
+            if looked_at == LOOKED_AT_MAX {
+                return Ok(seen.and_then(here));
+            }
+            let (key, record) = entry?;
+            let seq = Seq(key.value());
+            let head = codec::decode_event_head(record.value())?;
+            if wanted.from.is_some_and(|from| head.accepted.after(CLOCK_SLACK) < from) {
+                return Ok(None);
+            }
+            if wanted.takes(&head) {
+                match visit(seq, record.value(), head)? {
+                    Walk::On => {}
+                    Walk::Stop => return Ok(seen.and_then(here).or(before.and_then(here))),
+                }
+            }
+            seen = Some(seq);
+        }
+        Ok(None)
+    }
+
+    /// When the oldest unfinished event was accepted, given the first sequence of the block that holds it.
+    pub fn oldest_unfinished(&self, block: Seq) -> Result<Option<Timestamp>, ReadError> {
+        for entry in self.events.range(block.0..block.0.saturating_add(BLOCK))? {
+            let (key, record) = entry?;
+            let seq = Seq(key.value());
+            let head = codec::decode_event_head(record.value())?;
+            for target in &head.targets {
+                let key = DeliveryKey { destination: target.destination, seq };
+                if op::find_waiting(&self.events, &self.attempts, &self.due, key)?.is_some() {
+                    return Ok(Some(head.accepted));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks that nothing is lost or counted twice: each destination's tally agrees with its due and ended rows, and each
+    /// due row has its event. Walks everything: for tests and for `doctor`.
+    pub fn conservation(&self) -> Result<(), ReadError> {
+        let mut waiting = std::collections::BTreeMap::<u32, u64>::new();
+        let broken = |what: String| Err(ReadError::Storage(format!("conservation is broken: {what}")));
+        for entry in self.due.range::<(u32, u64, u64)>(..)? {
+            let (key, _) = entry?;
+            let (destination, due, seq) = key.value();
+            *waiting.entry(destination).or_default() += 1;
+            let key = DeliveryKey { destination: DestinationNo(destination), seq: Seq(seq) };
+            match op::find_waiting(&self.events, &self.attempts, &self.due, key)? {
+                Some(row) if row.due.as_millis() == due => {}
+                other => {
+                    return broken(format!(
+                        "the due row of {key:?} at {due} is not the one found by its id: {other:?}"
+                    ));
+                }
+            }
+        }
+        let mut tallied = std::collections::BTreeMap::new();
+        for entry in self.tallies.range::<u32>(..)? {
+            let (no, record) = entry?;
+            let tally: Tally = codec::decode(record.value())?;
+            tallied.insert(no.value(), tally.waiting());
+        }
+        tallied.retain(|_, waiting| *waiting > 0);
+        if tallied != waiting {
+            broken(format!("tallies say {tallied:?} wait, due rows say {waiting:?}"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+enum Walk {
+    On,
+    Stop,
+}
+
+/// How far the clock may have run backwards between two neighbouring events for a walk by time to find both.
+const CLOCK_SLACK: std::time::Duration = std::time::Duration::from_secs(3600);

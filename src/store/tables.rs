@@ -1,0 +1,22 @@
+//! The tables of the one file. Keys are numbers in time order; values are the records of [`super::codec`].
+
+use redb::TableDefinition;
+
+/// `name -> record`: the store's own facts (epoch, next numbers).
+pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// `seq -> event`.
+pub const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
+/// `(destination, due in ms, seq) -> what is due`. A lane is a key range of it: its head is one seek.
+pub const DUE: TableDefinition<(u32, u64, u64), &[u8]> = TableDefinition::new("due");
+/// `(seq, destination, attempt no) -> attempt`, or the plan of one that a resend ordered.
+pub const ATTEMPTS: TableDefinition<(u64, u32, u32), &[u8]> = TableDefinition::new("attempts");
+/// `(destination, seq) -> how a delivery ended without success`. What is neither here nor due has succeeded.
+pub const ENDED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("ended");
+/// `hash of tenant and producer's id -> seq and fingerprint`; see [`super::dedup`].
+pub const PRODUCER_IDS: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("producer_ids");
+/// `(kind, key) -> record`: tenants, destinations, subscriptions, keys. Few, and all in memory too.
+pub const THINGS: TableDefinition<(u8, &[u8]), &[u8]> = TableDefinition::new("things");
+/// `destination -> lane`: paused by an operator, held, gone or shut by the engine.
+pub const LANES: TableDefinition<u32, &[u8]> = TableDefinition::new("lanes");
+/// `destination -> how many deliveries are in which state`.
+pub const TALLIES: TableDefinition<u32, &[u8]> = TableDefinition::new("tallies");

@@ -1,0 +1,449 @@
+//! The one writer: takes what has arrived while the last commit was syncing, applies it, commits, answers.
+//!
+//! [`Writer::commit`] is plain: operations in, answers out. The thread around it ([`run`]) only gathers the batch: no timer,
+//! one bound in operations and bytes. A batch that holds nothing but outcomes of attempts may linger up to ten milliseconds
+//! for the next event, which saves a commit per delivery; acknowledgements never linger.
+//!
+//! Operations are total: what is wrong with one is its answer, and its neighbours in the batch go on. Only the storage
+//! itself can fail a batch, and then nothing of it is acknowledged, and nothing will be until the store is opened again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+use redb::{Database, StorageError, Table, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::clock::{Clock, Stopwatch};
+use crate::model::{DeliveryKey, DestinationNo, Epoch, Event, Seq, Timestamp};
+
+use super::bell::Change;
+use super::catalog::Catalog;
+use super::codec::{self, DecodeError};
+use super::record::{Lane, Tally};
+use super::standing::Standing;
+use super::{Committed, Receipt, Shared, StoreFailed, tables};
+
+/// Operations in one commit at most.
+const BATCH_OPS_MAX: usize = 2048;
+/// Bytes in one commit at most, as far as the operations tell.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// How long a batch of outcomes waits for company.
+const LINGER: Duration = Duration::from_millis(10);
+
+/// Something that the writer does to the store, and what it answers.
+pub trait Op: Send + 'static {
+    /// What the caller learns: conditions that did not hold are values of it, too.
+    type Answer: Send + 'static;
+
+    /// About how many bytes it writes.
+    fn bytes(&self) -> usize;
+
+    /// Whether a batch of only such operations may wait a moment for others.
+    fn lingers(&self) -> bool {
+        false
+    }
+
+    /// Does it, within the transaction.
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError>;
+}
+
+/// The storage failed, or holds a record that cannot be read. Fatal for the batch and for the store as it is open.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The file could not be read or written.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    /// A record is damaged or of another version.
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+}
+
+/// An operation on its way to the writer, with its answer's way back.
+pub(super) trait Job: Send {
+    fn bytes(&self) -> usize;
+    fn lingers(&self) -> bool;
+    fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), ApplyError>;
+    fn settle(self: Box<Self>, result: Result<Receipt, StoreFailed>);
+}
+
+pub(super) struct Submission<O: Op> {
+    state: SubmissionState<O>,
+    reply: oneshot::Sender<Result<Committed<O::Answer>, StoreFailed>>,
+    // Given back when the answer is out: this bounds what waits for a commit.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+enum SubmissionState<O: Op> {
+    Waiting(O),
+    Applied(O::Answer),
+    Spent,
+}
+
+impl<O: Op> Submission<O> {
+    pub(super) fn new(
+        op: O,
+        reply: oneshot::Sender<Result<Committed<O::Answer>, StoreFailed>>,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Submission { state: SubmissionState::Waiting(op), reply, _room: room }
+    }
+}
+
+impl<O: Op> Job for Submission<O> {
+    fn bytes(&self) -> usize {
+        match &self.state {
+            SubmissionState::Waiting(op) => op.bytes(),
+            SubmissionState::Applied(_) | SubmissionState::Spent => 0,
+        }
+    }
+
+    fn lingers(&self) -> bool {
+        matches!(&self.state, SubmissionState::Waiting(op) if op.lingers())
+    }
+
+    fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        if let SubmissionState::Waiting(op) = std::mem::replace(&mut self.state, SubmissionState::Spent) {
+            self.state = SubmissionState::Applied(op.apply(batch)?);
+        }
+        Ok(())
+    }
+
+    fn settle(self: Box<Self>, result: Result<Receipt, StoreFailed>) {
+        let answer = match (result, self.state) {
+            (Ok(receipt), SubmissionState::Applied(answer)) => Ok(Committed { receipt, answer }),
+            (Ok(_), SubmissionState::Waiting(_) | SubmissionState::Spent) => Err(StoreFailed),
+            (Err(failed), _) => Err(failed),
+        };
+        // Nobody waits any more when the peer has gone; the change stands all the same.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Numbers that the writer gives out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Numbers {
+    pub next_seq: u64,
+    pub next_destination: u32,
+    pub next_subscription: u32,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Numbers { next_seq: 1, next_destination: 1, next_subscription: 1 }
+    }
+}
+
+/// The meta row of [`Numbers`].
+pub(super) const META_NUMBERS: &str = "numbers";
+/// The meta row of the [`Epoch`].
+pub(super) const META_EPOCH: &str = "epoch";
+
+/// The state that only the writer changes.
+pub(super) struct Writer {
+    db: Arc<Database>,
+    clock: Clock,
+    epoch: Epoch,
+    numbers: Numbers,
+    standing: Standing,
+    catalog: Arc<Catalog>,
+    shared: Arc<Shared>,
+    commits: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        db: Arc<Database>,
+        clock: Clock,
+        epoch: Epoch,
+        numbers: Numbers,
+        standing: Standing,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let catalog = shared.catalog();
+        Writer { db, clock, epoch, numbers, standing, catalog, shared, commits: 0 }
+    }
+
+    /// Applies the jobs in one transaction, syncs it, publishes what changed, and answers every job.
+    pub(super) fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if self.shared.has_failed() {
+            jobs.into_iter().for_each(|job| job.settle(Err(StoreFailed)));
+            return;
+        }
+        match self.write(&mut jobs) {
+            Ok(aftermath) => {
+                self.commits += 1;
+                let receipt = Receipt { commit: self.commits };
+                self.publish(aftermath);
+                jobs.into_iter().for_each(|job| job.settle(Ok(receipt)));
+            }
+            Err(error) => {
+                self.shared.fail(&error);
+                jobs.into_iter().for_each(|job| job.settle(Err(StoreFailed)));
+            }
+        }
+    }
+
+    fn write(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Aftermath, CommitError> {
+        let mut transaction = self.db.begin_write()?;
+        // Payloads are chosen by others, so a checksum alone could be met by design.
+        transaction.set_two_phase_commit(true);
+        let aftermath = {
+            let mut batch = Batch::open(&transaction, self)?;
+            for job in jobs {
+                job.apply(&mut batch)?;
+            }
+            batch.close()?
+        };
+        transaction.commit()?;
+        Ok(aftermath)
+    }
+
+    fn publish(&mut self, aftermath: Aftermath) {
+        let Aftermath { changes, fresh, erased, catalog_changed, tallies, lanes } = aftermath;
+        if catalog_changed {
+            self.shared.publish_catalog(Arc::clone(&self.catalog));
+        }
+        self.shared.publish_standing(&self.standing, &tallies, &lanes);
+        self.shared.cache_events(fresh, &erased);
+        self.shared.bell.ring(changes);
+    }
+
+    /// The last commit: it saves the allocator's state, so that the next start need not walk the file.
+    pub(super) fn close(&mut self) -> Result<(), CommitError> {
+        if self.shared.has_failed() {
+            return Ok(());
+        }
+        let mut transaction = self.db.begin_write()?;
+        transaction.set_quick_repair(true);
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// A commit did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommitError {
+    #[error("begin a transaction: {0}")]
+    Begin(#[from] redb::TransactionError),
+    #[error("open a table: {0}")]
+    Table(#[from] redb::TableError),
+    #[error("apply an operation: {0}")]
+    Apply(#[from] ApplyError),
+    #[error("sync the commit: {0}")]
+    Commit(#[from] redb::CommitError),
+}
+
+impl From<StorageError> for CommitError {
+    fn from(error: StorageError) -> Self {
+        CommitError::Apply(error.into())
+    }
+}
+
+/// What a commit leaves to publish.
+struct Aftermath {
+    changes: Vec<Change>,
+    fresh: Vec<Arc<Event>>,
+    erased: Vec<Seq>,
+    catalog_changed: bool,
+    tallies: HashSet<DestinationNo>,
+    lanes: HashSet<DestinationNo>,
+}
+
+type Rows<'tx, K> = Table<'tx, K, &'static [u8]>;
+
+/// An open transaction with its tables, as operations see it.
+pub struct Batch<'tx> {
+    pub(super) now: Timestamp,
+    pub(super) epoch: Epoch,
+    pub(super) numbers: Numbers,
+    pub(super) events: Rows<'tx, u64>,
+    pub(super) due: Rows<'tx, (u32, u64, u64)>,
+    pub(super) attempts: Rows<'tx, (u64, u32, u32)>,
+    pub(super) ended: Rows<'tx, (u32, u64)>,
+    pub(super) producer_ids: Rows<'tx, &'static [u8; 16]>,
+    pub(super) things: Rows<'tx, (u8, &'static [u8])>,
+    pub(super) changes: Vec<Change>,
+    pub(super) fresh: Vec<Arc<Event>>,
+    pub(super) erased: Vec<Seq>,
+    lanes: Rows<'tx, u32>,
+    tallies: Rows<'tx, u32>,
+    meta: Rows<'tx, &'static str>,
+    writer_numbers: &'tx mut Numbers,
+    standing: &'tx mut Standing,
+    catalog: &'tx mut Arc<Catalog>,
+    catalog_changed: bool,
+    tallies_changed: HashSet<DestinationNo>,
+    lanes_changed: HashSet<DestinationNo>,
+}
+
+impl<'tx> Batch<'tx> {
+    fn open(transaction: &'tx WriteTransaction, writer: &'tx mut Writer) -> Result<Self, redb::TableError> {
+        Ok(Batch {
+            now: writer.clock.now(),
+            epoch: writer.epoch,
+            numbers: writer.numbers,
+            events: transaction.open_table(tables::EVENTS)?,
+            due: transaction.open_table(tables::DUE)?,
+            attempts: transaction.open_table(tables::ATTEMPTS)?,
+            ended: transaction.open_table(tables::ENDED)?,
+            producer_ids: transaction.open_table(tables::PRODUCER_IDS)?,
+            things: transaction.open_table(tables::THINGS)?,
+            lanes: transaction.open_table(tables::LANES)?,
+            tallies: transaction.open_table(tables::TALLIES)?,
+            meta: transaction.open_table(tables::META)?,
+            changes: Vec::new(),
+            fresh: Vec::new(),
+            erased: Vec::new(),
+            writer_numbers: &mut writer.numbers,
+            standing: &mut writer.standing,
+            catalog: &mut writer.catalog,
+            catalog_changed: false,
+            tallies_changed: HashSet::new(),
+            lanes_changed: HashSet::new(),
+        })
+    }
+
+    /// The configuration as the operations before this one left it.
+    pub(super) fn catalog(&self) -> &Catalog {
+        self.catalog
+    }
+
+    /// The configuration, to be changed; its rows are the operation's own business.
+    pub(super) fn catalog_mut(&mut self) -> &mut Catalog {
+        self.catalog_changed = true;
+        Arc::make_mut(self.catalog)
+    }
+
+    pub(super) fn standing(&self) -> &Standing {
+        self.standing
+    }
+
+    pub(super) fn count_event(&mut self) {
+        self.standing.events += 1;
+    }
+
+    /// A delivery has begun, or begins again.
+    pub(super) fn begin(&mut self, seq: Seq) {
+        self.standing.begin(seq);
+    }
+
+    /// A delivery has ended.
+    pub(super) fn finish(&mut self, seq: Seq) {
+        self.standing.finish(seq);
+    }
+
+    /// The tally of a destination, to be changed.
+    pub(super) fn tally_mut(&mut self, no: DestinationNo) -> &mut Tally {
+        self.tallies_changed.insert(no);
+        self.standing.tallies.entry(no).or_default()
+    }
+
+    /// The lane of a destination, to be changed.
+    pub(super) fn lane_mut(&mut self, no: DestinationNo) -> &mut Lane {
+        self.lanes_changed.insert(no);
+        self.standing.lanes.entry(no).or_default()
+    }
+
+    pub(super) fn settled(&mut self, key: DeliveryKey) {
+        self.changes.push(Change::Settled(key));
+    }
+
+    /// Writes what the operations left in memory: numbers, tallies, lanes.
+    fn close(mut self) -> Result<Aftermath, StorageError> {
+        if self.numbers != *self.writer_numbers {
+            self.meta.insert(META_NUMBERS, codec::encode(&self.numbers).as_slice())?;
+            *self.writer_numbers = self.numbers;
+        }
+        for no in &self.tallies_changed {
+            self.tallies.insert(no.0, codec::encode(&self.standing.tally(*no)).as_slice())?;
+        }
+        for no in &self.lanes_changed {
+            let lane = self.standing.lane(*no);
+            if lane == Lane::default() {
+                self.lanes.remove(no.0)?;
+                self.standing.lanes.remove(no);
+            } else {
+                self.lanes.insert(no.0, codec::encode(&lane).as_slice())?;
+            }
+        }
+        Ok(Aftermath {
+            changes: self.changes,
+            fresh: self.fresh,
+            erased: self.erased,
+            catalog_changed: self.catalog_changed,
+            tallies: self.tallies_changed,
+            lanes: self.lanes_changed,
+        })
+    }
+}
+
+/// What comes to the writer's thread.
+pub(super) enum Message {
+    Job(Box<dyn Job>),
+    Close,
+}
+
+/// The writer's thread: gathers batches until it is told to close or nobody can send any more.
+pub(super) fn run(mut writer: Writer, inbox: Receiver<Message>) {
+    // If an operation panics, nothing may be acknowledged any more: the guard says so while the thread unwinds.
+    let _guard = FailOnPanic(Arc::clone(&writer.shared));
+    let mut open = true;
+    while open {
+        let Ok(first) = inbox.recv() else { break };
+        let (jobs, closing) = gather(first, &inbox);
+        if !jobs.is_empty() {
+            writer.commit(jobs);
+        }
+        open = !closing;
+    }
+    if let Err(error) = writer.close() {
+        tracing::error!(event = "store_close_failed", %error, "the last commit failed; the next start will walk the file");
+    }
+}
+
+fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<Box<dyn Job>>, bool) {
+    let mut jobs = Vec::new();
+    let (mut bytes, mut lingering) = (0, true);
+    let mut take = |message| match message {
+        Message::Job(job) => {
+            bytes += job.bytes();
+            lingering &= job.lingers();
+            jobs.push(job);
+            (lingering, jobs.len() >= BATCH_OPS_MAX || bytes >= BATCH_BYTES_MAX)
+        }
+        Message::Close => (false, true),
+    };
+    let watch = Stopwatch::start();
+    let mut message = first;
+    let closing = loop {
+        let closes = matches!(message, Message::Close);
+        let (may_wait, full) = take(message);
+        if full {
+            break closes;
+        }
+        message = match inbox.try_recv() {
+            Ok(next) => next,
+            Err(TryRecvError::Empty) if may_wait => match inbox.recv_timeout(LINGER.saturating_sub(watch.elapsed())) {
+                Ok(next) => next,
+                Err(RecvTimeoutError::Timeout) => break false,
+                Err(RecvTimeoutError::Disconnected) => break true,
+            },
+            Err(TryRecvError::Empty) => break false,
+            Err(TryRecvError::Disconnected) => break true,
+        };
+    };
+    (jobs, closing)
+}
+
+struct FailOnPanic(Arc<Shared>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&"the writer panicked");
+        }
+    }
+}
