@@ -12,3 +12,5 @@ pub mod clock;
 pub mod model;
 /// The one file on disk, its writer and its readers.
 pub mod store;
+/// Signatures: every preset and the custom scheme.
+pub mod sign;
