@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+/// The only place that dials: guard, resolver, connections, hostile receivers.
+pub mod client;
 /// The only place that reads a clock.
 pub mod clock;
 /// The words of the product as types.

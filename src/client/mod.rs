@@ -1,0 +1,3 @@
+//! The only place that dials.
+
+pub mod guard;
