@@ -6,13 +6,17 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-/// The only place that dials: guard, resolver, connections, hostile receivers.
-pub mod client;
-/// The only place that reads a clock.
-pub mod clock;
 /// The words of the product as types.
 pub mod model;
+
+/// The only place that reads a clock.
+pub mod clock;
+
 /// The one file on disk, its writer and its readers.
 pub mod store;
+
 /// Signatures: every preset and the custom scheme.
 pub mod sign;
+
+/// The only place that dials: guard, resolver, connections, hostile receivers.
+pub mod client;
