@@ -25,6 +25,8 @@ pub enum Change {
     Gone(DueRow),
     /// A destination's settings or its lane's state changed, or it was deleted.
     Lane(DestinationNo),
+    /// An operator resumed a destination: what was known against its receiver is forgotten.
+    Opened(DestinationNo),
 }
 
 /// What the engine hears when it listens.

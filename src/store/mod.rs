@@ -26,10 +26,12 @@ use std::sync::{Arc, Mutex, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::model::{ApiKey, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId};
+use crate::model::{
+    ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId,
+};
 
 pub use bell::{Bell, Change, Heard};
 pub use catalog::{Catalog, Routed};
@@ -136,6 +138,7 @@ struct Shared {
     catalog: RwLock<Arc<Catalog>>,
     standing: Mutex<Standing>,
     events: Mutex<EventCache>,
+    under_way: Mutex<HashSet<DeliveryKey>>,
     bell: Bell,
     failure: watch::Sender<Option<String>>,
 }
@@ -172,6 +175,9 @@ impl Shared {
         self.failure.send_replace(Some(why.to_string()));
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -264,6 +270,7 @@ impl Store {
             catalog: RwLock::new(Arc::new(catalog)),
             standing: Mutex::new(standing.clone()),
             events: Mutex::new(EventCache::new(settings.event_cache_bytes_max)),
+            under_way: Mutex::new(HashSet::new()),
             bell: Bell::default(),
             failure: watch::Sender::new(None),
         });
@@ -290,11 +297,15 @@ impl Store {
     pub async fn enqueue<O: Op>(&self, op: O) -> Result<Ticket<O::Answer>, StoreFailed> {
         let units = u32::try_from(op.bytes() / ROOM_UNIT).unwrap_or(u32::MAX).saturating_add(1).min(self.0.room_units);
         let room = Arc::clone(&self.0.room).acquire_many_owned(units).await.map_err(|_| StoreFailed)?;
+        self.hand_in(op, Some(room))
+    }
+
+    fn hand_in<O: Op>(&self, op: O, room: Option<OwnedSemaphorePermit>) -> Result<Ticket<O::Answer>, StoreFailed> {
         if self.0.shared.has_failed() {
             return Err(StoreFailed);
         }
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn Job> = Box::new(Submission::new(op, reply, Some(room)));
+        let job: Box<dyn Job> = Box::new(Submission::new(op, reply, room));
         match &self.0.door {
             Door::Thread { inbox, .. } => inbox.send(Message::Job(job)).map_err(|_| StoreFailed)?,
             Door::Inline(writer) => lock(writer).commit(vec![job]),
@@ -305,6 +316,27 @@ impl Store {
     /// Hands an operation to the writer and waits for its commit.
     pub async fn submit<O: Op>(&self, op: O) -> Result<Committed<O::Answer>, StoreFailed> {
         self.enqueue(op).await?.committed().await
+    }
+
+    /// Hands an operation to the writer without waiting for room or for its answer: the caller bounds how many are under
+    /// way, and hears of the commit by the bell.
+    pub fn record<O: Op<Answer = ()>>(&self, op: O) -> Result<(), StoreFailed> {
+        self.hand_in(op, None).map(drop)
+    }
+
+    /// Notes that an attempt of a delivery is under way, or no longer: for whoever asks why it waits.
+    pub fn note_attempt(&self, key: DeliveryKey, under_way: bool) {
+        let mut under_way_now = lock(&self.0.shared.under_way);
+        if under_way {
+            under_way_now.insert(key)
+        } else {
+            under_way_now.remove(&key)
+        };
+    }
+
+    /// Whether an attempt of a delivery is under way.
+    pub fn is_under_way(&self, key: DeliveryKey) -> bool {
+        lock(&self.0.shared.under_way).contains(&key)
     }
 
     /// Reads, on a thread where waiting for the disk delays nobody else.

@@ -544,7 +544,7 @@ impl Op for SetPaused {
         if !self.paused {
             lane.health = LaneHealth::default();
         }
-        batch.changes.push(Change::Lane(self.no));
+        batch.changes.push(if self.paused { Change::Lane(self.no) } else { Change::Opened(self.no) });
         Ok(true)
     }
 }

@@ -1,0 +1,547 @@
+//! The store's rules, each through its own door: operations in, answers out, and the rows that they leave.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::Clock;
+use crate::model::delivery::{Ending, Phases};
+use crate::model::destination::{Destination, Format, Method};
+use crate::model::event::{NewEvent, Skip};
+use crate::model::schedule::Retry;
+use crate::model::*;
+
+use super::op::*;
+use super::*;
+
+const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn settings() -> Settings {
+    Settings { cache_bytes: 1 << 20, ..Settings::at("memory") }
+}
+
+fn open() -> Store {
+    let clock = Clock::of_runtime(START);
+    Store::open_on(InMemoryBackend::new(), &settings(), clock, 7, WriterRuns::Inline).unwrap()
+}
+
+fn destination(name: &str) -> Destination {
+    Destination {
+        no: DestinationNo(0),
+        id: DestinationId(uuid::Uuid::new_v4()),
+        tenant: TenantId::default_tenant(),
+        name: name.into(),
+        description: None,
+        url: "https://hooks.example.com/in".into(),
+        method: Method::Post,
+        headers: vec![],
+        auth: Auth::None,
+        signatures: vec![],
+        format: Format::Raw,
+        retry: Retry::default(),
+        success: Success::default(),
+        timeout: None,
+        in_flight_max: None,
+        rate: None,
+        tls: TlsOptions::default(),
+        allow_private: false,
+        gone_at_once: false,
+        confirmed: true,
+        disabled: false,
+        created: START,
+    }
+}
+
+fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Subscription {
+    Subscription {
+        no: SubscriptionNo(0),
+        id: SubscriptionId(uuid::Uuid::new_v4()),
+        tenant: TenantId::default_tenant(),
+        pattern: pattern.parse().unwrap(),
+        name: None,
+        roll_up: false,
+        destinations: destinations.to_vec(),
+        created: START,
+    }
+}
+
+fn event(kind: &str, id: Option<&str>, body: &str) -> NewEvent {
+    NewEvent {
+        tenant: TenantId::default_tenant(),
+        kind: kind.parse().unwrap(),
+        producer_id: id.map(|id| id.parse().unwrap()),
+        occurred: None,
+        key: None,
+        traceparent: None,
+        deliver_at: None,
+        expires_at: None,
+        source: None,
+        peer: None,
+        content_type: None,
+        cloud: None,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
+async fn with_destinations(store: &Store, count: usize) -> Vec<DestinationNo> {
+    let mut nos = Vec::new();
+    for place in 0..count {
+        let created = store.submit(CreateDestination { destination: destination(&format!("d{place}")) }).await;
+        nos.push(created.unwrap().answer.unwrap().no);
+    }
+    let all = subscription("*", &nos);
+    store.submit(CreateSubscription { subscription: all }).await.unwrap().answer.unwrap();
+    nos
+}
+
+async fn accept(store: &Store, event: NewEvent) -> Result<Accepted, Refusal> {
+    store.submit(Accept { events: vec![event], waiting_max: 1000 }).await.unwrap().answer.remove(0)
+}
+
+async fn rows(store: &Store, no: DestinationNo) -> Vec<DueRow> {
+    store.read(move |snapshot| snapshot.lane(no, (Timestamp::ZERO, Seq(0)), 1000)).await.unwrap()
+}
+
+async fn delivery(store: &Store, row: DueRow) -> Delivery {
+    let key = row.key();
+    store.read(move |snapshot| snapshot.delivery(key)).await.unwrap().unwrap()
+}
+
+async fn conserved(store: &Store) {
+    store.read(|snapshot| snapshot.conservation()).await.unwrap();
+}
+
+fn attempt(row: DueRow, outcome: Outcome, next: Option<Timestamp>) -> Attempt {
+    Attempt {
+        number: row.plan.number,
+        started: START,
+        duration: Duration::from_millis(3),
+        trigger: row.plan.trigger,
+        outcome,
+        reason: (outcome != Outcome::Succeeded).then_some(Reason::Status),
+        status: Some(200),
+        request_headers: vec![],
+        response_headers: vec![],
+        response_body: vec![],
+        error: None,
+        address: None,
+        phases: Phases::default(),
+        reconnected: false,
+        next,
+    }
+}
+
+async fn finish(store: &Store, row: DueRow, outcome: Outcome, next: Next) {
+    let due = match next {
+        Next::Retry(due) => Some(due),
+        Next::Succeeded | Next::GivenUp(_) => None,
+    };
+    let attempt = attempt(row, outcome, due);
+    let _ = store.submit(Finish { row, attempt, next, health: None }).await.unwrap();
+}
+
+/// S2.67, D29: many subscriptions may name one destination; an event makes one delivery for it and names them both.
+#[tokio::test]
+async fn two_subscriptions_of_one_destination_make_one_delivery() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    store.submit(CreateSubscription { subscription: subscription("a.*", &nos) }).await.unwrap().answer.unwrap();
+    let accepted = accept(&store, event("a.b", None, "1")).await.unwrap();
+    assert_eq!(accepted.deliveries, 1);
+    let stored = store.read(move |snapshot| snapshot.event_by_id(accepted.id)).await.unwrap().unwrap();
+    assert_eq!(stored.head.targets[0].subscriptions.len(), 2);
+    conserved(&store).await;
+}
+
+/// S2.18, S2.68, D23, D24: what is disabled or unconfirmed gets no delivery, and the event says so.
+#[tokio::test]
+async fn a_disabled_or_unconfirmed_destination_is_skipped_and_the_event_says_so() {
+    let store = open();
+    let mut nos = Vec::new();
+    for (disabled, confirmed) in [(true, true), (false, false), (false, true)] {
+        let destination = Destination { disabled, confirmed, ..destination("d") };
+        nos.push(store.submit(CreateDestination { destination }).await.unwrap().answer.unwrap().no);
+    }
+    store.submit(CreateSubscription { subscription: subscription("*", &nos) }).await.unwrap().answer.unwrap();
+    let accepted = accept(&store, event("a", None, "1")).await.unwrap();
+    assert_eq!(accepted.deliveries, 1);
+    let stored = store.read(move |snapshot| snapshot.event_by_id(accepted.id)).await.unwrap().unwrap();
+    assert_eq!(stored.head.skipped, [(nos[0], Skip::Disabled), (nos[1], Skip::Unconfirmed)]);
+}
+
+/// S4.5: an event of a portfolio reaches the hooks of that portfolio and those of its reseller that roll up.
+#[tokio::test]
+async fn a_subscription_above_sees_a_childs_events_only_when_it_rolls_up() {
+    let store = open();
+    for (id, parent) in [("reseller", None), ("portfolio", Some("reseller")), ("merchant", Some("portfolio"))] {
+        let parent = parent.map(|parent| parent.parse().unwrap());
+        let tenant = Tenant { id: id.parse().unwrap(), name: id.into(), parent, created: START };
+        store.submit(CreateTenant { tenant }).await.unwrap().answer.unwrap();
+    }
+    for (tenant, roll_up) in [("reseller", true), ("portfolio", false), ("merchant", false)] {
+        let tenant: TenantId = tenant.parse().unwrap();
+        let destination = Destination { tenant: tenant.clone(), ..destination("d") };
+        let no = store.submit(CreateDestination { destination }).await.unwrap().answer.unwrap().no;
+        let subscription = Subscription { tenant, roll_up, ..subscription("*", &[no]) };
+        store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+    }
+    for (tenant, deliveries) in [("merchant", 2), ("portfolio", 2), ("reseller", 1)] {
+        let event = NewEvent { tenant: tenant.parse().unwrap(), ..event("a", None, "1") };
+        assert_eq!(accept(&store, event).await.unwrap().deliveries, deliveries, "{tenant}");
+    }
+    let ring =
+        Tenant { id: "reseller".parse().unwrap(), name: "r".into(), parent: "merchant".parse().ok(), created: START };
+    assert_eq!(store.submit(UpdateTenant { tenant: ring }).await.unwrap().answer, Err(Rejected::TenantNesting));
+}
+
+/// P3: the same id answers with the first event; with other content it is a conflict; after seven days it is new.
+#[tokio::test(start_paused = true)]
+async fn a_producers_id_names_one_event_for_seven_days() {
+    let store = open();
+    with_destinations(&store, 2).await;
+    let first = accept(&store, event("a", Some("T-1"), "1")).await.unwrap();
+    let again = accept(&store, event("a", Some("T-1"), "1")).await.unwrap();
+    assert_eq!(again, Accepted { duplicate: true, ..first });
+    assert_eq!(accept(&store, event("a", Some("T-1"), "2")).await, Err(Refusal::IdConflict(first.id)));
+    assert_eq!(accept(&store, event("b", Some("T-1"), "1")).await, Err(Refusal::IdConflict(first.id)));
+    let keyed = NewEvent { key: Some("k".parse().unwrap()), ..event("a", Some("T-1"), "1") };
+    assert_eq!(accept(&store, keyed).await, Err(Refusal::IdConflict(first.id)));
+    tokio::time::advance(Duration::from_secs(7 * 24 * 3600 - 1)).await;
+    assert!(accept(&store, event("a", Some("T-1"), "1")).await.unwrap().duplicate);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let later = accept(&store, event("a", Some("T-1"), "2")).await.unwrap();
+    assert!(!later.duplicate && later.id != first.id);
+    conserved(&store).await;
+}
+
+#[tokio::test]
+async fn a_batch_is_one_commit_and_sees_its_own_duplicates() {
+    let store = open();
+    with_destinations(&store, 1).await;
+    let events = vec![event("a", Some("1"), "x"), event("a", Some("1"), "x"), event("a", Some("1"), "y")];
+    let committed = store.submit(Accept { events, waiting_max: 1000 }).await.unwrap();
+    let [first, second, third] = &committed.answer[..] else { panic!() };
+    assert_eq!(second.unwrap().id, first.unwrap().id);
+    assert_eq!(*third, Err(Refusal::IdConflict(first.unwrap().id)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_is_refused_and_leaves_nothing() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    let stranger = NewEvent { tenant: "nobody".parse().unwrap(), ..event("a", None, "1") };
+    assert_eq!(accept(&store, stranger).await, Err(Refusal::UnknownTenant));
+    let expired = NewEvent { expires_at: Some(START), ..event("a", None, "1") };
+    assert_eq!(accept(&store, expired).await, Err(Refusal::Expired));
+    let full = store.submit(Accept { events: vec![event("a", Some("1"), "1")], waiting_max: 0 }).await.unwrap();
+    assert_eq!(full.answer, [Err(Refusal::QueueFull)]);
+    assert!(rows(&store, nos[0]).await.is_empty());
+    assert_eq!(store.standing(|standing| (standing.events, standing.waiting)), (0, 0));
+    assert!(!accept(&store, event("a", Some("1"), "2")).await.unwrap().duplicate, "a refused id is not taken");
+}
+
+/// Invariant 2: the due row leaves only in the transaction that records what became of it.
+#[tokio::test]
+async fn a_delivery_goes_from_row_to_row_until_it_ends() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let [first] = rows(&store, nos[0]).await[..] else { panic!() };
+    let later = START.after(Duration::from_secs(60));
+    finish(&store, first, Outcome::Failed, Next::Retry(later)).await;
+    let [second] = rows(&store, nos[0]).await[..] else { panic!() };
+    assert_eq!((second.due, second.plan.number, second.plan.tried), (later, 2, 1));
+    conserved(&store).await;
+    finish(&store, second, Outcome::Succeeded, Next::Succeeded).await;
+    assert!(rows(&store, nos[0]).await.is_empty());
+    let ended = delivery(&store, second).await;
+    assert_eq!((ended.state, ended.attempts.len()), (DeliveryState::Succeeded, 2));
+    conserved(&store).await;
+    finish(&store, second, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(store.standing(|standing| standing.tally(nos[0]).succeeded), 1, "an end that comes twice counts once");
+    conserved(&store).await;
+}
+
+/// D26, SX.10: a resend is attempt n + 1 of the same delivery, on a fresh schedule.
+#[tokio::test]
+async fn a_resend_goes_on_counting_attempts_on_a_fresh_schedule() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let [first] = rows(&store, nos[0]).await[..] else { panic!() };
+    let key = first.key();
+    let resend = || Resend { key, trigger: Trigger::Manual };
+    assert_eq!(store.submit(resend()).await.unwrap().answer, Steered::NotFrom(DeliveryState::Pending));
+    finish(&store, first, Outcome::Failed, Next::GivenUp(Ending::Exhausted)).await;
+    assert_eq!(delivery(&store, first).await.state, DeliveryState::Failed);
+    assert_eq!(store.submit(resend()).await.unwrap().answer, Steered::Done);
+    conserved(&store).await;
+    let [second] = rows(&store, nos[0]).await[..] else { panic!() };
+    assert_eq!(second.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual });
+    finish(&store, second, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(store.submit(resend()).await.unwrap().answer, Steered::Done, "a success can be sent again, too");
+    assert_eq!(rows(&store, nos[0]).await[0].plan.number, 3);
+    assert_eq!(delivery(&store, first).await.attempts.len(), 2);
+    conserved(&store).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_delivery_stays_cancelled_unless_its_last_attempt_succeeds() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    for outcome in [Outcome::Failed, Outcome::Succeeded] {
+        accept(&store, event("a", None, "1")).await.unwrap();
+        let [row] = rows(&store, nos[0]).await[..] else { panic!() };
+        assert_eq!(store.submit(Cancel { key: row.key() }).await.unwrap().answer, Steered::Done);
+        assert_eq!(delivery(&store, row).await.state, DeliveryState::Cancelled);
+        let again = store.submit(Cancel { key: row.key() }).await.unwrap().answer;
+        assert_eq!(again, Steered::NotFrom(DeliveryState::Cancelled));
+        // The attempt was under way when the operator cancelled.
+        let next = if outcome == Outcome::Succeeded { Next::Succeeded } else { Next::Retry(START) };
+        finish(&store, row, outcome, next).await;
+        assert!(rows(&store, nos[0]).await.is_empty());
+        let ended = delivery(&store, row).await;
+        let state = if outcome == Outcome::Succeeded { DeliveryState::Succeeded } else { DeliveryState::Cancelled };
+        assert_eq!((ended.state, ended.attempts.len()), (state, 1));
+        conserved(&store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_cancelled_and_resent_during_its_attempt_keeps_its_numbers_apart() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let [row] = rows(&store, nos[0]).await[..] else { panic!() };
+    let key = row.key();
+    assert_eq!(store.submit(Cancel { key }).await.unwrap().answer, Steered::Done);
+    assert_eq!(store.submit(Resend { key, trigger: Trigger::Manual }).await.unwrap().answer, Steered::Done);
+    let [planned] = rows(&store, nos[0]).await[..] else { panic!() };
+    assert_eq!(planned.plan.number, 1, "the attempt under way has not been recorded yet");
+    finish(&store, row, Outcome::Failed, Next::Retry(START.after(Duration::from_secs(9)))).await;
+    conserved(&store).await;
+    let [moved] = rows(&store, nos[0]).await[..] else { panic!("{:?}", rows(&store, nos[0]).await) };
+    assert_eq!(moved.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual });
+    finish(&store, moved, Outcome::Succeeded, Next::Succeeded).await;
+    let ended = delivery(&store, row).await;
+    let numbers: Vec<_> = ended.attempts.iter().map(|attempt| attempt.number).collect();
+    assert_eq!((ended.state, numbers), (DeliveryState::Succeeded, vec![1, 2]));
+    conserved(&store).await;
+}
+
+/// S3.17: deleting a destination ends what waits for it, and it leaves its subscriptions.
+#[tokio::test]
+async fn a_deleted_destination_keeps_its_past_and_cancels_its_future() {
+    let store = open();
+    let nos = with_destinations(&store, 2).await;
+    for _ in 0..5 {
+        accept(&store, event("a", None, "1")).await.unwrap();
+    }
+    let id = store.catalog().destination(nos[0]).unwrap().id;
+    store.submit(DeleteDestination { no: nos[0] }).await.unwrap().answer.unwrap();
+    assert_eq!(accept(&store, event("a", None, "1")).await.unwrap().deliveries, 1);
+    let row = rows(&store, nos[0]).await[0];
+    assert_eq!(store.submit(Purge { no: nos[0], limit: 3 }).await.unwrap().answer, 3);
+    conserved(&store).await;
+    assert_eq!(store.submit(Purge { no: nos[0], limit: 3 }).await.unwrap().answer, 2);
+    conserved(&store).await;
+    let past = delivery(&store, row).await;
+    assert_eq!(past.ended.unwrap().ending, Ending::DestinationDeleted);
+    assert_eq!(store.catalog().destination_id(nos[0]), Some(id));
+    let resend = Resend { key: row.key(), trigger: Trigger::Manual };
+    assert_eq!(store.submit(resend).await.unwrap().answer, Steered::NoDestination);
+    assert_eq!(store.submit(Purge { no: nos[1], limit: 9 }).await.unwrap().answer, 0, "only what is deleted is purged");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_erases_then_removes_and_skips_what_is_unfinished() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(accept(&store, event("a", Some(&format!("T-{n}")), "secret")).await.unwrap().id);
+    }
+    let due = rows(&store, nos[0]).await;
+    finish(&store, due[0], Outcome::Succeeded, Next::Succeeded).await;
+    finish(&store, due[2], Outcome::Failed, Next::GivenUp(Ending::Exhausted)).await;
+    let now = START.after(Duration::from_secs(10));
+    let sweep = |payloads_before, attempts_before, events_before| Sweep {
+        from: Seq(0),
+        limit: 2,
+        payloads_before,
+        attempts_before,
+        events_before,
+    };
+    let swept = store.submit(sweep(now, Timestamp::ZERO, Timestamp::ZERO)).await.unwrap().answer;
+    assert_eq!(swept, Swept { next: Some(Seq(3)), touched: 1 }, "the second is unfinished");
+    let kept = |id| {
+        let store = store.clone();
+        async move {
+            store
+                .read(move |snapshot| snapshot.event_by_id(id))
+                .await
+                .unwrap()
+                .map(|event| event.body.bytes().is_some())
+        }
+    };
+    assert_eq!([kept(ids[0]).await, kept(ids[1]).await, kept(ids[2]).await], [Some(false), Some(true), Some(true)]);
+    let resend = Resend { key: due[0].key(), trigger: Trigger::Manual };
+    assert_eq!(store.submit(resend).await.unwrap().answer, Steered::Erased);
+    assert!(store.event(ids[0].seq()).await.unwrap().unwrap().body.bytes().is_none(), "memory forgets as well");
+    let mut from = Some(Seq(0));
+    while let Some(place) = from {
+        from = store.submit(Sweep { from: place, ..sweep(now, now, now) }).await.unwrap().answer.next;
+    }
+    assert_eq!([kept(ids[0]).await, kept(ids[1]).await, kept(ids[2]).await], [None, Some(true), None]);
+    assert!(!accept(&store, event("a", Some("T-0"), "other")).await.unwrap().duplicate, "its id went with it");
+    conserved(&store).await;
+}
+
+#[tokio::test]
+async fn pages_of_deliveries_cover_the_list_once_whatever_their_size() {
+    let store = open();
+    let nos = with_destinations(&store, 3).await;
+    for _ in 0..7 {
+        accept(&store, event("a", None, "1")).await.unwrap();
+    }
+    for row in rows(&store, nos[1]).await.into_iter().step_by(2) {
+        finish(&store, row, Outcome::Succeeded, Next::Succeeded).await;
+    }
+    let wants = [
+        (DeliveriesWanted::default(), 21),
+        (DeliveriesWanted { destination: Some(nos[2]), ..Default::default() }, 7),
+        (DeliveriesWanted { state: Some(DeliveryState::Succeeded), ..Default::default() }, 4),
+        (DeliveriesWanted { state: Some(DeliveryState::Held), held: vec![nos[0]], ..Default::default() }, 7),
+    ];
+    for (wanted, total) in wants {
+        for limit in [1, 2, 3, 4, 100] {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let wanted = wanted.clone();
+                let page = store.read(move |snapshot| snapshot.deliveries(&wanted, after, limit)).await.unwrap();
+                assert!(page.items.len() <= limit);
+                seen.extend(page.items.iter().map(|item| item.key));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
+            assert_eq!((seen.len(), distinct.len()), (total, total), "{wanted:?} by {limit}");
+        }
+    }
+}
+
+/// Invariant 11 of the restart path: everything that was there is there again, from the same file.
+#[tokio::test]
+async fn a_store_that_is_opened_again_stands_as_it_stood() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::at(folder.path().join("sub/postrider.redb"));
+    let clock = Clock::system();
+    let store = Store::open(&settings, clock, 1).unwrap();
+    assert!(matches!(Store::open(&settings, clock, 1), Err(OpenError::Locked { .. })), "one process at a time");
+    let nos = with_destinations(&store, 2).await;
+    let accepted = accept(&store, event("a", Some("T"), "1")).await.unwrap();
+    let row = rows(&store, nos[0]).await[0];
+    let health = LaneHealth { failures: 3, ..LaneHealth::default() };
+    let attempt = attempt(row, Outcome::Succeeded, None);
+    store.record(Finish { row, attempt, next: Next::Succeeded, health: Some(health) }).unwrap();
+    assert!(store.submit(SetPaused { no: nos[1], paused: true }).await.unwrap().answer);
+    let before = store.standing(Standing::clone);
+    store.close().await;
+    assert_eq!(store.submit(SetPaused { no: nos[1], paused: true }).await, Err(StoreFailed), "closed is closed");
+    drop(store);
+
+    let store = Store::open(&settings, clock, 2).unwrap();
+    let after = store.standing(Standing::clone);
+    assert_eq!((after.events, after.waiting, &after.tallies), (1, 1, &before.tallies));
+    assert_eq!(after.lane(nos[0]).health.failures, 3);
+    assert!(after.lane(nos[1]).paused);
+    assert_eq!(accept(&store, event("a", Some("T"), "1")).await.unwrap(), Accepted { duplicate: true, ..accepted });
+    assert_eq!(store.bell().heard(), Heard::Everything);
+    conserved(&store).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_store_is_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "not a store, but somebody's notes\n".repeat(300)).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = Store::open(&Settings::at(&path), Clock::system(), 1).err().unwrap();
+    assert!(error.to_string().contains("notes.txt"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+/// Invariant 1 and 9: a failed sync acknowledges nothing, and nothing is acknowledged after it.
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_acknowledged() {
+    let backend = Failing::default();
+    let broken = backend.broken.clone();
+    let store = Store::open_on(backend, &settings(), Clock::of_runtime(START), 7, WriterRuns::InThread).unwrap();
+    with_destinations(&store, 1).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    let lost = store.submit(Accept { events: vec![event("a", None, "2")], waiting_max: 1000 }).await;
+    assert_eq!(lost.err(), Some(StoreFailed));
+    assert!(store.failure().await.contains("made to fail"));
+    broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    let later = store.submit(Accept { events: vec![event("a", None, "3")], waiting_max: 1000 }).await;
+    assert_eq!(later.err(), Some(StoreFailed), "a disk that recovers is trusted after a new start only");
+    store.close().await;
+}
+
+/// A disk whose syncs fail on demand.
+#[derive(Debug, Default)]
+struct Failing {
+    memory: InMemoryBackend,
+    broken: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl StorageBackend for Failing {
+    fn len(&self) -> std::io::Result<u64> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(std::io::Error::other("made to fail"));
+        }
+        self.memory.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.memory.write(offset, data)
+    }
+}
+
+/// Invariant 5 at the door: what waits for a commit is bounded, whoever has more waits, and all of it is answered.
+#[tokio::test]
+async fn more_than_the_queue_holds_waits_at_the_door() {
+    let settings = Settings { queue_bytes_max: 16 << 10, ..settings() };
+    let store =
+        Store::open_on(InMemoryBackend::new(), &settings, Clock::of_runtime(START), 7, WriterRuns::InThread).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..64 {
+        let store = store.clone();
+        let event = event("a", Some(&n.to_string()), &"x".repeat(8 << 10));
+        tasks.spawn(async move { accept(&store, event).await.unwrap() });
+    }
+    let mut ids = std::collections::HashSet::new();
+    while let Some(accepted) = tasks.join_next().await {
+        ids.insert(accepted.unwrap().id);
+    }
+    assert_eq!(ids.len(), 64);
+    let huge = event("a", None, &"x".repeat(64 << 10));
+    assert!(accept(&store, huge).await.is_ok(), "what is larger than the whole queue still passes, alone");
+    store.close().await;
+}
