@@ -20,3 +20,6 @@ pub mod sign;
 
 /// The only place that dials: guard, resolver, connections, hostile receivers.
 pub mod client;
+
+/// HTTP/1.1 within bounds: serving, requests, answers, problems, routes.
+pub mod http;
