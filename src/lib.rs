@@ -23,3 +23,6 @@ pub mod client;
 
 /// HTTP/1.1 within bounds: serving, requests, answers, problems, routes.
 pub mod http;
+
+/// The admin API: the native routes, and one file per dialect.
+pub mod api;

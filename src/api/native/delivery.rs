@@ -1,0 +1,246 @@
+//! Deliveries and their attempts as they are shown, and the filters of their list.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::http::problem::{Problem, ProblemCode};
+use crate::http::request::Query;
+use crate::model::delivery::{Attempt, DeliveryState, Ending, Phases};
+use crate::model::{DeliveryId, DestinationId, Timestamp, TypePattern, WaitingReason};
+
+/// What a list of deliveries is filtered by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Only in this state.
+    pub state: Option<DeliveryState>,
+    /// Only for this destination.
+    pub destination: Option<DestinationId>,
+    /// Only of events that match.
+    pub kind: Option<TypePattern>,
+    /// Only of events that were accepted at this time or later.
+    pub from: Option<Timestamp>,
+    /// Only of events that were accepted before this time.
+    pub to: Option<Timestamp>,
+    /// Only those whose last reply had this status.
+    pub status: Option<u16>,
+}
+
+impl Filter {
+    /// The names of the filter's parameters.
+    pub const PARAMETERS: [&str; 6] = ["state", "destination", "type", "from", "to", "status"];
+
+    /// The filter that a query asks for; a value that cannot be read is a 400.
+    pub fn from_query(query: &Query) -> Result<Self, Problem> {
+        let bad = |detail: &str| Problem::new(ProblemCode::BadQuery, detail);
+        let state = match query.text("state") {
+            None => None,
+            Some(text) => {
+                let state = DeliveryState::ALL.into_iter().find(|state| state.as_str() == text);
+                Some(state.ok_or_else(|| bad("state: is one of pending, held, succeeded, failed, cancelled"))?)
+            }
+        };
+        let status = query.parse::<u16>("status")?;
+        if status.is_some_and(|status| !(100..=999).contains(&status)) {
+            return Err(bad("status: is 100 to 999"));
+        }
+        Ok(Filter {
+            state,
+            destination: query.parse("destination")?,
+            kind: query.parse("type")?,
+            from: query.parse("from")?,
+            to: query.parse("to")?,
+            status,
+        })
+    }
+}
+
+/// A delivery in an answer.
+#[derive(Debug, Serialize)]
+pub struct DeliveryView {
+    /// Its id.
+    pub id: String,
+    /// What is delivered.
+    pub event_id: String,
+    /// Where to; `null` when that has been deleted.
+    pub destination_id: Option<String>,
+    /// Where it stands.
+    pub state: &'static str,
+    /// How it ended, if it ended without success.
+    pub ending: Option<&'static str>,
+    /// Every try so far.
+    pub attempts: Vec<AttemptView>,
+    /// When the next try is due, while there is one.
+    pub next_attempt_at: Option<String>,
+    /// Why it is not being sent at this moment, while it is unfinished.
+    pub waiting_reason: Option<&'static str>,
+}
+
+impl DeliveryView {
+    /// How a delivery is shown.
+    pub fn new(
+        id: DeliveryId,
+        destination: Option<DestinationId>,
+        state: DeliveryState,
+        ending: Option<Ending>,
+        attempts: &[Attempt],
+        next_attempt: Option<Timestamp>,
+        waiting: Option<WaitingReason>,
+    ) -> Self {
+        DeliveryView {
+            id: id.to_string(),
+            event_id: id.event.to_string(),
+            destination_id: destination.map(|id| id.to_string()),
+            state: state.as_str(),
+            ending: ending.map(Ending::as_str),
+            attempts: attempts.iter().map(AttemptView::of).collect(),
+            next_attempt_at: next_attempt.map(|at| at.to_string()),
+            waiting_reason: waiting.map(WaitingReason::as_str),
+        }
+    }
+}
+
+/// An attempt in an answer.
+#[derive(Debug, Serialize)]
+pub struct AttemptView {
+    number: u32,
+    started_at: String,
+    duration_ms: u64,
+    trigger: &'static str,
+    outcome: &'static str,
+    reason: Option<&'static str>,
+    status: Option<u16>,
+    request_headers: BTreeMap<String, String>,
+    response_headers: BTreeMap<String, String>,
+    response_body: String,
+    error: Option<String>,
+    address: Option<String>,
+    phases: PhasesView,
+    reconnected: bool,
+    next_attempt_at: Option<String>,
+}
+
+/// Milliseconds, to the microsecond; absent where a phase did not happen.
+#[derive(Debug, Serialize)]
+struct PhasesView {
+    dns_ms: Option<f64>,
+    connect_ms: Option<f64>,
+    tls_ms: Option<f64>,
+    head_ms: Option<f64>,
+    body_ms: Option<f64>,
+}
+
+impl AttemptView {
+    /// How an attempt is shown. Header lines of one name stand together; bytes of a reply that are no UTF-8 are replaced.
+    pub fn of(attempt: &Attempt) -> Self {
+        AttemptView {
+            number: attempt.number,
+            started_at: attempt.started.to_string(),
+            duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+            trigger: attempt.trigger.as_str(),
+            outcome: attempt.outcome.as_str(),
+            reason: attempt.reason.map(|reason| reason.as_str()),
+            status: attempt.status,
+            request_headers: joined(&attempt.request_headers),
+            response_headers: joined(&attempt.response_headers),
+            response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),
+            error: attempt.error.clone(),
+            address: attempt.address.map(|address| address.to_string()),
+            phases: PhasesView::of(&attempt.phases),
+            reconnected: attempt.reconnected,
+            next_attempt_at: attempt.next.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl PhasesView {
+    fn of(phases: &Phases) -> Self {
+        let millis = |span: Option<Duration>| span.map(|span| span.as_micros() as f64 / 1000.0);
+        PhasesView {
+            dns_ms: millis(phases.dns),
+            connect_ms: millis(phases.connect),
+            tls_ms: millis(phases.tls),
+            head_ms: millis(phases.head),
+            body_ms: millis(phases.body),
+        }
+    }
+}
+
+fn joined(headers: &[(String, String)]) -> BTreeMap<String, String> {
+    let mut map: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        map.entry(name.clone())
+            .and_modify(|held| {
+                held.push_str(", ");
+                held.push_str(value);
+            })
+            .or_insert_with(|| value.clone());
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DestinationNo, Epoch, EventId, Outcome, Reason, Seq, Trigger};
+    use uuid::Uuid;
+
+    /// SX.4: an attempt is shown with its number, time, status or error, reply, duration and next retry.
+    #[test]
+    fn a_delivery_is_shown_with_all_that_was_seen() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let attempt = Attempt {
+            number: 2,
+            started: at,
+            duration: Duration::from_micros(12_345),
+            trigger: Trigger::Schedule,
+            outcome: Outcome::Failed,
+            reason: Some(Reason::Status),
+            status: Some(503),
+            request_headers: vec![("Authorization".into(), "***".into())],
+            response_headers: vec![("set-cookie".into(), "a".into()), ("set-cookie".into(), "b".into())],
+            response_body: b"no\xff".to_vec(),
+            error: None,
+            address: Some(([10, 0, 0, 1], 443).into()),
+            phases: Phases { connect: Some(Duration::from_micros(1_500)), ..Phases::default() },
+            reconnected: false,
+            next: Some(at),
+        };
+        let id = DeliveryId { event: EventId::new(Epoch(1), Seq(1)), destination: DestinationNo(1) };
+        let view = DeliveryView::new(
+            id,
+            Some(DestinationId(Uuid::from_u128(1))),
+            DeliveryState::Pending,
+            None,
+            &[attempt],
+            Some(at),
+            Some(WaitingReason::RetryLater),
+        );
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["id"], id.to_string());
+        assert_eq!(json["state"], "pending");
+        assert_eq!(json["waiting_reason"], "retry_later");
+        assert_eq!(json["next_attempt_at"], "2023-11-14T22:13:20.000Z");
+        let shown = &json["attempts"][0];
+        assert_eq!((&shown["number"], &shown["status"]), (&2.into(), &503.into()));
+        assert_eq!((&shown["outcome"], &shown["reason"]), (&"failed".into(), &"status".into()));
+        assert_eq!(shown["duration_ms"], 12);
+        assert_eq!(shown["request_headers"]["Authorization"], "***");
+        assert_eq!(shown["response_headers"]["set-cookie"], "a, b");
+        assert_eq!(shown["response_body"], "no\u{fffd}");
+        assert_eq!(shown["address"], "10.0.0.1:443");
+        assert_eq!(shown["phases"]["connect_ms"], 1.5);
+    }
+
+    #[test]
+    fn a_filter_reads_its_parameters_strictly() {
+        let read = |text| Filter::from_query(&Query::parse_text(text).unwrap());
+        assert_eq!(read(""), Ok(Filter::default()));
+        let filter = read("state=failed&type=transaction.*&from=2024-01-15T10:30:00Z&status=503").unwrap();
+        assert_eq!((filter.state, filter.status), (Some(DeliveryState::Failed), Some(503)));
+        for wrong in ["state=done", "destination=x", "type=a*", "from=today", "status=42"] {
+            assert_eq!(read(wrong).unwrap_err().code(), ProblemCode::BadQuery, "{wrong}");
+        }
+    }
+}

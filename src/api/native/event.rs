@@ -1,0 +1,203 @@
+//! Events as they are shown. Taking one in is the ingest protocol's business, over HTTP as well.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::model::event::{Body, Event};
+use crate::model::{DestinationId, DestinationNo, SubscriptionId, SubscriptionNo};
+
+/// Whether a view shows what the event carries; only keys that may operate see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload {
+    /// With the producer's data.
+    Shown,
+    /// Without it.
+    Hidden,
+}
+
+/// An event in an answer.
+#[derive(Debug, Serialize)]
+pub struct EventView {
+    id: String,
+    r#type: String,
+    tenant: String,
+    producer_id: Option<String>,
+    key: Option<String>,
+    time: String,
+    accepted_at: String,
+    deliver_at: String,
+    expires_at: Option<String>,
+    traceparent: Option<String>,
+    source: Option<String>,
+    peer: Option<PeerView>,
+    content_type: String,
+    /// The body in bytes; absent when it has been erased.
+    size: Option<usize>,
+    erased: bool,
+    targets: Vec<TargetView>,
+    skipped: Vec<SkippedView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PeerView {
+    uid: u32,
+    gid: u32,
+    pid: Option<i32>,
+}
+
+#[derive(Debug, Serialize)]
+struct TargetView {
+    destination_id: Option<String>,
+    subscription_ids: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SkippedView {
+    destination_id: Option<String>,
+    reason: &'static str,
+}
+
+/// The names outside of what the store numbers; `None` for what has been deleted since.
+pub trait Names {
+    /// The destination's.
+    fn destination(&self, no: DestinationNo) -> Option<DestinationId>;
+    /// The subscription's.
+    fn subscription(&self, no: SubscriptionNo) -> Option<SubscriptionId>;
+}
+
+impl EventView {
+    /// How the event is shown.
+    pub fn of(event: &Event, payload: Payload, names: &dyn Names) -> Self {
+        let head = &event.head;
+        let destination = |no| names.destination(no).map(|id| id.to_string());
+        let (mut data, mut data_base64) = (None, None);
+        if let (Payload::Shown, Body::Kept(bytes)) = (payload, &event.body) {
+            // JSON is shown as the producer wrote it, byte for byte; anything else cannot stand in JSON as it is.
+            let json = std::str::from_utf8(bytes).ok().filter(|_| head.content_type.is_none());
+            match json.and_then(|text| RawValue::from_string(text.to_owned()).ok()) {
+                Some(raw) => data = Some(raw),
+                None => data_base64 = Some(STANDARD.encode(bytes)),
+            }
+        }
+        EventView {
+            id: event.id().to_string(),
+            r#type: head.kind.to_string(),
+            tenant: head.tenant.to_string(),
+            producer_id: head.producer_id.as_ref().map(|id| id.as_str().to_owned()),
+            key: head.key.as_ref().map(|key| key.as_str().to_owned()),
+            time: head.occurred.to_string(),
+            accepted_at: head.accepted.to_string(),
+            deliver_at: head.due.to_string(),
+            expires_at: head.expires_at.map(|at| at.to_string()),
+            traceparent: head.traceparent.clone(),
+            source: head.source.clone(),
+            peer: head.peer.map(|peer| PeerView { uid: peer.uid, gid: peer.gid, pid: peer.pid }),
+            content_type: head.content_type.clone().unwrap_or_else(|| "application/json".to_owned()),
+            size: event.body.bytes().map(|bytes| bytes.len()),
+            erased: event.body == Body::Erased,
+            targets: head
+                .targets
+                .iter()
+                .map(|target| TargetView {
+                    destination_id: destination(target.destination),
+                    subscription_ids: target
+                        .subscriptions
+                        .iter()
+                        .filter_map(|&no| names.subscription(no))
+                        .map(|id| id.to_string())
+                        .collect(),
+                })
+                .collect(),
+            skipped: head
+                .skipped
+                .iter()
+                .map(|&(no, skip)| SkippedView { destination_id: destination(no), reason: skip.as_str() })
+                .collect(),
+            data,
+            data_base64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{EventHead, Skip, Target};
+    use crate::model::{Epoch, Seq, Timestamp};
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    struct Fixed;
+
+    impl Names for Fixed {
+        fn destination(&self, no: DestinationNo) -> Option<DestinationId> {
+            (no.0 < 10).then(|| DestinationId(Uuid::from_u128(no.0.into())))
+        }
+
+        fn subscription(&self, no: SubscriptionNo) -> Option<SubscriptionId> {
+            Some(SubscriptionId(Uuid::from_u128(no.0.into())))
+        }
+    }
+
+    fn event(content_type: Option<&str>, body: Body) -> Event {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        Event {
+            seq: Seq(1),
+            head: EventHead {
+                epoch: Epoch(1),
+                tenant: "m1".parse().unwrap(),
+                kind: "transaction.sale.success".parse().unwrap(),
+                producer_id: Some("T1".parse().unwrap()),
+                occurred: at,
+                accepted: at,
+                due: at,
+                key: None,
+                traceparent: None,
+                expires_at: None,
+                source: None,
+                peer: None,
+                content_type: content_type.map(str::to_owned),
+                cloud: None,
+                targets: vec![Target { destination: DestinationNo(1), subscriptions: vec![SubscriptionNo(2)] }],
+                skipped: vec![(DestinationNo(11), Skip::Disabled)],
+            },
+            body,
+        }
+    }
+
+    fn show(event: &Event, payload: Payload) -> String {
+        serde_json::to_string(&EventView::of(event, payload, &Fixed)).unwrap()
+    }
+
+    /// SX.1: what is shown of a JSON payload is the producer's own text.
+    #[test]
+    fn a_json_payload_is_shown_byte_for_byte_and_only_to_those_who_may() {
+        let text = r#"{"amount": 1.10,  "b":[ ]}"#;
+        let kept = event(None, Body::Kept(Bytes::from_static(text.as_bytes())));
+        assert!(show(&kept, Payload::Shown).contains(&format!("\"data\":{text}")));
+        let hidden = show(&kept, Payload::Hidden);
+        assert!(!hidden.contains("amount") && hidden.contains("\"size\":26"), "{hidden}");
+    }
+
+    #[test]
+    fn other_bytes_are_shown_in_base64_and_erased_ones_not_at_all() {
+        let bytes = event(Some("text/plain"), Body::Kept(Bytes::from_static(b"1")));
+        assert!(show(&bytes, Payload::Shown).contains("\"data_base64\":\"MQ==\""));
+        let erased = show(&event(None, Body::Erased), Payload::Shown);
+        assert!(erased.contains("\"erased\":true") && erased.contains("\"size\":null"), "{erased}");
+    }
+
+    #[test]
+    fn where_it_goes_and_does_not_go_is_told() {
+        let json: serde_json::Value = serde_json::from_str(&show(&event(None, Body::Erased), Payload::Hidden)).unwrap();
+        assert_eq!(json["targets"][0]["destination_id"], "00000000-0000-0000-0000-000000000001");
+        assert_eq!(json["targets"][0]["subscription_ids"][0], "00000000-0000-0000-0000-000000000002");
+        assert_eq!(json["skipped"][0], serde_json::json!({"destination_id": null, "reason": "disabled"}));
+    }
+}

@@ -1,0 +1,111 @@
+//! Tenants on the wire: `{"id", "name", "parent"}`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::door::{Faults, Patch, plain_text};
+use crate::http::problem::Problem;
+use crate::model::{Tenant, TenantId, Timestamp};
+
+const NAME_CHARS_MAX: usize = 124;
+
+/// The body of a create and of an update.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantRequest {
+    id: Patch<String>,
+    name: Patch<String>,
+    parent: Patch<String>,
+    created: Patch<String>,
+}
+
+impl TenantRequest {
+    /// A new tenant; its name is its id unless the body gives one. Whether the parent exists is the service's to say.
+    pub fn create(self, created: Timestamp) -> Result<Tenant, Problem> {
+        let mut faults = Faults::default();
+        if self.created != Patch::Absent {
+            faults.note("/created", "is given by the daemon");
+        }
+        let mut tenant = Tenant { id: TenantId::default_tenant(), name: String::new(), parent: None, created };
+        match self.id {
+            Patch::Absent => faults.note("/id", "is required"),
+            id => faults.set("/id", id, &mut tenant.id, |text| text.parse()),
+        }
+        tenant.name = tenant.id.to_string();
+        let own_name = tenant.name.clone();
+        faults.set_or("/name", self.name, &mut tenant.name, own_name, |text| plain_text(text, 1, NAME_CHARS_MAX));
+        faults.set_or("/parent", self.parent, &mut tenant.parent, None, |text| text.parse().map(Some));
+        if tenant.parent.as_ref() == Some(&tenant.id) {
+            faults.note("/parent", "is the tenant itself");
+        }
+        faults.into_result().map(|()| tenant)
+    }
+
+    /// The tenant `stored` with this request's changes; fields that are not there stay.
+    pub fn update(self, stored: &Tenant) -> Result<Tenant, Problem> {
+        let mut faults = Faults::default();
+        for (pointer, field, own) in
+            [("/id", self.id, stored.id.to_string()), ("/created", self.created, stored.created.to_string())]
+        {
+            match field {
+                Patch::Absent => {}
+                Patch::Value(text) if text == own => {}
+                Patch::Value(_) | Patch::Null => faults.note(pointer, "is read-only; leave it out or send it as it is"),
+            }
+        }
+        let mut tenant = stored.clone();
+        faults.set("/name", self.name, &mut tenant.name, |text| plain_text(text, 1, NAME_CHARS_MAX));
+        faults.set_or("/parent", self.parent, &mut tenant.parent, None, |text| text.parse().map(Some));
+        if tenant.parent.as_ref() == Some(&tenant.id) {
+            faults.note("/parent", "is the tenant itself");
+        }
+        faults.into_result().map(|()| tenant)
+    }
+}
+
+/// A tenant in an answer.
+#[derive(Debug, Serialize)]
+pub struct TenantView {
+    id: String,
+    name: String,
+    parent: Option<String>,
+    created: String,
+}
+
+impl TenantView {
+    /// How the tenant is shown.
+    pub fn of(tenant: &Tenant) -> Self {
+        TenantView {
+            id: tenant.id.to_string(),
+            name: tenant.name.clone(),
+            parent: tenant.parent.as_ref().map(|parent| parent.to_string()),
+            created: tenant.created.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::parse_json;
+
+    fn create(text: &str) -> Result<Tenant, Problem> {
+        parse_json::<TenantRequest>(text.as_bytes()).unwrap().create(Timestamp::ZERO)
+    }
+
+    #[test]
+    fn a_tenant_is_made_changed_and_shown() {
+        let tenant = create(r#"{"id": "m1", "parent": "reseller"}"#).unwrap();
+        assert_eq!((tenant.name.as_str(), tenant.parent.as_ref().map(TenantId::as_str)), ("m1", Some("reseller")));
+        let view = serde_json::to_string(&TenantView::of(&tenant)).unwrap();
+        let update = |text: &str| parse_json::<TenantRequest>(text.as_bytes()).unwrap().update(&tenant);
+        assert_eq!(update(&view), Ok(tenant.clone()));
+        assert_eq!(update(r#"{"parent": null}"#).unwrap().parent, None);
+        assert_eq!(update(r#"{"name": "Shop"}"#).unwrap().name, "Shop");
+        for wrong in [r#"{"id": "m2"}"#, r#"{"name": null}"#, r#"{"name": ""}"#, r#"{"parent": "m1"}"#] {
+            assert!(update(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["{}", r#"{"id": "a b"}"#, r#"{"id": "a", "parent": "a"}"#, r#"{"id": "a", "created": "x"}"#] {
+            assert!(create(wrong).is_err(), "{wrong}");
+        }
+    }
+}
