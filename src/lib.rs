@@ -26,3 +26,6 @@ pub mod http;
 
 /// The admin API: the native routes, and one file per dialect.
 pub mod api;
+
+/// Configuration: TOML, drop-ins, environment and flags become typed values with their origins.
+pub mod config;
