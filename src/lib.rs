@@ -29,3 +29,6 @@ pub mod api;
 
 /// Configuration: TOML, drop-ins, environment and flags become typed values with their origins.
 pub mod config;
+
+/// The command line.
+pub mod cli;

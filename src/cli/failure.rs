@@ -1,0 +1,133 @@
+//! How a command fails: in four lines for people, in one JSON object for programs, and with an exit code.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Style};
+
+use super::Form;
+use crate::config::{ConfigError, Problem};
+
+/// Exit codes, a closed list (the numbers above 63 are those of `sysexits.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It is done.
+    Done = 0,
+    /// It failed, and trying again will not help by itself.
+    Failed = 1,
+    /// The arguments make no sense.
+    Usage = 2,
+    /// The daemon cannot be reached.
+    Unreachable = 69,
+    /// The daemon cannot do it now; the same call may succeed later.
+    TryLater = 75,
+    /// This user, key or file mode does not allow it.
+    NotPermitted = 77,
+    /// The configuration is wrong.
+    BadConfig = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// One thing that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Trouble {
+    /// What happened.
+    pub what: String,
+    /// Where: a file and line, a socket, a route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The likely cause.
+    pub cause: String,
+    /// The command or the change that helps.
+    pub help: String,
+}
+
+impl Trouble {
+    /// A trouble with all four parts.
+    pub fn new(
+        what: impl Into<String>,
+        place: impl Into<String>,
+        cause: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Trouble { what: what.into(), place: Some(place.into()), cause: cause.into(), help: help.into() }
+    }
+}
+
+impl From<Problem> for Trouble {
+    fn from(problem: Problem) -> Self {
+        let Problem { what, origin, cause, help } = problem;
+        Trouble { what, place: origin.map(|origin| origin.to_string()), cause, help }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the process ends with.
+    pub exit: Exit,
+    /// What to tell, in order; empty when there is nobody to tell.
+    pub troubles: Vec<Trouble>,
+}
+
+impl Failure {
+    /// A failure of one trouble.
+    pub fn new(exit: Exit, trouble: Trouble) -> Self {
+        Failure { exit, troubles: vec![trouble] }
+    }
+
+    /// Tells it on standard error. What cannot be written there is lost; the exit code remains.
+    pub(super) fn print(&self, form: Form) {
+        let mut out = anstream::stderr().lock();
+        for trouble in &self.troubles {
+            let _ = match form {
+                Form::Text => write_text(&mut out, trouble),
+                Form::Json => {
+                    let code = self.exit as u8;
+                    writeln!(out, "{}", serde_json::json!({ "error": trouble, "exit_code": code }))
+                }
+            };
+        }
+    }
+}
+
+fn write_text(out: &mut impl Write, trouble: &Trouble) -> io::Result<()> {
+    const BAD: Style = AnsiColor::Red.on_default().bold();
+    const LABEL: Style = Style::new().bold();
+    let Trouble { what, place, cause, help } = trouble;
+    writeln!(out, "{BAD}error:{BAD:#} {what}")?;
+    if let Some(place) = place {
+        writeln!(out, "  {LABEL}where:{LABEL:#} {place}")?;
+    }
+    writeln!(out, "  {LABEL}cause:{LABEL:#} {cause}")?;
+    writeln!(out, "   {LABEL}help:{LABEL:#} {help}")
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure { exit: Exit::BadConfig, troubles: error.problems.into_iter().map(Trouble::from).collect() }
+    }
+}
+
+/// Reading standard input or writing standard output failed, or a runtime could not be had.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // Whoever read the data has seen enough, as in `postrider listen | head`.
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure { exit: Exit::Done, troubles: Vec::new() };
+        }
+        let trouble = Trouble {
+            what: "cannot read or write".to_owned(),
+            place: None,
+            cause: error.to_string(),
+            help: "look at where standard input and output lead".to_owned(),
+        };
+        Failure::new(Exit::Failed, trouble)
+    }
+}

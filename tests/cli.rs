@@ -1,0 +1,494 @@
+//! The command line as a script sees it: arguments in; data, talk and exit code out. What stands at the other end of the
+//! sockets here only repeats what the interfaces say; the daemon itself is tested elsewhere.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command as Process, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use assert_cmd::cargo::{cargo_bin, cargo_bin_cmd};
+
+/// The program in a folder of its own, without this process's environment.
+fn postrider(folder: &Path) -> Command {
+    let mut command = cargo_bin_cmd!("postrider");
+    command.env_clear().env("STATE_DIRECTORY", folder).env("RUNTIME_DIRECTORY", folder);
+    command.env("CONFIGURATION_DIRECTORY", folder).current_dir(folder).timeout(Duration::from_secs(60));
+    command
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Standard output and standard error as one text, without the folder's name.
+fn said(assert: &Assert, folder: &Path) -> String {
+    let output = assert.get_output();
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8(text).unwrap().replace(&folder.display().to_string(), "FOLDER")
+}
+
+/// A socket that takes one connection, reads `requests` lines, answers each with the next reply, and tells what it read.
+fn ingest(path: &Path, requests: usize, replies: &'static [&'static str]) -> JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        let read: Vec<_> = lines.by_ref().take(requests).map(Result::unwrap).collect();
+        for reply in replies {
+            writeln!(&stream, "{reply}").unwrap();
+        }
+        read
+    })
+}
+
+/// A socket that answers one HTTP request, and tells the request's head.
+fn admin(path: &Path, answer: String) -> JoinHandle<String> {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = String::new();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut head).unwrap(), 0, "the request ends within its head: {head}");
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+        head
+    })
+}
+
+fn http(status: &str, kind: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn help_lists_the_commands_and_exit_codes() {
+    let folder = folder();
+    let assert = postrider(folder.path()).arg("--help").assert().code(0);
+    insta::assert_snapshot!(said(&assert, folder.path()), @r#"
+    Webhook delivery daemon for payment gateways: one process, one binary, one file on disk
+
+    Usage: postrider [OPTIONS] <COMMAND>
+
+    Commands:
+      check        Read the configuration, look at what it names, and say what `serve` would do
+      status       Show how the daemon fares
+      emit         Hand an event to the daemon, and wait until it is on disk
+      listen       Receive webhooks on this machine and print them
+      config       Show the configuration
+      completions  Print the completions for a shell
+      man          Print the manual page
+      help         Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Write data, and failures, as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Exit codes: 0 done, 1 failed, 2 usage, 69 daemon not reachable, 75 try later, 77 not permitted, 78
+    bad config.
+    "#);
+}
+
+#[test]
+fn a_usage_error_ends_with_2() {
+    let folder = folder();
+    for arguments in [&["emit"][..], &["emit", "no spaces"], &["nonesuch"], &["check", "--set", "x"], &[]] {
+        postrider(folder.path()).args(arguments).assert().code(2).stdout("");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_names_place_cause_and_remedy() {
+    let folder = folder();
+    std::fs::write(folder.path().join("config.toml"), "[delivery]\ntimout = \"3s\"\nin_flight_max = 0\n").unwrap();
+    for command in [&["check"][..], &["config", "show"]] {
+        let assert = postrider(folder.path()).args(command).assert().code(78).stdout("");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(said(&assert, folder.path()), @r#"
+    error: [delivery] has no key "timout"
+      where: FOLDER/config.toml:2
+      cause: the nearest known name is "timeout"
+       help: postrider config example    # every key with its default
+    error: delivery.in_flight_max = 0 is out of bounds
+      where: FOLDER/config.toml:3
+      cause: it lies between 1 and 10000
+       help: postrider config example    # every key with its default
+    "#);
+        }
+    }
+    let assert = postrider(folder.path()).args(["check", "--config", "absent.toml", "--json"]).assert().code(78);
+    insta::assert_snapshot!(said(&assert, folder.path()), @r#"{"error":{"cause":"No such file or directory (os error 2)","help":"postrider config example > absent.toml","what":"cannot read absent.toml"},"exit_code":78}"#);
+}
+
+#[test]
+fn check_says_what_serve_would_do() {
+    let folder = folder();
+    let arguments = ["check", "--set", "admin.listen=127.0.0.1:0"];
+    let assert = postrider(folder.path()).args(arguments).assert().code(0);
+    insta::assert_snapshot!(said(&assert, folder.path()), @r#"
+    reads    no file: the defaults hold
+    store    FOLDER/postrider.redb (does not exist yet, will be made)
+    listens  unix:FOLDER/ingest.sock
+    listens  unix:FOLDER/admin.sock
+    listens  http://127.0.0.1:0
+    the configuration is right
+    "#);
+}
+
+#[test]
+fn check_names_everything_that_is_not_there() {
+    let folder = folder();
+    std::fs::write(folder.path().join("empty.pem"), "").unwrap();
+    std::fs::write(folder.path().join("file.sock"), "").unwrap();
+    let config = "[ingest]\nsocket = \"file.sock\"\nsocket_group = \"no-such-group\"\n\
+                  [admin]\nlisten = \"127.0.0.1:0\"\ntls_cert = \"empty.pem\"\ntls_key = \"absent.pem\"\n\
+                  [delivery]\nsource_address = \"192.0.2.7\"";
+    std::fs::write(folder.path().join("config.toml"), config).unwrap();
+    let assert = postrider(folder.path()).arg("check").assert().code(78);
+    insta::assert_snapshot!(said(&assert, folder.path()), @r#"
+    error: what lies at a socket's path is no socket
+      where: ingest.socket = file.sock
+      cause: the path names something else
+       help: move it away, or choose another path
+    error: there is no group "no-such-group"
+      where: ingest.socket_group
+      cause: the system knows no such group
+       help: groupadd --system no-such-group
+    error: the file holds no certificate
+      where: admin.tls_cert = empty.pem
+      cause: there is no CERTIFICATE block in it
+       help: openssl x509 -in empty.pem -noout -subject, or ls -l empty.pem
+    error: the private key cannot be read
+      where: admin.tls_key = absent.pem
+      cause: I/O error: No such file or directory (os error 2)
+       help: openssl x509 -in absent.pem -noout -subject, or ls -l absent.pem
+    error: deliveries cannot come from that address
+      where: delivery.source_address = "192.0.2.7"
+      cause: Cannot assign requested address (os error 99)
+       help: ip address    # lists those of this machine
+    "#);
+}
+
+#[test]
+fn check_refuses_a_held_store_unless_the_daemon_of_this_configuration_holds_it() {
+    let folder = folder();
+    let store = std::fs::File::create(folder.path().join("postrider.redb")).unwrap();
+    let arguments = ["check", "--set", "admin.listen="];
+    let first_line = |assert: &Assert| said(assert, folder.path()).lines().next().unwrap().to_owned();
+    postrider(folder.path()).args(arguments).assert().code(0);
+    store.lock().unwrap();
+    let assert = postrider(folder.path()).args(arguments).assert().code(78);
+    assert_eq!(first_line(&assert), "error: the store is locked");
+    let _daemon = UnixListener::bind(folder.path().join("admin.sock")).unwrap();
+    let assert = postrider(folder.path()).args(arguments).assert().code(0);
+    assert_eq!(
+        first_line(&assert),
+        "reads    no file: the defaults hold",
+        "a running daemon is no fault of the configuration"
+    );
+}
+
+#[test]
+fn config_show_names_the_origin_of_each_value() {
+    let folder = folder();
+    let config =
+        "[log]\nlevel = \"debug\"\n[[egress.rule]]\nhost = \"a.internal\"\n[schedules]\nx = { delays = [\"1s\"] }";
+    std::fs::write(folder.path().join("config.toml"), config).unwrap();
+    let assert = postrider(folder.path())
+        .args(["config", "show", "--set", "log.format=json"])
+        .env("POSTRIDER__EGRESS__ALLOW_HTTP", "true")
+        .assert()
+        .code(0);
+    let text = said(&assert, folder.path());
+    let from = text.find("[egress]").unwrap();
+    insta::assert_snapshot!(&text[from..], @r#"
+    [egress]
+    allow = []                               # default
+    allow_loopback = false                   # default
+    allow_http = true                        # environment variable POSTRIDER__EGRESS__ALLOW_HTTP
+    ca = ""                                  # default
+
+    [[egress.rule]]
+    host = "a.internal"                      # FOLDER/config.toml:4
+
+    [retention]
+    events = "30d"                           # default
+    attempts = "90d"                         # default
+
+    [limits]
+    url_chars_max = 2048                     # default
+    disk_reserve = "256MiB"                  # default
+
+    [schedules.x]
+    delays = ["1s"]                          # FOLDER/config.toml:6
+
+    [log]
+    format = "json"                          # flag --set log.format
+    level = "debug"                          # FOLDER/config.toml:2
+    "#);
+}
+
+#[test]
+fn config_example_is_a_configuration() {
+    let folder = folder();
+    let assert = postrider(folder.path()).args(["config", "example"]).assert().code(0);
+    std::fs::write(folder.path().join("config.toml"), &assert.get_output().stdout).unwrap();
+    postrider(folder.path()).args(["check", "--set", "admin.listen="]).assert().code(0);
+}
+
+#[test]
+fn completions_and_pages_exist_for_each_shell_and_command() {
+    let folder = folder();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let assert = postrider(folder.path()).args(["completions", shell]).assert().code(0);
+        assert!(said(&assert, folder.path()).contains("postrider"), "{shell}");
+    }
+    for command in [&[][..], &["emit"], &["config", "show"]] {
+        let assert = postrider(folder.path()).arg("man").args(command).assert().code(0);
+        assert!(said(&assert, folder.path()).contains(".SH SYNOPSIS"), "{command:?}");
+    }
+    postrider(folder.path()).args(["man", "nonesuch"]).assert().code(2);
+}
+
+#[test]
+fn emit_sends_one_line_and_says_what_was_accepted() {
+    let folder = folder();
+    let socket = folder.path().join("ingest.sock");
+    let reply = r#"{"ok":true,"id":"evt_1","duplicate":false,"deliveries":2}"#;
+    let daemon = ingest(&socket, 1, &[r#"{"ok":true,"id":"evt_1","duplicate":false,"deliveries":2}"#]);
+    let arguments = ["emit", "a.b", "--data", r#"{"x": 1.50}"#, "--id", "p1", "--tenant", "shop", "--key", "k"];
+    postrider(folder.path())
+        .args(arguments)
+        .args(["--deliver-at", "2026-01-31T09:30:00+01:00", "--source", "till 7"])
+        .assert()
+        .code(0)
+        .stdout("accepted evt_1 (2 deliveries)\n");
+    insta::assert_snapshot!(daemon.join().unwrap().concat(), @r#"{"type":"a.b","tenant":"shop","id":"p1","key":"k","deliver_at":"2026-01-31T08:30:00.000Z","source":"till 7","data":{"x": 1.50}}"#);
+
+    std::fs::remove_file(&socket).unwrap();
+    let daemon = ingest(&socket, 1, &[r#"{"ok":true,"id":"evt_1","duplicate":false,"deliveries":2}"#]);
+    postrider(folder.path()).args(["emit", "a.b", "--json"]).assert().code(0).stdout(format!("{reply}\n"));
+    assert_eq!(daemon.join().unwrap(), [r#"{"type":"a.b","data":{}}"#]);
+}
+
+/// SX.1: what does not fit on a line as JSON travels as base64, so that not a byte changes.
+#[test]
+fn emit_keeps_the_data_byte_for_byte() {
+    let folder = folder();
+    let socket = folder.path().join("ingest.sock");
+    let table: [(&[u8], &[&str], &str); 4] = [
+        (b"{\"a\":\n 1}", &[], r#"{"type":"t","content_type":"application/json","data_base64":"eyJhIjoKIDF9"}"#),
+        (b" [1]\n", &[], r#"{"type":"t","data":[1]}"#),
+        (b"\xff", &["--content-type", "x/y"], r#"{"type":"t","content_type":"x/y","data_base64":"/w=="}"#),
+        (b"{\"n\":1.00}", &[], r#"{"type":"t","data":{"n":1.00}}"#),
+    ];
+    for (data, more, expected) in table {
+        let daemon = ingest(&socket, 1, &[r#"{"ok":true,"id":"evt_1","duplicate":false,"deliveries":0}"#]);
+        let mut command = postrider(folder.path());
+        command.args(["emit", "t", "--data", "-"]).args(more).write_stdin(data).assert().code(0);
+        assert_eq!(daemon.join().unwrap(), [expected]);
+        std::fs::remove_file(&socket).unwrap();
+    }
+    postrider(folder.path()).args(["emit", "t", "--data", "not json"]).assert().code(2);
+}
+
+#[test]
+fn emit_ends_with_the_code_of_the_refusal() {
+    let folder = folder();
+    let socket = folder.path().join("ingest.sock");
+    let table: [(&'static [&'static str], i32); 5] = [
+        (&[r#"{"ok":false,"error":{"code":"bad_field","message":"no","retryable":false}}"#], 1),
+        (&[r#"{"ok":false,"error":{"code":"queue_full","message":"no","retryable":true}}"#], 75),
+        (&[r#"{"ok":false,"error":{"code":"not_allowed","message":"no","retryable":false}}"#], 77),
+        (&["HTTP/1.1 200 OK"], 1),
+        (&[], 75),
+    ];
+    for (replies, code) in table {
+        for form in [&[][..], &["--json"]] {
+            let daemon = ingest(&socket, 1, replies);
+            postrider(folder.path()).args(["emit", "a.b"]).args(form).assert().code(code);
+            daemon.join().unwrap();
+            std::fs::remove_file(&socket).unwrap();
+        }
+    }
+}
+
+#[test]
+fn without_a_daemon_the_cause_is_named_and_the_code_is_69() {
+    let folder = folder();
+    for arguments in [&["emit", "a.b"][..], &["emit", "--ndjson"], &["status"]] {
+        let assert = postrider(folder.path()).args(arguments).assert().code(69).stdout("");
+        assert!(said(&assert, folder.path()).contains("there is no such socket"), "{arguments:?}");
+    }
+    for socket in ["ingest.sock", "admin.sock"] {
+        drop(UnixListener::bind(folder.path().join(socket)).unwrap());
+    }
+    for arguments in [&["emit", "a.b"][..], &["status"]] {
+        let assert = postrider(folder.path()).args(arguments).assert().code(69).stdout("");
+        assert!(said(&assert, folder.path()).contains("nobody listens there"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_stream_passes_through_as_it_is_and_ends_with_the_worst_code() {
+    const GOOD: &str = r#"{"ok":true,"id":"evt_1","duplicate":false,"deliveries":0}"#;
+    const LATER: &str = r#"{"ok":false,"error":{"code":"draining","message":"no","retryable":true}}"#;
+    const BATCH: &str = r#"[{"ok":true,"id":"evt_1","duplicate":false,"deliveries":0},{"ok":false,"error":{"code":"bad_field","message":"no","retryable":false}}]"#;
+    let folder = folder();
+    let socket = folder.path().join("ingest.sock");
+    let table: [(&'static [&'static str], i32); 3] =
+        [(&[GOOD, GOOD, GOOD], 0), (&[GOOD, LATER, GOOD], 75), (&[LATER, BATCH, GOOD], 1)];
+    for (replies, code) in table {
+        // Reads until the half-close, as the daemon does.
+        let daemon = ingest(&socket, usize::MAX, replies);
+        let input = "{\"type\": \"a\"}\nnot json\n[]\n";
+        let mut command = postrider(folder.path());
+        let assert = command.args(["emit", "--ndjson"]).write_stdin(input).assert().code(code);
+        assert_eq!(said(&assert, folder.path()), replies.join("\n") + "\n");
+        assert_eq!(daemon.join().unwrap().join("\n") + "\n", input);
+        std::fs::remove_file(&socket).unwrap();
+    }
+}
+
+#[test]
+fn a_stream_ends_when_the_daemon_goes_although_the_input_goes_on() {
+    let folder = folder();
+    let socket = folder.path().join("ingest.sock");
+    let daemon = ingest(&socket, 1, &[]);
+    let mut child = Process::new(cargo_bin("postrider"))
+        .args(["emit", "--ndjson", "--socket"])
+        .arg(&socket)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"{\"type\": \"a\"}\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    daemon.join().unwrap();
+}
+
+#[test]
+fn status_is_a_small_table_or_the_answer_as_it_is() {
+    let folder = folder();
+    let socket = folder.path().join("admin.sock");
+    let body = r#"{"accepted":7,"events":5,"pending":2,"held":1,"succeeded":3,"failed":1,"cancelled":0,"oldest_pending_seconds":12.5,"more":[]}"#;
+    let daemon = admin(&socket, http("200 OK", "application/json", body));
+    let assert = postrider(folder.path()).arg("status").assert().code(0);
+    insta::assert_snapshot!(said(&assert, folder.path()), @r#"
+    events             5 
+    deliveries         7 
+      pending          2 
+      held             1 
+      succeeded        3 
+      failed           1 
+      cancelled        0 
+    oldest pending  12 s
+    "#);
+    let head = daemon.join().unwrap();
+    assert!(head.starts_with("GET /v1/status HTTP/1.1\r\n"), "{head}");
+
+    std::fs::remove_file(&socket).unwrap();
+    let daemon = admin(&socket, http("200 OK", "application/json", body));
+    let assert = postrider(folder.path()).args(["status", "--json"]).assert().code(0);
+    let shown: serde_json::Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    assert_eq!(shown, serde_json::from_str::<serde_json::Value>(body).unwrap());
+    daemon.join().unwrap();
+}
+
+#[test]
+fn a_refusal_of_the_admin_api_is_told_with_its_detail() {
+    let folder = folder();
+    let socket = folder.path().join("admin.sock");
+    let problem = r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"the role read is too low","code":"forbidden","errors":[{"pointer":"/x","detail":"bad"}]}"#;
+    let daemon = admin(&socket, http("403 Forbidden", "application/problem+json", problem));
+    let assert = postrider(folder.path()).arg("status").assert().code(77).stdout("");
+    insta::assert_snapshot!(said(&assert, folder.path()), @r#"
+    error: Forbidden
+      where: GET /v1/status at FOLDER/admin.sock
+      cause: the role read is too low; /x: bad
+       help: use a key with a higher role, or of that tenant
+    "#);
+    daemon.join().unwrap();
+    for (status, code) in [("503 Service Unavailable", 75), ("500 Internal Server Error", 1), ("404 Not Found", 1)] {
+        std::fs::remove_file(&socket).unwrap();
+        let daemon = admin(&socket, http(status, "text/plain", "oops"));
+        postrider(folder.path()).arg("status").assert().code(code).stdout("");
+        daemon.join().unwrap();
+    }
+}
+
+/// `listen` and the lines it writes; ended when dropped.
+struct Listening {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+    address: String,
+}
+
+impl Listening {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Process::new(cargo_bin("postrider"))
+            .args(["listen", "--port", "0", "--json"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let url = first["listening"].as_str().unwrap();
+        let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        Listening { child, lines, address }
+    }
+
+    /// The answer to one POST.
+    fn post(&self, headers: &str, body: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "POST /hook HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn next(&mut self) -> serde_json::Value {
+        serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn listen_prints_each_delivery_fails_as_often_as_told_and_ends() {
+    let mut listening = Listening::start(&["--fail", "1", "--status", "202", "--body", "OK", "--once", "2"]);
+    assert!(listening.post("x-webhook-event: a.b\r\n", "{}").starts_with("HTTP/1.1 500 "));
+    assert!(listening.post("", "second").starts_with("HTTP/1.1 202 "));
+    let first = listening.next();
+    assert_eq!((&first["method"], &first["path"], &first["body"]), (&"POST".into(), &"/hook".into(), &"{}".into()));
+    assert!(first["headers"].as_array().unwrap().contains(&serde_json::json!(["x-webhook-event", "a.b"])));
+    let second = listening.next();
+    assert_eq!((&second["body"], &second["answered"]), (&"second".into(), &202.into()));
+    assert!(listening.child.wait().unwrap().success());
+}
+
+#[test]
+fn data_goes_nowhere_without_a_complaint_when_nobody_reads_it() {
+    let mut command = Process::new(cargo_bin("postrider"));
+    let mut child =
+        command.args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
