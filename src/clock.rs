@@ -1,6 +1,6 @@
 //! The only place that reads a clock.
 //!
-//! Everything that decides takes `now` as an argument; whoever acts asks a [`Clock`]. In the daemon that is the system's
+//! Everything that decides takes `now` as an argument; whoever acts asks a `Clock`. In the daemon that is the system's
 //! wall clock; in a simulation it is a start moment plus the paused runtime's time, so that both tell the same story.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
