@@ -1,7 +1,7 @@
 //! The command line: reads arguments, does one thing, says what came of it.
 //!
 //! Standard output is data, standard error is talk. Every failure says what happened, where, the likely cause, and the
-//! command or change that helps, and ends with one of a few exit codes that scripts may rely on ([`Exit`]). With `--json`
+//! command or change that helps, and ends with one of a few exit codes that scripts may rely on (`Exit`). With `--json`
 //! the data is JSON, one object a line, and so is a failure. The daemon's own log is not this module's matter.
 
 mod admin;

@@ -2,7 +2,7 @@
 //!
 //! A flag wins over the environment (`POSTRIDER__SECTION__KEY`), that over `conf.d/*.toml` in the order of their names,
 //! that over `config.toml`, that over the default. Keys replace each other; `[[blocks]]` of several files add up.
-//! Everything wrong is reported at once, each with file and line, the likely cause and the remedy. What a [`Config`]
+//! Everything wrong is reported at once, each with file and line, the likely cause and the remedy. What a `Config`
 //! holds is right because it exists: names resolve, bounds hold, what belongs together is together.
 //!
 //! No part of the daemon imports this module: `daemon` turns a `Config` into each part's own `Settings`. Whether a file

@@ -103,6 +103,14 @@ fn the_example_as_it_is_changes_nothing() {
 }
 
 #[test]
+fn the_packaged_file_gives_the_socket_to_the_producers() {
+    let config = loaded(include_str!("../../packaging/config.toml")).unwrap().config;
+    let mut expected = Config::of_places(&Places::packaged());
+    expected.ingest.socket_group = Some(Group::Name("postrider-producers".to_owned()));
+    assert_eq!(config, expected);
+}
+
+#[test]
 fn a_flag_wins_over_the_environment_over_drop_ins_over_the_file_over_the_default() {
     let folder = folder(&[
         (
