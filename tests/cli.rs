@@ -11,6 +11,8 @@ use std::time::Duration;
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use assert_cmd::cargo::{cargo_bin, cargo_bin_cmd};
+use postrider::clock::Clock;
+use postrider::store::{Settings, Store};
 
 /// The program in a folder of its own, without this process's environment.
 fn postrider(folder: &Path) -> Command {
@@ -176,11 +178,18 @@ fn check_names_everything_that_is_not_there() {
 #[test]
 fn check_refuses_a_held_store_unless_the_daemon_of_this_configuration_holds_it() {
     let folder = folder();
-    let store = std::fs::File::create(folder.path().join("postrider.redb")).unwrap();
+    let open = || {
+        let settings = Settings::at(folder.path().join("postrider.redb"));
+        Store::open(&settings, Clock::system(), 1).unwrap()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let store = open();
+    runtime.block_on(store.close());
+    drop(store);
     let arguments = ["check", "--set", "admin.listen="];
     let first_line = |assert: &Assert| said(assert, folder.path()).lines().next().unwrap().to_owned();
     postrider(folder.path()).args(arguments).assert().code(0);
-    store.lock().unwrap();
+    let store = open();
     let assert = postrider(folder.path()).args(arguments).assert().code(78);
     assert_eq!(first_line(&assert), "error: the store is locked");
     let _daemon = UnixListener::bind(folder.path().join("admin.sock")).unwrap();
@@ -190,6 +199,7 @@ fn check_refuses_a_held_store_unless_the_daemon_of_this_configuration_holds_it()
         "reads    no file: the defaults hold",
         "a running daemon is no fault of the configuration"
     );
+    drop(store);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::FcntlArg;
 use nix::unistd::AccessFlags;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -104,22 +105,44 @@ fn check_store(config: &Config, is_running: bool, troubles: &mut Vec<Trouble>) -
             return StoreState::Free;
         }
     };
-    // The store's holder keeps a lock on the whole file; this one is gone as soon as `file` is.
-    match file.try_lock_shared() {
-        Ok(()) => StoreState::Free,
-        Err(std::fs::TryLockError::WouldBlock) if is_running => StoreState::Running,
-        Err(std::fs::TryLockError::WouldBlock) => {
+    match is_locked(&file) {
+        Ok(false) => StoreState::Free,
+        Ok(true) if is_running => StoreState::Running,
+        Ok(true) => {
             let cause = "another process holds it: a daemon with another configuration, or one that is stopping";
             let help =
                 format!("fuser {}    # names the process; stop it, or choose another store.path", path.display());
             troubles.push(Trouble::new("the store is locked", place(), cause, help));
             StoreState::Free
         }
-        Err(std::fs::TryLockError::Error(error)) => {
+        Err(error) => {
             let help = "a local file system such as ext4 or xfs can lock files";
             troubles.push(Trouble::new("the store cannot be locked", place(), error.to_string(), help));
             StoreState::Free
         }
+    }
+}
+
+/// Whether anybody holds a lock on any byte of the file. Asks, and takes none where that is possible: a daemon that
+/// starts at this moment must not stumble over the question.
+fn is_locked(file: &std::fs::File) -> io::Result<bool> {
+    let unlocked = nix::libc::F_UNLCK as nix::libc::c_short;
+    let whole_file = |kind: nix::libc::c_int| nix::libc::flock {
+        l_type: kind as nix::libc::c_short,
+        l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let mut in_the_way = whole_file(nix::libc::F_WRLCK);
+    if nix::fcntl::fcntl(file, FcntlArg::F_OFD_GETLK(&mut in_the_way)).is_ok() {
+        return Ok(in_the_way.l_type != unlocked);
+    }
+    // A file system without locks on ranges: there the store's holder locks the file as a whole, which cannot be asked.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
 }
 
