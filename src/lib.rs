@@ -21,8 +21,17 @@ pub mod sign;
 /// The only place that dials: guard, resolver, connections, hostile receivers.
 pub mod client;
 
+/// When, where and how many: lanes, attempts, retention.
+pub mod engine;
+
+/// What the mouths may ask for.
+pub mod service;
+
 /// HTTP/1.1 within bounds: serving, requests, answers, problems, routes.
 pub mod http;
+
+/// The Unix socket that producers write to.
+pub mod ingest;
 
 /// The admin API: the native routes, and one file per dialect.
 pub mod api;

@@ -1,0 +1,483 @@
+//! Which delivery goes next: the decision, without a clock, a task or a disk in it.
+//!
+//! A lane is the line of due deliveries of one destination. On disk it is a key range; here it is a window on the head of that
+//! range: a few ids, never bodies. The window is complete below its `bound`: whatever lies at or beyond it may be on disk only
+//! and is loaded when the window runs low. So a lane with a million waiting deliveries costs what one with three hundred costs.
+//!
+//! Ready lanes take turns. Lanes whose receiver kept us waiting last, or has not succeeded yet, share a quarter of the slots,
+//! so that a crowd of dead receivers cannot take them all.
+//!
+//! A delivery that was leased is *unsettled* until the end of its attempt is on disk. Until then its old row may still be read
+//! there, and must not be taken for work.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::model::{DeliveryKey, DestinationNo, Seq, Timestamp};
+use crate::store::{Change, DueRow, LaneHealth, Plan};
+
+use super::health::{self, BreakerSettings, Signal};
+
+/// Deliveries that a window holds at most; about 16 KB.
+pub const WINDOW_MAX: usize = 256;
+/// A window with fewer is filled up from the disk.
+const WINDOW_LOW: usize = WINDOW_MAX / 2;
+/// The share of all slots that suspect lanes may take together.
+const SUSPECTS_SHARE: usize = 4;
+
+/// The bounds over all lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Attempts at once.
+    pub in_flight_max: usize,
+    /// Attempts whose end is not on disk yet; above it nothing new is leased.
+    pub unsettled_max: usize,
+    /// When a lane is shut, and for how long.
+    pub breaker: BreakerSettings,
+}
+
+/// What the configuration and the operators say of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneSpec {
+    /// Attempts at once.
+    pub in_flight_max: u32,
+    /// The time between two attempts, when the lane has a pace.
+    pub interval: Option<Duration>,
+    /// Whether it is held: paused, disabled or unconfirmed.
+    pub held: bool,
+    /// Whether a single 410 holds it.
+    pub gone_at_once: bool,
+    /// What the store remembers of the receiver.
+    pub health: LaneHealth,
+}
+
+/// The right, and the duty, to make one attempt. It is consumed by [`Lanes::finished`] or [`Lanes::put_back`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Lease {
+    /// The row it was leased from.
+    pub row: DueRow,
+}
+
+/// A page of a lane that is wanted from the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Which lane.
+    pub destination: DestinationNo,
+    /// From where on.
+    pub from: (Timestamp, Seq),
+    /// How many rows.
+    pub limit: usize,
+    generation: u64,
+}
+
+/// The place of a row in its lane.
+type Place = (Timestamp, Seq);
+
+#[derive(Debug)]
+struct Lane {
+    spec: LaneSpec,
+    window: BTreeMap<Place, Plan>,
+    /// Rows at or beyond this place may be on disk only; `None` when the window is all there is.
+    bound: Option<Place>,
+    /// While a page is on its way: what happened since it was asked for.
+    loading: Option<Vec<Change>>,
+    generation: u64,
+    in_flight: u32,
+    next_slot: Timestamp,
+    has_succeeded: bool,
+    timed_out: bool,
+    queued: bool,
+    wake: Option<Timestamp>,
+}
+
+/// When a lane has something to do.
+enum When {
+    Now,
+    At(Timestamp),
+    /// Only a change, a load or the end of an attempt brings something.
+    Later,
+}
+
+impl Lane {
+    fn new(spec: LaneSpec, bound: Option<Place>) -> Self {
+        Lane {
+            spec,
+            window: BTreeMap::new(),
+            bound,
+            loading: None,
+            generation: 0,
+            in_flight: 0,
+            next_slot: Timestamp::ZERO,
+            has_succeeded: false,
+            timed_out: false,
+            queued: false,
+            wake: None,
+        }
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.timed_out || !self.has_succeeded
+    }
+
+    fn when(&self, now: Timestamp) -> When {
+        let Some((&(due, _), _)) = self.window.first_key_value() else { return When::Later };
+        let health = &self.spec.health;
+        if self.spec.held || health.gone || self.in_flight >= self.spec.in_flight_max {
+            return When::Later;
+        }
+        // Shut: nothing until its time, then one probe at a time until one succeeds.
+        if health.shut_until.is_some() && self.in_flight > 0 {
+            return When::Later;
+        }
+        let earliest = [health.shut_until, health.hold_until, Some(self.next_slot)]
+            .into_iter()
+            .flatten()
+            .fold(due, Timestamp::max);
+        if earliest <= now { When::Now } else { When::At(earliest) }
+    }
+
+    fn wants_load(&self) -> Option<Place> {
+        let low = self.window.len() < WINDOW_LOW && self.loading.is_none() && !self.spec.held;
+        self.bound.filter(|_| low)
+    }
+
+    /// Adds a row if it lies within what the window covers.
+    fn add(&mut self, place: Place, plan: Plan) {
+        if self.bound.is_none_or(|bound| place < bound) {
+            self.window.insert(place, plan);
+            if self.window.len() > WINDOW_MAX
+                && let Some((last, _)) = self.window.pop_last()
+            {
+                self.bound = Some(last);
+            }
+        }
+    }
+
+    fn remove_delivery(&mut self, seq: Seq) {
+        self.window.retain(|(_, other), _| *other != seq);
+    }
+}
+
+/// All lanes with work, and what is under way.
+#[derive(Debug)]
+pub struct Lanes {
+    limits: Limits,
+    lanes: HashMap<DestinationNo, Lane>,
+    ready: VecDeque<DestinationNo>,
+    ready_suspects: VecDeque<DestinationNo>,
+    suspects_turn: bool,
+    timers: BTreeSet<(Timestamp, DestinationNo)>,
+    loads: VecDeque<DestinationNo>,
+    unsettled: HashMap<DeliveryKey, Unsettled>,
+    in_flight: usize,
+    suspects_in_flight: usize,
+    generation: u64,
+}
+
+/// How far a leased delivery has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsettled {
+    InFlight { suspect: bool },
+    Ended,
+}
+
+impl Lanes {
+    /// No lanes yet.
+    pub fn new(limits: Limits) -> Self {
+        Lanes {
+            limits,
+            lanes: HashMap::new(),
+            ready: VecDeque::new(),
+            ready_suspects: VecDeque::new(),
+            suspects_turn: false,
+            timers: BTreeSet::new(),
+            loads: VecDeque::new(),
+            unsettled: HashMap::new(),
+            in_flight: 0,
+            suspects_in_flight: 0,
+            generation: 0,
+        }
+    }
+
+    /// Attempts that are under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Attempts whose end is not on disk yet, those under way included.
+    pub fn unsettled(&self) -> usize {
+        self.unsettled.len()
+    }
+
+    /// Takes over a change that the store rang in. `spec_of` tells a lane's present spec; `None` for a deleted destination.
+    pub fn hear(&mut self, change: Change, now: Timestamp, spec_of: impl Fn(DestinationNo) -> Option<LaneSpec>) {
+        match change {
+            Change::Due(row) => self.hear_due(row, now, spec_of),
+            Change::Settled(key) => {
+                self.unsettled.remove(&key);
+                if let Some(lane) = self.lanes.get_mut(&key.destination)
+                    && let Some(missed) = lane.loading.as_mut()
+                {
+                    missed.push(change);
+                }
+            }
+            Change::Gone(row) => {
+                let Some(lane) = self.lanes.get_mut(&row.destination) else { return };
+                lane.window.remove(&(row.due, row.seq));
+                if let Some(missed) = lane.loading.as_mut() {
+                    missed.push(change);
+                }
+                self.look(row.destination, now);
+            }
+            Change::Lane(no) => match spec_of(no) {
+                None => self.remove(no),
+                Some(spec) => {
+                    if let Some(lane) = self.lanes.get_mut(&no) {
+                        // What the engine found out since may not be on disk yet: it stays.
+                        lane.spec = LaneSpec { health: lane.spec.health, ..spec };
+                        self.look(no, now);
+                    }
+                }
+            },
+            Change::Opened(no) => {
+                if let Some(lane) = self.lanes.get_mut(&no) {
+                    lane.spec.health = LaneHealth::default();
+                }
+                self.hear(Change::Lane(no), now, spec_of);
+            }
+        }
+    }
+
+    fn hear_due(&mut self, row: DueRow, now: Timestamp, spec_of: impl Fn(DestinationNo) -> Option<LaneSpec>) {
+        // While the delivery is unsettled its attempt's own commit will announce the row again.
+        if self.unsettled.contains_key(&row.key()) {
+            return;
+        }
+        let lane = match self.lanes.entry(row.destination) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => match spec_of(row.destination) {
+                Some(spec) => entry.insert(Lane::new(spec, None)),
+                None => return,
+            },
+        };
+        let beyond = lane.bound.is_some_and(|bound| (row.due, row.seq) >= bound);
+        match lane.loading.as_mut() {
+            Some(missed) if beyond => missed.push(Change::Due(row)),
+            Some(_) | None => lane.add((row.due, row.seq), row.plan),
+        }
+        self.look(row.destination, now);
+    }
+
+    /// Forgets all windows: the disk will be read again. Attempts under way go on.
+    pub fn forget_windows(&mut self) {
+        self.generation += 1;
+        for lane in self.lanes.values_mut() {
+            lane.window.clear();
+            lane.bound = Some((Timestamp::ZERO, Seq(0)));
+            lane.loading = None;
+        }
+        self.loads.clear();
+    }
+
+    /// A lane has rows on disk, says a walk over the lanes after [`Lanes::forget_windows`].
+    pub fn has_rows(&mut self, no: DestinationNo, now: Timestamp, spec_of: impl Fn(DestinationNo) -> Option<LaneSpec>) {
+        if let Some(spec) = spec_of(no) {
+            let bound = Some((Timestamp::ZERO, Seq(0)));
+            let lane = self.lanes.entry(no).or_insert_with(|| Lane::new(spec, bound));
+            if lane.window.is_empty() && lane.loading.is_none() {
+                lane.bound = bound;
+            }
+            self.look(no, now);
+        }
+    }
+
+    /// The next page that is wanted from the disk, if any.
+    pub fn next_load(&mut self) -> Option<Load> {
+        while let Some(no) = self.loads.pop_front() {
+            let Some(lane) = self.lanes.get_mut(&no) else { continue };
+            let Some(from) = lane.wants_load() else { continue };
+            lane.loading = Some(Vec::new());
+            self.generation += 1;
+            lane.generation = self.generation;
+            let limit = WINDOW_MAX - lane.window.len();
+            return Some(Load { destination: no, from, limit, generation: lane.generation });
+        }
+        None
+    }
+
+    /// A page has come from the disk.
+    pub fn loaded(&mut self, load: Load, rows: Vec<DueRow>, now: Timestamp) {
+        let Some(lane) = self.lanes.get_mut(&load.destination) else { return };
+        if lane.generation != load.generation {
+            return;
+        }
+        let Some(missed) = lane.loading.take() else { return };
+        if lane.bound == Some(load.from) {
+            // Fewer rows than asked for: the window is all there is. Otherwise it covers what came, the last row included.
+            lane.bound = match rows.last() {
+                Some(last) if rows.len() == load.limit => Some((last.due, Seq(last.seq.0.saturating_add(1)))),
+                Some(_) | None => None,
+            };
+            for row in rows {
+                if !self.unsettled.contains_key(&row.key()) {
+                    lane.add((row.due, row.seq), row.plan);
+                }
+            }
+            // The page was read before or after these: applied in order, they make it true either way.
+            for change in missed {
+                match change {
+                    Change::Due(row) if !self.unsettled.contains_key(&row.key()) => {
+                        lane.add((row.due, row.seq), row.plan);
+                    }
+                    Change::Settled(key) => lane.remove_delivery(key.seq),
+                    Change::Gone(row) => {
+                        lane.window.remove(&(row.due, row.seq));
+                    }
+                    Change::Due(_) | Change::Lane(_) | Change::Opened(_) => {}
+                }
+            }
+        }
+        // A bound that moved meanwhile moved down: the page begins beyond it, and is read again when its turn comes.
+        self.look(load.destination, now);
+    }
+
+    /// A page could not be read.
+    pub fn load_failed(&mut self, load: Load) {
+        if let Some(lane) = self.lanes.get_mut(&load.destination)
+            && lane.generation == load.generation
+        {
+            lane.loading = None;
+            self.loads.push_back(load.destination);
+        }
+    }
+
+    /// The next delivery to attempt, if one is due, its lane lets it through and there is room.
+    pub fn lease(&mut self, now: Timestamp) -> Option<Lease> {
+        while let Some(&(at, no)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(lane) = self.lanes.get_mut(&no) {
+                lane.wake = None;
+            }
+            self.look(no, now);
+        }
+        while self.in_flight < self.limits.in_flight_max && self.unsettled.len() < self.limits.unsettled_max {
+            let no = self.next_turn()?;
+            let Some(lane) = self.lanes.get_mut(&no) else { continue };
+            lane.queued = false;
+            if !matches!(lane.when(now), When::Now) {
+                self.look(no, now);
+                continue;
+            }
+            let suspect = lane.is_suspect();
+            let Some(((due, seq), plan)) = lane.window.pop_first() else { continue };
+            lane.in_flight += 1;
+            if let Some(interval) = lane.spec.interval {
+                lane.next_slot = lane.next_slot.max(now).after(interval);
+            }
+            let row = DueRow { destination: no, due, seq, plan };
+            self.in_flight += 1;
+            self.suspects_in_flight += usize::from(suspect);
+            self.unsettled.insert(row.key(), Unsettled::InFlight { suspect });
+            self.look(no, now);
+            return Some(Lease { row });
+        }
+        None
+    }
+
+    /// The lane whose turn it is: the trusted ones and the suspects alternate, and the suspects have a share.
+    fn next_turn(&mut self) -> Option<DestinationNo> {
+        let share = (self.limits.in_flight_max / SUSPECTS_SHARE).max(1);
+        let suspects_may = self.suspects_in_flight < share;
+        self.suspects_turn = !self.suspects_turn;
+        if self.suspects_turn
+            && suspects_may
+            && let Some(no) = self.ready_suspects.pop_front()
+        {
+            return Some(no);
+        }
+        let trusted = self.ready.pop_front();
+        trusted.or_else(|| if suspects_may { self.ready_suspects.pop_front() } else { None })
+    }
+
+    /// An attempt has ended: its slot is free at once, its delivery is unsettled until the end is on disk. Answers what is
+    /// now known of the receiver, when that changed.
+    pub fn finished(&mut self, lease: Lease, signal: Signal, now: Timestamp) -> Option<LaneHealth> {
+        let key = lease.row.key();
+        self.free(key);
+        self.unsettled.insert(key, Unsettled::Ended);
+        let lane = self.lanes.get_mut(&key.destination)?;
+        let before = lane.spec.health;
+        let after = health::after(before, signal, now, &self.limits.breaker, lane.spec.gone_at_once);
+        lane.spec.health = after;
+        lane.has_succeeded |= signal.kind == health::Kind::Succeeded;
+        lane.timed_out = signal.timed_out;
+        self.look(key.destination, now);
+        (before != after).then_some(after)
+    }
+
+    /// A lease that came to nothing, because the store could not be read or the destination is gone: nothing has changed.
+    pub fn put_back(&mut self, lease: Lease, now: Timestamp) {
+        let key = lease.row.key();
+        self.free(key);
+        self.unsettled.remove(&key);
+        if let Some(lane) = self.lanes.get_mut(&key.destination) {
+            lane.add((lease.row.due, lease.row.seq), lease.row.plan);
+            lane.next_slot = lane.next_slot.max(now.after(Duration::from_secs(1)));
+            self.look(key.destination, now);
+        }
+    }
+
+    fn free(&mut self, key: DeliveryKey) {
+        if let Some(Unsettled::InFlight { suspect }) = self.unsettled.remove(&key) {
+            self.in_flight -= 1;
+            self.suspects_in_flight -= usize::from(suspect);
+            if let Some(lane) = self.lanes.get_mut(&key.destination) {
+                lane.in_flight = lane.in_flight.saturating_sub(1);
+            }
+        }
+    }
+
+    /// When the next lane has something to do by itself.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    fn remove(&mut self, no: DestinationNo) {
+        if let Some(lane) = self.lanes.remove(&no)
+            && let Some(wake) = lane.wake
+        {
+            self.timers.remove(&(wake, no));
+        }
+    }
+
+    /// Puts a lane where it belongs after a change: among the ready ones, on a timer, or nowhere; and asks for a page.
+    fn look(&mut self, no: DestinationNo, now: Timestamp) {
+        let Some(lane) = self.lanes.get_mut(&no) else { return };
+        if lane.wants_load().is_some() {
+            self.loads.push_back(no);
+        }
+        let wake = match lane.when(now) {
+            When::Now => {
+                if !lane.queued {
+                    lane.queued = true;
+                    if lane.is_suspect() { self.ready_suspects.push_back(no) } else { self.ready.push_back(no) }
+                }
+                None
+            }
+            When::At(moment) => Some(moment),
+            When::Later => None,
+        };
+        if lane.wake != wake {
+            if let Some(before) = lane.wake.take() {
+                self.timers.remove(&(before, no));
+            }
+            if let Some(moment) = wake {
+                self.timers.insert((moment, no));
+                lane.wake = wake;
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The loop: wait, decide, act.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Wire;
+use crate::clock::Clock;
+use crate::model::{DeliveryId, DestinationNo, EventId, Outcome, Reason, Timestamp};
+use crate::store::op::{Finish, GiveUp};
+use crate::store::{DueRow, Heard, ReadError, Store};
+
+use super::attempt::{Attempts, Done, Made};
+use super::health::{Kind, Signal};
+use super::lanes::{LaneSpec, Lanes, Lease, Limits, Load};
+use super::{Ended, Settings, verdict};
+
+/// Attempts whose end is not on disk yet, at most.
+const UNSETTLED_MAX: usize = 8192;
+/// Pages that are read at once.
+const LOADS_MAX: usize = 4;
+
+/// Owns the lanes and the tasks that work for them.
+pub(super) struct Scheduler<W> {
+    settings: Arc<Settings>,
+    store: Store,
+    clock: Clock,
+    attempts: Attempts<W>,
+    rng: fastrand::Rng,
+    watchers: broadcast::Sender<Ended>,
+    lanes: Lanes,
+    making: JoinSet<Done>,
+    leases: HashMap<Id, (Lease, Timestamp)>,
+    loading: JoinSet<(Load, Result<Vec<DueRow>, ReadError>)>,
+    surveying: JoinSet<Result<Vec<DestinationNo>, ReadError>>,
+}
+
+/// What the loop waited for.
+enum Woken {
+    Bell,
+    Made(Result<(Id, Done), JoinError>),
+    Loaded(Result<(Load, Result<Vec<DueRow>, ReadError>), JoinError>),
+    Surveyed(Result<Result<Vec<DestinationNo>, ReadError>, JoinError>),
+    Clock,
+    Stop,
+}
+
+impl<W: Wire> Scheduler<W> {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        store: Store,
+        clock: Clock,
+        attempts: Attempts<W>,
+        rng: fastrand::Rng,
+        watchers: broadcast::Sender<Ended>,
+    ) -> Self {
+        let limits = Limits {
+            in_flight_max: settings.in_flight_total,
+            unsettled_max: UNSETTLED_MAX.max(2 * settings.in_flight_total),
+            breaker: settings.breaker,
+        };
+        Scheduler {
+            settings,
+            store,
+            clock,
+            attempts,
+            rng,
+            watchers,
+            lanes: Lanes::new(limits),
+            making: JoinSet::new(),
+            leases: HashMap::new(),
+            loading: JoinSet::new(),
+            surveying: JoinSet::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        self.listen();
+        loop {
+            self.act();
+            match self.wait(&stop).await {
+                Woken::Stop => break,
+                woken => self.take(woken),
+            }
+            // What else has happened meanwhile, before anything new is begun.
+            while let Some(made) = self.making.try_join_next_with_id() {
+                self.take(Woken::Made(made));
+            }
+            self.listen();
+        }
+        self.drain().await;
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken) -> Woken {
+        let now = self.clock.now();
+        let wake = self.lanes.next_wake().map_or(self.settings.look_at_clock, |at| at.since(now));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Woken::Stop,
+            Some(made) = self.making.join_next_with_id() => Woken::Made(made),
+            () = self.store.bell().rung() => Woken::Bell,
+            Some(loaded) = self.loading.join_next() => Woken::Loaded(loaded),
+            Some(surveyed) = self.surveying.join_next() => Woken::Surveyed(surveyed),
+            () = tokio::time::sleep(wake.min(self.settings.look_at_clock)) => Woken::Clock,
+        }
+    }
+
+    fn take(&mut self, woken: Woken) {
+        let now = self.clock.now();
+        match woken {
+            Woken::Bell | Woken::Clock | Woken::Stop => {}
+            Woken::Made(Ok((id, done))) => {
+                if let Some((lease, _)) = self.leases.remove(&id) {
+                    self.ended(lease, done, now);
+                }
+            }
+            Woken::Made(Err(error)) => {
+                if let Some((lease, started)) = self.leases.remove(&error.id()) {
+                    self.cut_off(lease, started, &error, now);
+                }
+            }
+            Woken::Loaded(Ok((load, Ok(rows)))) => self.lanes.loaded(load, rows, now),
+            Woken::Loaded(Ok((load, Err(error)))) => {
+                tracing::error!(event = "lane_unreadable", destination = load.destination.0, %error, "read a lane");
+                self.lanes.load_failed(load);
+            }
+            Woken::Surveyed(Ok(Ok(found))) => {
+                let spec_of = specs(&self.settings, &self.store);
+                found.into_iter().for_each(|no| self.lanes.has_rows(no, now, &spec_of));
+            }
+            Woken::Surveyed(Ok(Err(error))) => {
+                tracing::error!(event = "lanes_unreadable", %error, "read which lanes have work");
+                self.survey();
+            }
+            Woken::Loaded(Err(error)) | Woken::Surveyed(Err(error)) => {
+                tracing::error!(event = "read_failed", %error, "a reading task ended early; the lanes are read again");
+                self.survey();
+            }
+        }
+    }
+
+    /// Hears what the commits changed.
+    fn listen(&mut self) {
+        match self.store.bell().heard() {
+            Heard::Changes(changes) => {
+                if changes.is_empty() {
+                    return;
+                }
+                let now = self.clock.now();
+                let spec_of = specs(&self.settings, &self.store);
+                changes.into_iter().for_each(|change| self.lanes.hear(change, now, &spec_of));
+            }
+            Heard::Everything => self.survey(),
+        }
+    }
+
+    /// Reads the lanes again from the disk: at start, and when more has happened than was heard.
+    fn survey(&mut self) {
+        self.lanes.forget_windows();
+        let store = self.store.clone();
+        self.surveying.spawn(async move { store.read(|snapshot| snapshot.lanes_with_work()).await });
+    }
+
+    /// Begins what the lanes have decided on.
+    fn act(&mut self) {
+        while self.loading.len() < LOADS_MAX
+            && let Some(load) = self.lanes.next_load()
+        {
+            let store = self.store.clone();
+            self.loading.spawn(async move {
+                let Load { destination, from, limit, .. } = load;
+                (load, store.read(move |snapshot| snapshot.lane(destination, from, limit)).await)
+            });
+        }
+        let now = self.clock.now();
+        while !self.store.has_failed()
+            && let Some(lease) = self.lanes.lease(now)
+        {
+            self.store.note_attempt(lease.row.key(), true);
+            let attempt = self.attempts.make(lease.row);
+            let id = self.making.spawn(attempt).id();
+            self.leases.insert(id, (lease, now));
+        }
+    }
+
+    /// Takes the end of an attempt: frees its slot and hands its record to the writer.
+    fn ended(&mut self, lease: Lease, done: Done, now: Timestamp) {
+        let row = lease.row;
+        self.store.note_attempt(row.key(), false);
+        match done {
+            Done::Made(made) => self.record(lease, *made, now),
+            Done::GivenUp(ending) => {
+                // Nothing was sent, so nothing is known of the receiver.
+                let silent = Signal { kind: Kind::Silent, timed_out: false, retry_after: None };
+                let _ = self.lanes.finished(lease, silent, now);
+                self.hand_in(GiveUp { row, ending });
+            }
+            Done::PutBack => self.lanes.put_back(lease, now),
+        }
+    }
+
+    fn record(&mut self, lease: Lease, made: Made, now: Timestamp) {
+        let row = lease.row;
+        let Made { mut attempt, verdict, destination, head } = made;
+        let health = self.lanes.finished(lease, verdict.signal, now);
+        let schedule = self.settings.schedule_of(&destination);
+        let next = verdict::next(&verdict, &schedule, row.plan.tried + 1, head.expires_at, now, &mut self.rng);
+        attempt.next = match next {
+            crate::store::op::Next::Retry(due) => Some(due),
+            crate::store::op::Next::Succeeded | crate::store::op::Next::GivenUp(_) => None,
+        };
+        let delivery = DeliveryId { event: EventId::new(head.epoch, row.seq), destination: row.destination };
+        if self.watchers.receiver_count() > 0 {
+            let kind = head.kind.clone();
+            let _ = self.watchers.send(Ended { delivery, destination, kind, attempt: attempt.clone() });
+        }
+        if attempt.outcome != Outcome::Succeeded {
+            tracing::info!(
+                event = "attempt_failed",
+                %delivery,
+                attempt = attempt.number,
+                reason = attempt.reason.map(Reason::as_str),
+                status = attempt.status,
+                next = attempt.next.map(|at| at.to_string()),
+                "an attempt failed"
+            );
+        }
+        self.hand_in(Finish { row, attempt, next, health });
+    }
+
+    fn hand_in<O: crate::store::Op<Answer = ()>>(&self, op: O) {
+        if self.store.record(op).is_err() {
+            // The rows are still due on disk: after the restart these deliveries repeat.
+            tracing::warn!(event = "outcome_lost", "the store has failed; an outcome is not recorded");
+        }
+    }
+
+    /// An attempt's task panicked or was cut off: that is an end, too. The receiver may have taken the event.
+    fn cut_off(&mut self, lease: Lease, started: Timestamp, error: &JoinError, now: Timestamp) {
+        let row = lease.row;
+        self.store.note_attempt(row.key(), false);
+        if error.is_panic() {
+            tracing::error!(event = "attempt_panicked", seq = row.seq.0, destination = row.destination.0, %error, "an attempt panicked");
+        }
+        let head = self.attempts.head_of(row.seq);
+        let destination = self.store.catalog().destination(row.destination).map(Arc::clone);
+        match (head, destination) {
+            (Some(head), Some(destination)) => {
+                let made = Made::interrupted(row, started, now, destination, head);
+                self.record(lease, made, now);
+            }
+            // Its row stays due on disk: it is read and tried again.
+            (None, _) | (_, None) => self.lanes.put_back(lease, now),
+        }
+    }
+
+    /// Lets attempts under way end, cuts off what takes too long, and records all of them.
+    async fn drain(&mut self) {
+        let deadline = tokio::time::Instant::now() + self.settings.drain_max;
+        while !self.making.is_empty() {
+            match tokio::time::timeout_at(deadline, self.making.join_next_with_id()).await {
+                Ok(Some(made)) => self.take(Woken::Made(made)),
+                Ok(None) => break,
+                Err(_) => {
+                    self.making.abort_all();
+                    while let Some(made) = self.making.join_next_with_id().await {
+                        self.take(Woken::Made(made));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the configuration and the store say of a lane.
+fn specs(settings: &Settings, store: &Store) -> impl Fn(DestinationNo) -> Option<LaneSpec> + use<> {
+    let catalog = store.catalog();
+    let store = store.clone();
+    let in_flight_max = settings.in_flight_max;
+    move |no| {
+        let destination = catalog.destination(no)?;
+        let lane = store.standing(|standing| standing.lane(no));
+        Some(LaneSpec {
+            in_flight_max: destination.in_flight_max.unwrap_or(in_flight_max),
+            interval: destination.rate.map(|rate| rate.interval()),
+            held: lane.paused || destination.disabled || !destination.confirmed,
+            gone_at_once: destination.gone_at_once,
+            health: lane.health,
+        })
+    }
+}

@@ -1,0 +1,227 @@
+//! The ingest socket: local programs hand events in, and are told when they are on disk.
+//!
+//! One stream socket, two protocols, told apart by the first byte that is not white space: `{` or `[` is newline-delimited
+//! JSON, anything else HTTP/1.1. Replies to lines come in order, one line each, after the commit has been synced.
+//!
+//! Everything is bounded: connections, a line, replies outstanding on one connection, bytes that wait for a commit. At that
+//! last bound the daemon stops reading, and the kernel's buffer pushes back on the producer.
+
+mod allow;
+mod http;
+mod lines;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::serve::Server;
+use crate::model::TenantId;
+use crate::model::event::Peer;
+use crate::service::Service;
+
+pub use allow::{Allowed, Rule, Who};
+
+/// How events are taken.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A line's bytes at most, its newline not counted; also of a body over HTTP.
+    pub line_max: usize,
+    /// Connections at once; further ones wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// Who may emit for which tenants; empty: whoever may open the socket, for all.
+    pub allow: Vec<Rule>,
+    /// Bounds of the HTTP side.
+    pub http: crate::http::serve::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let http = crate::http::serve::Settings::default();
+        Settings { line_max: 1 << 20, connections_max: 1024, allow: Vec::new(), http }
+    }
+}
+
+/// Replies that one connection may have outstanding: a producer that pipelines and does not read is not read any further.
+const OUTSTANDING_MAX: usize = 1024;
+/// How long a listener rests after an accept that failed.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// The socket's server.
+pub struct Ingest {
+    settings: Settings,
+    service: Service,
+}
+
+/// What every connection shares.
+struct Shared {
+    line_max: usize,
+    allow: Vec<Rule>,
+    service: Service,
+    server: Server,
+}
+
+/// One producer's connection, after its greeting.
+struct Producer {
+    peer: Peer,
+    allowed: Allowed,
+}
+
+impl Ingest {
+    /// The server over a service.
+    pub fn new(settings: Settings, service: Service) -> Self {
+        Ingest { settings, service }
+    }
+
+    /// Serves until `stop`: then nothing more is accepted or read, what has been read is answered, and after `drain_max` the
+    /// rest is cut.
+    pub async fn run(self, listener: UnixListener, stop: CancellationToken, drain_max: Duration) {
+        let Settings { line_max, connections_max, allow, http } = self.settings;
+        let server = Server::new(http, http::handler(self.service.clone(), allow.clone(), line_max));
+        let shared = Arc::new(Shared { line_max, allow, service: self.service, server });
+        let slots = Arc::new(Semaphore::new(connections_max.max(1)));
+        let mut connections = JoinSet::new();
+        loop {
+            let next = async {
+                let slot = Arc::clone(&slots).acquire_owned().await.expect("nobody closes the semaphore");
+                (slot, listener.accept().await)
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+                (slot, accepted) = next => match accepted {
+                    Ok((stream, _)) => {
+                        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+                        connections.spawn(async move {
+                            serve(&shared, stream, stop).await;
+                            drop(slot);
+                        });
+                    }
+                    Err(cause) => {
+                        tracing::warn!(event = "accept_failed", %cause, "accept on the ingest socket");
+                        tokio::time::sleep(ACCEPT_REST).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        let all_ended = async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended);
+            }
+        };
+        if tokio::time::timeout(drain_max, all_ended).await.is_err() {
+            tracing::warn!(event = "producers_cut", count = connections.len(), "producers did not take their replies");
+            connections.shutdown().await;
+        }
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(event = "connection_panicked", %error, "a connection on the ingest socket panicked");
+    }
+}
+
+async fn serve(shared: &Shared, stream: UnixStream, stop: CancellationToken) {
+    if let Err(cause) = greet(shared, stream, stop).await {
+        // Producers that vanish take nothing with them: what was committed stands.
+        tracing::debug!(event = "connection_failed", %cause, "a connection on the ingest socket ended early");
+    }
+}
+
+/// Reads up to the first byte that counts, and lets it decide which protocol is spoken.
+async fn greet(shared: &Shared, mut stream: UnixStream, stop: CancellationToken) -> io::Result<()> {
+    let credentials = stream.peer_cred()?;
+    let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
+    let first = loop {
+        let mut byte = [0];
+        let read = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            read = stream.read(&mut byte) => read?,
+        };
+        match (read, byte[0]) {
+            (0, _) => return Ok(()),
+            (_, b' ' | b'\t' | b'\r' | b'\n') => {}
+            (_, first) => break first,
+        }
+    };
+    match first {
+        b'{' | b'[' => {
+            let producer = Producer { peer, allowed: allow::of(&shared.allow, &peer) };
+            lines::serve(shared, producer, first, stream, stop).await
+        }
+        _ => {
+            let (reader, writer) = stream.into_split();
+            let io = tokio::io::join(std::io::Cursor::new([first]).chain(reader), writer);
+            shared.server.serve_connection(io, crate::http::request::Peer::Unix(peer), stop).await;
+            Ok(())
+        }
+    }
+}
+
+/// The tenant of events that name none.
+fn default_tenant() -> TenantId {
+    TenantId::default_tenant()
+}
+
+/// Binds a Unix socket at a path: an old socket that nobody listens on is removed first, one in use is left alone.
+///
+/// The socket gets `mode`, and `group` where one is given.
+pub fn bind(path: &Path, mode: u32, group: Option<&str>) -> Result<UnixListener, BindError> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let failed = |act| {
+        let path = path.to_owned();
+        move |cause| BindError { path, act, cause }
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed("make the folder"))?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("look at")(error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(failed("bind")(io::Error::other("something that is not a socket lies there; move it away")));
+        }
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => {
+                return Err(failed("bind")(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")));
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(failed("remove the old socket"))?;
+            }
+            Err(error) => return Err(failed("look at")(error)),
+        },
+    }
+    let listener = UnixListener::bind(path).map_err(failed("bind"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed("set the mode"))?;
+    if let Some(group) = group {
+        let known = nix::unistd::Group::from_name(group).map_err(|errno| failed("look up the group")(errno.into()))?;
+        let known = known
+            .ok_or_else(|| failed("give to its group")(io::Error::other(format!("there is no group {group:?}"))))?;
+        std::os::unix::fs::chown(path, None, Some(known.gid.as_raw())).map_err(failed("give to its group"))?;
+    }
+    Ok(listener)
+}
+
+/// Why a socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("{act} {path}: {cause}")]
+pub struct BindError {
+    /// The socket's path.
+    pub path: PathBuf,
+    /// What was being done.
+    pub act: &'static str,
+    /// What the system said.
+    pub cause: io::Error,
+}

@@ -1,0 +1,755 @@
+//! The verbs: what the mouths (socket, HTTP, command line, dashboard) may ask for. It speaks to the store alone.
+//!
+//! Whoever calls has been let in already: a verb takes the tenant it acts for, and answers what lies outside it as unknown.
+
+pub mod submission;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::model::event::{NewEvent, Peer};
+use crate::model::schedule::Plan;
+use crate::model::{
+    ApiKey, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationId, DestinationNo, Event, EventId, KeyId,
+    Retry, Role, Secret, Subscription, SubscriptionId, Tenant, TenantId, Timestamp, Trigger, WaitingReason,
+};
+use crate::sign;
+use crate::store::op::{self, Accepted, Refusal, Rejected, Steered};
+use crate::store::{
+    Catalog, Committed, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, ReadError, Store, StoreFailed,
+    Tally, Ticket,
+};
+
+/// What the service has to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// Deliveries that may wait on disk; above it events are refused as `queue_full`.
+    pub pending_max: u64,
+    /// The names of the schedules that destinations may use.
+    pub schedules: HashSet<String>,
+    /// What the client says of a destination before it is saved: its URL's admission, its TLS options.
+    pub policy: Arc<Policy>,
+    /// Fills bytes with chance, for ids and secrets.
+    pub chance: Arc<Chance>,
+}
+
+/// Fills bytes with chance.
+pub type Chance = dyn Fn(&mut [u8]) + Send + Sync;
+
+/// Whether deliveries to a destination could be made at all.
+pub type Policy = dyn Fn(&Destination) -> Result<(), Error> + Send + Sync;
+
+/// Why an event was not taken: the closed list of the ingest interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Not JSON, or not an object.
+    BadJson,
+    /// A field that events do not have.
+    UnknownField,
+    /// A field with a value it cannot have.
+    BadField,
+    /// A line or a batch over its limit.
+    TooLarge,
+    /// No such tenant.
+    UnknownTenant,
+    /// Not in the catalogue, where types are strict.
+    UnknownType,
+    /// The peer may not emit for this tenant.
+    NotAllowed,
+    /// The producer's id was used for something else.
+    IdConflict,
+    /// `expires_at` has passed.
+    Expired,
+    /// Too many deliveries wait.
+    QueueFull,
+    /// The disk is nearly full.
+    DiskLow,
+    /// The daemon is stopping.
+    Draining,
+    /// The store has failed.
+    StoreFailed,
+}
+
+impl Code {
+    /// The code's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::BadJson => "bad_json",
+            Code::UnknownField => "unknown_field",
+            Code::BadField => "bad_field",
+            Code::TooLarge => "too_large",
+            Code::UnknownTenant => "unknown_tenant",
+            Code::UnknownType => "unknown_type",
+            Code::NotAllowed => "not_allowed",
+            Code::IdConflict => "id_conflict",
+            Code::Expired => "expired",
+            Code::QueueFull => "queue_full",
+            Code::DiskLow => "disk_low",
+            Code::Draining => "draining",
+            Code::StoreFailed => "store_failed",
+        }
+    }
+
+    /// Whether the same event may be taken later.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Code::QueueFull | Code::DiskLow | Code::Draining | Code::StoreFailed)
+    }
+}
+
+/// Why an event was not taken, in a word and in words. Nothing of it is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// In a word.
+    pub code: Code,
+    /// In words, with what to do.
+    pub message: String,
+}
+
+impl Rejection {
+    /// A rejection.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Rejection { code, message: message.into() }
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownTenant => {
+                Rejection::new(Code::UnknownTenant, "tenant: there is none of this id; create it first")
+            }
+            Refusal::IdConflict(id) => {
+                let message = format!("id: {id} was accepted with this id and another type, key or data");
+                Rejection::new(Code::IdConflict, message)
+            }
+            Refusal::Expired => Rejection::new(Code::Expired, "expires_at: has passed already"),
+            Refusal::QueueFull => {
+                Rejection::new(Code::QueueFull, "too many deliveries wait (ingest.pending_max); try again later")
+            }
+        }
+    }
+}
+
+impl From<StoreFailed> for Rejection {
+    fn from(failed: StoreFailed) -> Self {
+        Rejection::new(Code::StoreFailed, failed.to_string())
+    }
+}
+
+/// The result for one event.
+pub type EventResult = Result<Accepted, Rejection>;
+
+/// Events on their way to the disk.
+#[must_use]
+pub struct HandedIn {
+    /// What was refused before the store, by place; the others are in the ticket, in order.
+    refused: Vec<Option<Rejection>>,
+    ticket: Option<Ticket<Vec<Result<Accepted, Refusal>>>>,
+}
+
+impl HandedIn {
+    /// Waits for the commit, where one event was handed in.
+    pub async fn result(self) -> EventResult {
+        self.results().await.pop().unwrap_or_else(|| Err(Rejection::from(StoreFailed)))
+    }
+
+    /// Waits for the commit. Each event's result, in order: an acceptance is on stable storage.
+    pub async fn results(self) -> Vec<EventResult> {
+        let HandedIn { refused, ticket } = self;
+        let committed = match ticket {
+            None => Ok(Vec::new()),
+            Some(ticket) => ticket.committed().await.map(|Committed { answer, .. }| answer),
+        };
+        let mut answers = match committed {
+            Ok(answers) => {
+                answers.into_iter().map(|answer| answer.map_err(Rejection::from)).collect::<Vec<_>>().into_iter()
+            }
+            Err(failed) => {
+                let failed = Rejection::from(failed);
+                return refused.into_iter().map(|early| Err(early.unwrap_or_else(|| failed.clone()))).collect();
+            }
+        };
+        let missing = || Err(Rejection::from(StoreFailed));
+        refused.into_iter().map(|early| early.map_or_else(|| answers.next().unwrap_or_else(missing), Err)).collect()
+    }
+}
+
+/// Why a verb was not done. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no such thing, as far as the caller may know.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// It cannot be done as things stand.
+    #[error("{0}")]
+    Conflict(String),
+    /// A field has a value it cannot have.
+    #[error("{pointer}: {detail}")]
+    Invalid {
+        /// Which field, as a JSON pointer into what the caller wrote.
+        pointer: &'static str,
+        /// What is wrong with it, and what would be right.
+        detail: String,
+    },
+    /// The store has failed, or cannot be read.
+    #[error("{0}")]
+    Store(String),
+}
+
+impl From<StoreFailed> for Error {
+    fn from(failed: StoreFailed) -> Self {
+        Error::Store(failed.to_string())
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Error::Store(error.to_string())
+    }
+}
+
+/// Which tenants' things a caller may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// Every tenant's.
+    All,
+    /// One tenant's.
+    One(TenantId),
+}
+
+impl Sight {
+    /// Whether a tenant's things are seen.
+    pub fn takes(&self, tenant: &TenantId) -> bool {
+        match self {
+            Sight::All => true,
+            Sight::One(one) => one == tenant,
+        }
+    }
+}
+
+/// A delivery as a caller sees it.
+#[derive(Debug, Clone)]
+pub struct SeenDelivery {
+    /// Its name outside.
+    pub id: DeliveryId,
+    /// Where it goes; also of a deleted destination.
+    pub destination: DestinationId,
+    /// Everything that the store knows.
+    pub delivery: Delivery,
+    /// Its state, with held told apart from pending.
+    pub state: DeliveryState,
+    /// Why it waits.
+    pub waiting: Option<WaitingReason>,
+    /// When its next attempt is due.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// How things stand, for `GET /v1/status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Events accepted, ever.
+    pub events: u64,
+    /// Deliveries made, ever.
+    pub accepted: u64,
+    /// Deliveries that will be tried.
+    pub pending: u64,
+    /// Deliveries whose lane is held.
+    pub held: u64,
+    /// Deliveries that ended with success.
+    pub succeeded: u64,
+    /// Deliveries that were given up.
+    pub failed: u64,
+    /// Deliveries that an operator ended.
+    pub cancelled: u64,
+    /// How long ago the oldest event with an unfinished delivery was accepted.
+    pub oldest_pending_seconds: Option<u64>,
+}
+
+/// The verbs. Clones share the store.
+#[derive(Clone)]
+pub struct Service {
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    draining: Arc<AtomicBool>,
+    disk_low: Arc<AtomicBool>,
+}
+
+impl Service {
+    /// The verbs over a store.
+    pub fn new(settings: Settings, store: Store, clock: Clock) -> Self {
+        Service { settings, store, clock, draining: Arc::default(), disk_low: Arc::default() }
+    }
+
+    /// From now on events are refused as `draining`.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whether the disk is nearly full: events are refused as `disk_low` while it is.
+    pub fn note_disk_low(&self, low: bool) {
+        self.disk_low.store(low, Ordering::Relaxed);
+    }
+
+    /// Why events are not taken at this moment, if they are not.
+    pub fn refuses_events(&self) -> Option<Rejection> {
+        if self.store.has_failed() {
+            Some(StoreFailed.into())
+        } else if self.draining.load(Ordering::Relaxed) {
+            Some(Rejection::new(Code::Draining, "the daemon is stopping; try again when it is back"))
+        } else if self.disk_low.load(Ordering::Relaxed) {
+            Some(Rejection::new(Code::DiskLow, "the disk is nearly full (limits.disk_reserve); try again later"))
+        } else {
+            None
+        }
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Fills bytes with chance.
+    pub fn chance(&self, bytes: &mut [u8]) {
+        (self.settings.chance)(bytes);
+    }
+
+    fn chance_of<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.chance(&mut bytes);
+        bytes
+    }
+
+    /// A fresh UUID of version 4.
+    pub fn fresh_uuid(&self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.chance_of()).into_uuid()
+    }
+
+    /// What is configured at this moment.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.store.catalog()
+    }
+
+    // ------------------------------------------------------------------------------------------------------ events
+
+    /// Hands events to the writer: one commit for all of them. Waits while too much is on its way already.
+    pub async fn hand_in(&self, events: Vec<Result<Box<NewEvent>, Rejection>>, peer: Option<Peer>) -> HandedIn {
+        let closed = self.refuses_events();
+        let mut refused = Vec::with_capacity(events.len());
+        let mut taken = Vec::with_capacity(events.len());
+        for event in events {
+            match (event, &closed) {
+                (Err(rejection), _) => refused.push(Some(rejection)),
+                (Ok(_), Some(rejection)) => refused.push(Some(rejection.clone())),
+                (Ok(mut event), None) => {
+                    event.peer = peer;
+                    taken.push(*event);
+                    refused.push(None);
+                }
+            }
+        }
+        if taken.is_empty() {
+            return HandedIn { refused, ticket: None };
+        }
+        match self.store.enqueue(op::Accept { events: taken, waiting_max: self.settings.pending_max }).await {
+            Ok(ticket) => HandedIn { refused, ticket: Some(ticket) },
+            Err(failed) => {
+                let rejection = Rejection::from(failed);
+                let refused = refused.into_iter().map(|early| early.or_else(|| Some(rejection.clone()))).collect();
+                HandedIn { refused, ticket: None }
+            }
+        }
+    }
+
+    /// An event by its id.
+    pub async fn event(&self, sight: &Sight, id: EventId) -> Result<Event, Error> {
+        let found = self.store.read(move |snapshot| snapshot.event_by_id(id)).await?;
+        found.filter(|event| sight.takes(&event.head.tenant)).ok_or(Error::NotFound("event"))
+    }
+
+    /// The event that a tenant's producer named.
+    pub async fn event_by_producer_id(
+        &self,
+        tenant: TenantId,
+        id: crate::model::event::ProducerId,
+    ) -> Result<Option<Event>, Error> {
+        Ok(self.store.read(move |snapshot| snapshot.event_by_producer_id(&tenant, &id)).await?)
+    }
+
+    /// A page of events, newest first.
+    pub async fn events(&self, wanted: EventsWanted, after: Option<Place>, limit: usize) -> Result<Page<Event>, Error> {
+        Ok(self.store.read(move |snapshot| snapshot.events(&wanted, after, limit)).await?)
+    }
+
+    /// Erases an event's payload now.
+    pub async fn erase_payload(&self, sight: &Sight, id: EventId) -> Result<(), Error> {
+        let event = self.event(sight, id).await?;
+        if self.store.submit(op::ErasePayload { seq: event.seq }).await?.answer {
+            Ok(())
+        } else {
+            Err(Error::NotFound("event"))
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------- deliveries
+
+    /// The deliveries of one event.
+    pub async fn deliveries_of(&self, sight: &Sight, id: EventId) -> Result<Vec<SeenDelivery>, Error> {
+        let event = self.event(sight, id).await?;
+        let deliveries = self.store.read(move |snapshot| snapshot.deliveries_of(&event)).await?;
+        Ok(deliveries.into_iter().map(|delivery| self.see(delivery)).collect())
+    }
+
+    /// A delivery by its id, with its attempts.
+    pub async fn delivery(&self, sight: &Sight, id: DeliveryId) -> Result<SeenDelivery, Error> {
+        let key = self.delivery_key(sight, id).await?;
+        let found = self.store.read(move |snapshot| snapshot.delivery(key)).await?;
+        found.map(|delivery| self.see(delivery)).ok_or(Error::NotFound("delivery"))
+    }
+
+    /// A page of deliveries, newest event first. `state` tells held and pending apart.
+    pub async fn deliveries(
+        &self,
+        mut wanted: DeliveriesWanted,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Page<SeenDelivery>, Error> {
+        wanted.held = self.held_lanes();
+        let page = self.store.read(move |snapshot| snapshot.deliveries(&wanted, after, limit)).await?;
+        Ok(Page { items: page.items.into_iter().map(|delivery| self.see(delivery)).collect(), next: page.next })
+    }
+
+    /// Makes an ended delivery pending again, on a fresh schedule, with its destination's present settings (decision D26).
+    pub async fn resend(&self, sight: &Sight, id: DeliveryId) -> Result<(), Error> {
+        let key = self.delivery_key(sight, id).await?;
+        steered(self.store.submit(op::Resend { key, trigger: Trigger::Manual }).await?.answer, "resent")
+    }
+
+    /// Ends a delivery that has not ended.
+    pub async fn cancel(&self, sight: &Sight, id: DeliveryId) -> Result<(), Error> {
+        let key = self.delivery_key(sight, id).await?;
+        steered(self.store.submit(op::Cancel { key }).await?.answer, "cancelled")
+    }
+
+    async fn delivery_key(&self, sight: &Sight, id: DeliveryId) -> Result<DeliveryKey, Error> {
+        let unknown = |error| match error {
+            Error::NotFound(_) => Error::NotFound("delivery"),
+            other => other,
+        };
+        let event = self.event(sight, id.event).await.map_err(unknown)?;
+        Ok(DeliveryKey { destination: id.destination, seq: event.seq })
+    }
+
+    fn see(&self, delivery: Delivery) -> SeenDelivery {
+        let catalog = self.store.catalog();
+        let no = delivery.key.destination;
+        let lane = self.store.standing(|standing| standing.lane(no));
+        let destination = catalog.destination(no);
+        let waiting = delivery.row.map(|row| {
+            let under_way = self.store.is_under_way(row.key());
+            why_waiting(destination.map(|it| &**it), lane, row.due, row.plan.tried, under_way, self.clock.now())
+        });
+        let state = match (delivery.state, waiting) {
+            (
+                DeliveryState::Pending,
+                Some(WaitingReason::Paused | WaitingReason::Unconfirmed | WaitingReason::Gone),
+            ) => DeliveryState::Held,
+            (state, _) => state,
+        };
+        SeenDelivery {
+            id: DeliveryId { event: EventId::new(delivery.head.epoch, delivery.key.seq), destination: no },
+            destination: catalog.destination_id(no).unwrap_or(DestinationId(Uuid::nil())),
+            state,
+            waiting,
+            next_attempt_at: delivery.row.map(|row| row.due),
+            delivery,
+        }
+    }
+
+    fn held_lanes(&self) -> Vec<DestinationNo> {
+        let catalog = self.store.catalog();
+        let holds = |destination: &Destination| holds(destination, self.lane(destination.no));
+        catalog.destinations().filter(|destination| holds(destination)).map(|destination| destination.no).collect()
+    }
+
+    // ------------------------------------------------------------------------------------------------ destinations
+
+    /// The destination of an id.
+    pub fn destination(&self, sight: &Sight, id: DestinationId) -> Result<Arc<Destination>, Error> {
+        let found = self.store.catalog().destination_by_id(id).map(Arc::clone);
+        found.filter(|destination| sight.takes(&destination.tenant)).ok_or(Error::NotFound("destination"))
+    }
+
+    /// The lane of a destination.
+    pub fn lane(&self, no: DestinationNo) -> Lane {
+        self.store.standing(|standing| standing.lane(no))
+    }
+
+    /// The tally of a destination.
+    pub fn tally(&self, no: DestinationNo) -> Tally {
+        self.store.standing(|standing| standing.tally(no))
+    }
+
+    /// Creates a destination. Its number is given by the store; its id by [`Service::fresh_uuid`].
+    pub async fn create_destination(&self, destination: Destination) -> Result<Arc<Destination>, Error> {
+        self.check(&destination)?;
+        created(self.store.submit(op::CreateDestination { destination }).await?.answer, "destination")
+    }
+
+    /// Changes a destination. The change is a function, so that it applies to what is there when it is made.
+    pub async fn update_destination(
+        &self,
+        sight: &Sight,
+        id: DestinationId,
+        change: impl Fn(&mut Destination) -> Result<(), Error>,
+    ) -> Result<Arc<Destination>, Error> {
+        loop {
+            let before = self.destination(sight, id)?;
+            let mut after = Destination::clone(&before);
+            change(&mut after)?;
+            self.check(&after)?;
+            match self.store.submit(op::UpdateDestination { before, after }).await?.answer {
+                Err(Rejected::Stale) => {}
+                answer => return created(answer, "destination"),
+            }
+        }
+    }
+
+    /// Deletes a destination; what still waits for it is cancelled.
+    pub async fn delete_destination(&self, sight: &Sight, id: DestinationId) -> Result<(), Error> {
+        let no = self.destination(sight, id)?.no;
+        created(self.store.submit(op::DeleteDestination { no }).await?.answer, "destination")
+    }
+
+    /// Pauses a destination, or resumes it. A resume also opens a lane that is gone, shut, or held by a Retry-After.
+    pub async fn set_paused(&self, sight: &Sight, id: DestinationId, paused: bool) -> Result<(), Error> {
+        let no = self.destination(sight, id)?.no;
+        let known = self.store.submit(op::SetPaused { no, paused }).await?.answer;
+        if known { Ok(()) } else { Err(Error::NotFound("destination")) }
+    }
+
+    /// What the types alone cannot say of a destination: its URL's admission, its signatures' keys, its schedule's name.
+    fn check(&self, destination: &Destination) -> Result<(), Error> {
+        let invalid = |pointer, detail| Err(Error::Invalid { pointer, detail });
+        (self.settings.policy)(destination)?;
+        if let Err(error) = sign::check_all(&destination.signatures) {
+            return invalid("/signature", error.to_string());
+        }
+        let Retry { plan, .. } = &destination.retry;
+        if let Plan::Named(name) = plan
+            && !self.settings.schedules.contains(name)
+        {
+            let mut known: Vec<_> = self.settings.schedules.iter().map(String::as_str).collect();
+            known.sort_unstable();
+            return invalid(
+                "/retry/schedule",
+                format!("there is no schedule {name:?}; there are {}", known.join(", ")),
+            );
+        }
+        Ok(())
+    }
+
+    // ----------------------------------------------------------------------------------------------- subscriptions
+
+    /// The subscription of an id.
+    pub fn subscription(&self, sight: &Sight, id: SubscriptionId) -> Result<Arc<Subscription>, Error> {
+        let found = self.store.catalog().subscription_by_id(id).map(Arc::clone);
+        found.filter(|subscription| sight.takes(&subscription.tenant)).ok_or(Error::NotFound("subscription"))
+    }
+
+    /// Creates a subscription. Its number is given by the store; its id by [`Service::fresh_uuid`].
+    pub async fn create_subscription(&self, subscription: Subscription) -> Result<Arc<Subscription>, Error> {
+        created(self.store.submit(op::CreateSubscription { subscription }).await?.answer, "subscription")
+    }
+
+    /// Changes a subscription. The change is a function, so that it applies to what is there when it is made.
+    pub async fn update_subscription(
+        &self,
+        sight: &Sight,
+        id: SubscriptionId,
+        change: impl Fn(&mut Subscription) -> Result<(), Error>,
+    ) -> Result<Arc<Subscription>, Error> {
+        loop {
+            let before = self.subscription(sight, id)?;
+            let mut after = Subscription::clone(&before);
+            change(&mut after)?;
+            match self.store.submit(op::UpdateSubscription { before, after }).await?.answer {
+                Err(Rejected::Stale) => {}
+                answer => return created(answer, "subscription"),
+            }
+        }
+    }
+
+    /// Deletes a subscription. Deliveries that it made stay.
+    pub async fn delete_subscription(&self, sight: &Sight, id: SubscriptionId) -> Result<(), Error> {
+        self.subscription(sight, id)?;
+        created(self.store.submit(op::DeleteSubscription { id }).await?.answer, "subscription")
+    }
+
+    // ------------------------------------------------------------------------------------------------------- house
+
+    /// Creates a tenant.
+    pub async fn create_tenant(&self, tenant: Tenant) -> Result<(), Error> {
+        created(self.store.submit(op::CreateTenant { tenant }).await?.answer, "tenant")
+    }
+
+    /// Replaces a tenant's name and parent.
+    pub async fn update_tenant(&self, tenant: Tenant) -> Result<(), Error> {
+        created(self.store.submit(op::UpdateTenant { tenant }).await?.answer, "tenant")
+    }
+
+    /// Deletes a tenant that owns nothing.
+    pub async fn delete_tenant(&self, id: TenantId) -> Result<(), Error> {
+        created(self.store.submit(op::DeleteTenant { id }).await?.answer, "tenant")
+    }
+
+    /// Creates a key. The secret is shown once and not kept.
+    pub async fn create_key(
+        &self,
+        name: String,
+        role: Role,
+        tenant: Option<TenantId>,
+    ) -> Result<(ApiKey, Secret), Error> {
+        let (key, secret) = ApiKey::generate(self.chance_of(), name, role, tenant, self.clock.now());
+        created(self.store.submit(op::PutKey { key: key.clone() }).await?.answer, "key")?;
+        Ok((key, secret))
+    }
+
+    /// Replaces a key's name and role; its secret stays.
+    pub async fn update_key(&self, key: ApiKey) -> Result<(), Error> {
+        created(self.store.submit(op::PutKey { key }).await?.answer, "key")
+    }
+
+    /// Deletes a key: it opens nothing from now on.
+    pub async fn delete_key(&self, id: KeyId) -> Result<(), Error> {
+        created(self.store.submit(op::DeleteKey { id }).await?.answer, "key")
+    }
+
+    /// The key that a secret opens. `id`, where the caller names one beside the secret, must be the key's own.
+    pub fn key_of(&self, secret: &str, id: Option<&str>) -> Option<Arc<ApiKey>> {
+        let named = ApiKey::id_in(secret)?;
+        let key = self.store.catalog().key(named).map(Arc::clone)?;
+        let right_id = id.is_none_or(|id| id.parse() == Ok(named));
+        (key.is_opened_by(secret) && right_id).then_some(key)
+    }
+
+    /// How things stand, over the tenants in sight.
+    pub async fn status(&self, sight: &Sight) -> Result<Status, Error> {
+        let catalog = self.store.catalog();
+        let (events, oldest, lanes) = self.store.standing(|standing| {
+            let lanes: Vec<_> = standing.tallies.iter().map(|(no, tally)| (*no, *tally, standing.lane(*no))).collect();
+            (standing.events, standing.oldest, lanes)
+        });
+        let mut status = Status {
+            events,
+            accepted: 0,
+            pending: 0,
+            held: 0,
+            succeeded: 0,
+            failed: 0,
+            cancelled: 0,
+            oldest_pending_seconds: None,
+        };
+        for (no, tally, lane) in lanes {
+            let destination = catalog.destination(no);
+            let owner = destination.map(|destination| &destination.tenant);
+            let owner = owner.or_else(|| catalog.tombstones().find(|it| it.no == no).map(|it| &it.tenant));
+            if !owner.is_some_and(|owner| sight.takes(owner)) {
+                continue;
+            }
+            status.accepted += tally.accepted;
+            status.succeeded += tally.succeeded;
+            status.failed += tally.failed;
+            status.cancelled += tally.cancelled;
+            match destination {
+                Some(destination) if holds(destination, lane) => status.held += tally.waiting(),
+                Some(_) | None => status.pending += tally.waiting(),
+            }
+        }
+        if let Some(block) = oldest {
+            let accepted = self.store.read(move |snapshot| snapshot.oldest_unfinished(block)).await?;
+            status.oldest_pending_seconds = accepted.map(|accepted| self.clock.now().since(accepted).as_secs());
+        }
+        Ok(status)
+    }
+
+    /// Why the daemon is not ready, if it is not.
+    pub fn unready(&self) -> Option<String> {
+        self.refuses_events().map(|rejection| rejection.message)
+    }
+}
+
+fn holds(destination: &Destination, lane: Lane) -> bool {
+    lane.paused || lane.health.gone || destination.disabled || !destination.confirmed
+}
+
+/// Why an unfinished delivery is not being sent at this moment.
+fn why_waiting(
+    destination: Option<&Destination>,
+    lane: Lane,
+    due: Timestamp,
+    tried: u32,
+    under_way: bool,
+    now: Timestamp,
+) -> WaitingReason {
+    if under_way {
+        return WaitingReason::InFlight;
+    }
+    let Some(destination) = destination else { return WaitingReason::Gone };
+    if lane.paused || destination.disabled {
+        WaitingReason::Paused
+    } else if !destination.confirmed {
+        WaitingReason::Unconfirmed
+    } else if lane.health.gone {
+        WaitingReason::Gone
+    } else if due > now {
+        if tried == 0 { WaitingReason::DueLater } else { WaitingReason::RetryLater }
+    } else if lane.health.hold_until.is_some_and(|until| until > now) {
+        WaitingReason::RetryAfter
+    } else if lane.health.shut_until.is_some() {
+        WaitingReason::LaneShut
+    } else if destination.rate.is_some() {
+        WaitingReason::Rate
+    } else {
+        WaitingReason::LaneFull
+    }
+}
+
+fn steered(steered: Steered, participle: &str) -> Result<(), Error> {
+    match steered {
+        Steered::Done => Ok(()),
+        Steered::Unknown => Err(Error::NotFound("delivery")),
+        Steered::NotFrom(state) => {
+            Err(Error::Conflict(format!("the delivery is {} and cannot be {participle}", state.as_str())))
+        }
+        Steered::Erased => Err(Error::Conflict("the event's payload has been erased; there is nothing to send".into())),
+        Steered::NoDestination => Err(Error::Conflict("the delivery's destination has been deleted".into())),
+    }
+}
+
+fn created<T>(answer: Result<T, Rejected>, noun: &'static str) -> Result<T, Error> {
+    answer.map_err(|rejected| match rejected {
+        Rejected::Exists => Error::Conflict(format!("a {noun} with this id exists already")),
+        Rejected::Unknown => Error::NotFound(noun),
+        Rejected::UnknownTenant => {
+            let pointer = if noun == "tenant" { "/parent" } else { "/tenant" };
+            Error::Invalid { pointer, detail: "there is no tenant of this id; create it first".into() }
+        }
+        Rejected::UnknownDestination => Error::Invalid {
+            pointer: "/destinations",
+            detail: "a destination is not there, or belongs to a tenant that is neither this one nor above it".into(),
+        },
+        Rejected::Stale => Error::Conflict("it was changed by somebody else at the same time; try again".into()),
+        Rejected::TenantNesting => Error::Invalid {
+            pointer: "/parent",
+            detail: "the parents would form a ring or nest deeper than sixteen".into(),
+        },
+        Rejected::TenantInUse => Error::Conflict(
+            "the tenant has children, destinations, subscriptions or keys, or is the default tenant; remove these first".into(),
+        ),
+    })
+}
