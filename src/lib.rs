@@ -39,5 +39,8 @@ pub mod api;
 /// Configuration: TOML, drop-ins, environment and flags become typed values with their origins.
 pub mod config;
 
+/// Wires the parts together, runs them, and stops them in order.
+pub mod daemon;
+
 /// The command line.
 pub mod cli;

@@ -76,6 +76,7 @@ fn help_lists_the_commands_and_exit_codes() {
     Usage: postrider [OPTIONS] <COMMAND>
 
     Commands:
+      serve        Run the daemon until it is told to stop
       check        Read the configuration, look at what it names, and say what `serve` would do
       status       Show how the daemon fares
       emit         Hand an event to the daemon, and wait until it is on disk
@@ -90,8 +91,8 @@ fn help_lists_the_commands_and_exit_codes() {
       -h, --help     Print help
       -V, --version  Print version
 
-    Exit codes: 0 done, 1 failed, 2 usage, 69 daemon not reachable, 75 try later, 77 not permitted, 78
-    bad config.
+    Exit codes: 0 done, 1 failed, 2 usage, 69 daemon not reachable, 74 the store failed, 75 try later,
+    77 not permitted, 78 bad config.
     "#);
 }
 

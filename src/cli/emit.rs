@@ -233,7 +233,7 @@ fn worse(one: Exit, other: Exit) -> Exit {
         Exit::Done => 0,
         Exit::TryLater | Exit::Unreachable => 1,
         Exit::NotPermitted => 2,
-        Exit::Failed | Exit::Usage | Exit::BadConfig => 3,
+        Exit::Failed | Exit::Usage | Exit::BadConfig | Exit::StoreFailed => 3,
     };
     if weight(other) > weight(one) { other } else { one }
 }

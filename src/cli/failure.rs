@@ -20,6 +20,8 @@ pub enum Exit {
     Usage = 2,
     /// The daemon cannot be reached.
     Unreachable = 69,
+    /// The daemon's store failed: nothing was acknowledged since, and a new start is needed.
+    StoreFailed = 74,
     /// The daemon cannot do it now; the same call may succeed later.
     TryLater = 75,
     /// This user, key or file mode does not allow it.

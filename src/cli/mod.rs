@@ -11,6 +11,7 @@ mod emit;
 mod failure;
 mod listen;
 mod pages;
+mod serve;
 mod status;
 
 use std::process::ExitCode;
@@ -25,10 +26,8 @@ use crate::config::Places;
 /// Webhook delivery daemon for payment gateways: one process, one binary, one file on disk.
 #[derive(Debug, Parser)]
 #[command(name = "postrider", version, max_term_width = 100, styles = STYLES)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 69 daemon not reachable, 75 try later, 77 not permitted, \
-78 bad config."
-)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 69 daemon not reachable, 74 the store failed, \
+75 try later, 77 not permitted, 78 bad config.")]
 struct Arguments {
     /// Write data, and failures, as JSON
     #[arg(long, global = true)]
@@ -45,6 +44,8 @@ const STYLES: Styles = Styles::styled()
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon until it is told to stop
+    Serve(config::ConfigArguments),
     /// Read the configuration, look at what it names, and say what `serve` would do
     Check(config::ConfigArguments),
     /// Show how the daemon fares
@@ -95,6 +96,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, form: Form) -> Result<Exit, Failure> {
     match command {
+        Command::Serve(arguments) => serve::run(&arguments, form),
         Command::Check(arguments) => check::run(&arguments, form),
         Command::Status(arguments) => status::run(&arguments, form),
         Command::Emit(arguments) => emit::run(&arguments, form),

@@ -131,9 +131,9 @@ impl<W: Wire> Engine<W> {
         Engine { settings: Arc::new(settings), store, wire: Arc::new(wire), clock, rng, watchers }
     }
 
-    /// Watches attempts as they end. Watching never delays them: a slow watcher misses some.
-    pub fn watch(&self) -> broadcast::Receiver<Ended> {
-        self.watchers.subscribe()
+    /// Where attempts are told of as they end. Watching never delays them: a slow watcher misses some.
+    pub fn watchers(&self) -> broadcast::WeakSender<Ended> {
+        self.watchers.downgrade()
     }
 
     /// Runs until `stop` is cancelled, then lets attempts under way end within the drain's bound.

@@ -1,0 +1,151 @@
+//! `serve`: runs the daemon until it is told to stop.
+//!
+//! SIGTERM and SIGINT drain: no new events, what is under way ends. A second one ends the process at once. SIGHUP checks the
+//! configuration and says what is wrong with it.
+
+use std::path::PathBuf;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::config::ConfigArguments;
+use super::{Exit, Failure, Form, Trouble};
+use crate::config::Loaded;
+use crate::daemon::{self, Daemon, StartError, Stopped};
+use crate::store::OpenError;
+
+pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failure> {
+    let Loaded { config, files, .. } = arguments.load()?;
+    daemon::start_log(&config.log);
+    let stopped = super::runtime()?.block_on(async {
+        let daemon = Daemon::start(&config).await.map_err(failure)?;
+        tracing::info!(
+            event = "ready",
+            version = env!("CARGO_PKG_VERSION"),
+            store = %config.store.path.display(),
+            ingest = %config.ingest.socket.display(),
+            admin = %config.admin.socket.display(),
+            listen = daemon.admin_address().map(|address| address.to_string()),
+            "the store is open and the sockets listen"
+        );
+        if form == Form::Json {
+            // For whoever starts the daemon and asked for port 0.
+            let address = daemon.admin_address().map(|address| address.to_string());
+            println!("{}", serde_json::json!({ "ready": true, "listen": address }));
+        }
+        notify(NotifyState::Ready);
+        let stop = CancellationToken::new();
+        let signals = tokio::spawn(heed(stop.clone(), arguments.config.clone(), files));
+        let stopped = daemon.run_until(stop).await;
+        signals.abort();
+        Ok::<_, Failure>(stopped)
+    })?;
+    match stopped {
+        Stopped::Drained => {
+            tracing::info!(event = "stopped", "everything that was begun is on disk");
+            Ok(Exit::Done)
+        }
+        Stopped::StoreFailed(why) => {
+            let path = config.store.path.display();
+            let trouble = Trouble::new(
+                "the store has failed; nothing was acknowledged since",
+                path.to_string(),
+                why,
+                "look at the disk (dmesg, df), then start the daemon again: what was acknowledged is there",
+            );
+            Err(Failure::new(Exit::StoreFailed, trouble))
+        }
+    }
+}
+
+/// Heeds signals until the daemon has stopped.
+async fn heed(stop: CancellationToken, config: Option<PathBuf>, files: Vec<PathBuf>) {
+    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
+        tracing::error!(event = "signals_unheard", "signals cannot be heard; end the process with SIGKILL");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {
+                check_again(config.clone());
+                continue;
+            }
+        }
+        if stop.is_cancelled() {
+            tracing::warn!(event = "stopped_at_once", "a second signal: attempts under way will be repeated");
+            std::process::exit(Exit::Failed as i32);
+        }
+        tracing::info!(event = "stopping", files = files.len(), "draining; a second signal ends the daemon at once");
+        notify(NotifyState::Stopping);
+        stop.cancel();
+    }
+}
+
+/// SIGHUP: the configuration is read and checked whole. It comes into force with the next start.
+fn check_again(config: Option<PathBuf>) {
+    match (ConfigArguments { config, set: Vec::new() }).load() {
+        Ok(_) => tracing::info!(event = "config_checked", "the configuration is right; restart to bring it into force"),
+        Err(failure) => {
+            for trouble in failure.troubles {
+                let Trouble { what, place, cause, help } = trouble;
+                tracing::error!(
+                    event = "config_wrong",
+                    what,
+                    place,
+                    cause,
+                    help,
+                    "the configuration is wrong; the daemon goes on"
+                );
+            }
+        }
+    }
+}
+
+/// Tells systemd, where it listens.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(event = "notify_failed", %error, "tell systemd");
+    }
+}
+
+/// A start that failed, with what helps.
+pub(super) fn failure(error: StartError) -> Failure {
+    let what = "cannot start";
+    let (place, help) = match &error {
+        StartError::Store(OpenError::Locked { path }) => {
+            (path.display().to_string(), "stop the other daemon, or give this one a store of its own (store.path)")
+        }
+        StartError::Store(OpenError::Io { path, .. }) => {
+            (path.display().to_string(), "give this user the folder, or choose another one (store.path)")
+        }
+        StartError::Store(OpenError::Damaged { path, .. }) => {
+            (path.display().to_string(), "move the file away and restore a backup, or choose another one (store.path)")
+        }
+        StartError::Socket(error) => {
+            (error.path.display().to_string(), "choose another path (ingest.socket, admin.socket), or make way there")
+        }
+        StartError::Listen { address, .. } => {
+            (address.to_string(), "choose another address (admin.listen), or \"\" for none")
+        }
+        StartError::Tls(_) => ("admin.tls_cert, admin.tls_key".to_owned(), "give a PEM certificate chain and its key"),
+        StartError::Client(_) => ("[egress]".to_owned(), "mend the rule or the file that is named"),
+        StartError::Group { .. } => {
+            ("ingest.socket_group, [[ingest.allow]]".to_owned(), "create the group, or name another one")
+        }
+        StartError::Chance(_) => ("getrandom".to_owned(), "look at the system's log"),
+    };
+    let exit = match &error {
+        StartError::Chance(_) => Exit::Failed,
+        StartError::Store(_)
+        | StartError::Socket(_)
+        | StartError::Listen { .. }
+        | StartError::Tls(_)
+        | StartError::Client(_)
+        | StartError::Group { .. } => Exit::BadConfig,
+    };
+    Failure::new(exit, Trouble::new(what, place, error.to_string(), help))
+}

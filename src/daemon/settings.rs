@@ -1,0 +1,142 @@
+//! From the configuration to each part's own settings.
+
+use std::collections::HashSet;
+
+use nix::unistd::Gid;
+
+use crate::client::guard;
+use crate::config::{Config, EgressTarget, Group, Tenants, Who};
+use crate::{api, client, engine, http, ingest, store};
+
+use super::{StartError, drawn};
+
+/// Every part's settings.
+pub struct Settings {
+    pub(super) store: store::Settings,
+    pub(super) client: client::Settings,
+    pub(super) engine: engine::Settings,
+    pub(super) service: ServiceSettings,
+    pub(super) ingest: ingest::Settings,
+    pub(super) api: api::Settings,
+    pub(super) http: http::serve::Settings,
+    pub(super) disk_reserve: u64,
+}
+
+/// The configured part of the service's settings.
+pub(super) struct ServiceSettings {
+    pub(super) pending_max: u64,
+    pub(super) schedules: HashSet<String>,
+}
+
+impl Settings {
+    /// The settings that a configuration asks for.
+    pub fn of(config: &Config) -> Result<Self, StartError> {
+        let line_max = size(config.ingest.line_max.bytes());
+        let prefix: [u8; 4] = drawn()?;
+        let http = http::serve::Settings {
+            request_id_prefix: crate::model::id::hex(&prefix),
+            ..http::serve::Settings::default()
+        };
+        Ok(Settings {
+            store: store::Settings {
+                cache_bytes: size(config.store.cache.bytes()),
+                // A line of any allowed length must fit.
+                queue_bytes_max: size(config.ingest.queue_max.bytes()).max(line_max),
+                ..store::Settings::at(&config.store.path)
+            },
+            client: client_settings(config),
+            engine: engine::Settings {
+                timeout: config.delivery.timeout,
+                in_flight_max: config.delivery.in_flight_max,
+                in_flight_total: config.delivery.in_flight_total as usize,
+                schedules: config.schedules.iter().map(|(name, schedule)| (name.clone(), schedule.clone())).collect(),
+                schedule: config.delivery.schedule.clone(),
+                breaker: engine::BreakerSettings {
+                    failures_max: config.delivery.breaker_failures,
+                    shut_for: config.delivery.breaker_delay,
+                },
+                retention: engine::Retention { events: config.retention.events, attempts: config.retention.attempts },
+                ..engine::Settings::default()
+            },
+            service: ServiceSettings {
+                pending_max: config.ingest.pending_max,
+                schedules: config.schedules.keys().cloned().collect(),
+            },
+            ingest: ingest::Settings {
+                line_max,
+                connections_max: config.ingest.connections_max as usize,
+                allow: allow_rules(config)?,
+                http: http.clone(),
+            },
+            api: api::Settings { url_chars_max: config.limits.url_chars_max as usize, event_bytes_max: line_max },
+            http,
+            disk_reserve: config.limits.disk_reserve.bytes(),
+        })
+    }
+}
+
+fn client_settings(config: &Config) -> client::Settings {
+    let allow = config.egress.allow.iter().map(|target| match target {
+        EgressTarget::Net(net) => net.to_string(),
+        EgressTarget::Name(name) => name.as_str().to_owned(),
+    });
+    let rules = config.egress.rules.iter().map(|rule| guard::Rule {
+        tenant: rule.tenant.clone(),
+        cidr: rule.cidr,
+        host: rule.host.as_ref().map(|host| host.as_str().to_owned()),
+        ports: rule.ports.iter().map(|range| (*range.start(), *range.end())).collect(),
+    });
+    client::Settings {
+        connect_timeout: config.delivery.connect_timeout,
+        tls_timeout: config.delivery.tls_timeout,
+        head_timeout: config.delivery.head_timeout,
+        source_address: config.delivery.source_address,
+        ca: config.egress.ca.clone(),
+        guard: guard::Settings {
+            allow: allow.collect(),
+            allow_loopback: config.egress.allow_loopback,
+            allow_http: config.egress.allow_http,
+            rules: rules.collect(),
+            url_chars_max: config.limits.url_chars_max as usize,
+            own: Vec::new(),
+        },
+        ..client::Settings::default()
+    }
+}
+
+fn allow_rules(config: &Config) -> Result<Vec<ingest::Rule>, StartError> {
+    let rule = |rule: &crate::config::IngestRule| {
+        let who = match &rule.who {
+            Who::Uid(uid) => ingest::Who::Uid(*uid),
+            Who::Group(name) => ingest::Who::Gid(gid(name)?.as_raw()),
+        };
+        let tenants = match &rule.tenants {
+            Tenants::All => Vec::new(),
+            Tenants::Only(tenants) => tenants.clone(),
+        };
+        Ok(ingest::Rule { who, tenants })
+    };
+    config.ingest.allow.iter().map(rule).collect()
+}
+
+/// The group of the configuration, by number.
+pub(super) fn group(group: Option<&Group>) -> Result<Option<Gid>, StartError> {
+    group.map(gid).transpose()
+}
+
+fn gid(group: &Group) -> Result<Gid, StartError> {
+    let name = match group {
+        Group::Id(gid) => return Ok(Gid::from_raw(*gid)),
+        Group::Name(name) => name,
+    };
+    let failed = |why: String| StartError::Group { name: name.clone(), why };
+    match nix::unistd::Group::from_name(name) {
+        Ok(Some(found)) => Ok(found.gid),
+        Ok(None) => Err(failed("there is none of this name".into())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
