@@ -877,3 +877,84 @@ async fn what_is_no_tls_is_a_failed_handshake() {
     .await;
     assert!(over_tls(&brief, &endless, "a.example", options()).await.is_err());
 }
+
+/// A proxy that makes every tunnel it is asked for, and tells what it was asked.
+async fn proxy() -> (Receiver, mpsc::UnboundedReceiver<String>) {
+    let (sender, asked) = mpsc::unbounded_channel();
+    let receiver = Receiver::run(move |mut stream, _| {
+        let sender = sender.clone();
+        async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            let head = String::from_utf8(head).unwrap();
+            let address = head.split(' ').nth(1).unwrap().to_owned();
+            sender.send(head).unwrap();
+            let mut target = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut target).await;
+        }
+    })
+    .await;
+    (receiver, asked)
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_the_vetted_address() {
+    let authority = Authority::new();
+    let target = tls_receiver(&authority.issue("hooks.example.com", |_| {}), None).await;
+    let plain =
+        Receiver::run(|stream, _| act(stream, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Then::Hang)).await;
+    let (proxy, mut asked) = proxy().await;
+    let url = format!("http://us:er@localhost:{}", proxy.address.port());
+    let client = client(Settings { proxy: Some(url.parse().unwrap()), ..settings() });
+
+    for _ in 0..2 {
+        assert_eq!(over_tls(&client, &target, "hooks.example.com", trusting(&authority)).await, Ok(200));
+    }
+    let head = asked.recv().await.unwrap();
+    let (line, rest) = head.split_once("\r\n").unwrap();
+    assert_eq!(line, format!("CONNECT {} HTTP/1.1", target.address));
+    assert_eq!(rest, format!("Host: {}\r\nProxy-Authorization: Basic dXM6ZXI=\r\n\r\n", target.address));
+
+    let exchange = send(&client, request(format!("http://a.example:{}/", plain.address.port()))).await;
+    assert_eq!((exchange.status, exchange.address), (Some(200), Some(plain.address)));
+    assert_eq!(proxy.connections(), 2);
+
+    // What the guard closes is not asked of the proxy either.
+    let exchange = send(&client, request("http://10.0.0.1/")).await;
+    assert_eq!(exchange.failure.unwrap().reason, Reason::BlockedDestination);
+    assert_eq!(proxy.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_proxy_that_makes_no_tunnel_is_a_failed_connection() {
+    let table: Vec<(&str, Then, Reason)> = vec![
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", Then::Hang, Reason::Refused),
+        ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", Then::Hang, Reason::Refused),
+        ("hello\r\n\r\n", Then::Hang, Reason::Refused),
+        ("", Then::Close, Reason::Refused),
+        ("", Then::Repeat("a"), Reason::Refused),
+        ("", Then::Hang, Reason::TimeoutConnect),
+    ];
+    for (answer, then, reason) in table {
+        let proxy = Receiver::run(move |mut stream, _| async move {
+            let mut head = [0; 8];
+            stream.read_exact(&mut head).await.unwrap();
+            let _ = stream.write_all(answer.as_bytes()).await;
+            match then {
+                Then::Close => {}
+                Then::Repeat(text) => while stream.write_all(text.repeat(1000).as_bytes()).await.is_ok() {},
+                Then::Hang | Then::Reset | Then::Drip(_) => std::future::pending().await,
+            }
+        })
+        .await;
+        let proxy = format!("http://{}", proxy.address).parse().unwrap();
+        let client = client(Settings { proxy: Some(proxy), connect_timeout: SHORT, ..settings() });
+        let exchange = send(&client, request("http://127.0.0.1:8080/")).await;
+        assert_eq!(exchange.failure.unwrap().reason, reason, "{answer:?}");
+    }
+}

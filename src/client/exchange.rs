@@ -52,21 +52,18 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) async fn new(stream: Stream, head_bytes_max: usize) -> Result<Self, Failure> {
-        let failed =
-            |error: &dyn std::error::Error| Failure::new(Reason::Reset, format!("begin to speak HTTP: {error}"));
-        let address = stream.peer_address().map_err(|error| failed(&error))?;
+    pub(super) async fn new(stream: Stream, address: SocketAddr, head_bytes_max: usize) -> Result<Self, Failure> {
         let (meter, descriptor) = (stream.meter(), stream.descriptor());
         let (sender, driver) = http1::Builder::new()
             .max_headers(HEADERS_MAX)
             .max_buf_size(head_bytes_max.max(PARSER_BYTES_MIN))
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| Failure::new(Reason::Reset, format!("begin to speak HTTP: {error}")))?;
         Ok(Link { sender, driver: Box::new(driver), ended: false, meter, address, descriptor })
     }
 
-    /// The peer's address.
+    /// The vetted address that it leads to.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -3,10 +3,10 @@
 //! Owns the way of one request: guard, resolver, connection, TLS, exchange, and the few connections that are kept for the
 //! next one. Promises that a receiver cannot hurt us: one deadline stands around everything, a byte budget lies under the
 //! HTTP parser, nothing is decompressed, followed or buffered beyond its cap, and whatever comes back, hostile or broken,
-//! becomes an [`Exchange`] and never a panic. A status that has arrived counts; the body after it is best effort.
+//! becomes an [`Exchange`](crate::client::Exchange) and never a panic. A status that has arrived counts; the body after it is best effort.
 //!
 //! It judges nothing: whether a reply is a success, when to try again, what to store is for the engine, which speaks to
-//! this room only through [`Wire`]. No task outlives its exchange except one that closes idle connections and ends with
+//! this room only through [`Wire`](crate::client::Wire). No task outlives its exchange except one that closes idle connections and ends with
 //! the last of them; dropping the future of an exchange closes its connection.
 //!
 //! There is no way to skip certificate checks, and no proxy is read from the environment.
@@ -17,6 +17,7 @@ pub mod resolve;
 mod connect;
 mod exchange;
 mod pool;
+mod proxy;
 mod stream;
 mod tls;
 
@@ -35,11 +36,12 @@ use crate::model::destination::{Method, TlsOptions};
 use crate::model::{DestinationNo, Reason, TenantId};
 
 use exchange::{Link, Reuse};
-use guard::{Guard, GuardError, Host, Scheme, Scope, TargetUrl};
+use guard::{Guard, GuardError, Host, Scheme, Scope};
 use pool::{Key, Pool};
 use resolve::{Resolve, System};
 use tls::Configs;
 
+pub use proxy::{Proxy, ProxyError};
 pub use tls::{TlsOptionsError, check_tls};
 
 /// How the client behaves; the same for all destinations.
@@ -65,6 +67,8 @@ pub struct Settings {
     pub dns_threads: usize,
     /// The local address to connect from; the system's choice when absent.
     pub source_address: Option<IpAddr>,
+    /// The HTTP proxy that everything goes through; none when absent. The environment is never read.
+    pub proxy: Option<Proxy>,
     /// A PEM file of authorities that are trusted besides the system's.
     pub ca: Option<PathBuf>,
     /// Where deliveries may go.
@@ -85,6 +89,7 @@ impl Default for Settings {
             dns_timeout: Duration::from_secs(5),
             dns_threads: 8,
             source_address: None,
+            proxy: None,
             ca: None,
             guard: guard::Settings::default(),
         }
@@ -167,7 +172,7 @@ pub struct Exchange {
     pub body_complete: bool,
     /// Why there is no status.
     pub failure: Option<Failure>,
-    /// The address that was dialled last.
+    /// The address that was dialled last, or asked of the proxy.
     pub address: Option<SocketAddr>,
     /// Where the time went.
     pub phases: Phases,
@@ -318,11 +323,18 @@ impl Inner {
             }
         }
 
-        let addresses = self.addresses(&target, progress).await?;
+        let addresses = self.addresses(target.host(), progress).await?;
         let vetted = self.guard.vet(&target, &addresses, scope).map_err(blocked)?;
+        let proxy = match &self.settings.proxy {
+            None => None,
+            Some(proxy) => {
+                let addresses = self.addresses(proxy.host(), progress).await?;
+                Some((proxy, addresses.into_iter().map(|address| SocketAddr::new(address, proxy.port())).collect()))
+            }
+        };
         let tls = tls.map(|(_, config)| config);
-        let stream = connect::connect(&target, &vetted, tls, &self.settings, progress).await?;
-        let mut link = Link::new(stream, self.settings.head_bytes_max).await?;
+        let (stream, address) = connect::connect(&target, &vetted, proxy, tls, &self.settings, progress).await?;
+        let mut link = Link::new(stream, address, self.settings.head_bytes_max).await?;
         let reuse = link.exchange(exchange::http_request(&target, request), &self.settings, progress).await?;
         self.keep(key, link, reuse, request);
         Ok(())
@@ -335,14 +347,15 @@ impl Inner {
         }
     }
 
-    async fn addresses(&self, target: &TargetUrl, progress: &mut Progress) -> Result<Vec<IpAddr>, Failure> {
-        let name = match target.host() {
+    async fn addresses(&self, host: &Host, progress: &mut Progress) -> Result<Vec<IpAddr>, Failure> {
+        let name = match host {
             Host::Address(address) => return Ok(vec![*address]),
             Host::Name(name) => name,
         };
         let started = Instant::now();
         let answer = timeout(self.settings.dns_timeout, self.resolver.resolve(name)).await;
-        progress.exchange.phases.dns = Some(started.elapsed());
+        let earlier = progress.exchange.phases.dns.unwrap_or_default();
+        progress.exchange.phases.dns = Some(earlier + started.elapsed());
         let failed = |why: String| Failure::new(Reason::Dns, format!("resolve {name}: {why}"));
         match answer {
             Err(_) => Err(failed(format!("no answer within {:?}", self.settings.dns_timeout))),

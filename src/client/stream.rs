@@ -153,10 +153,6 @@ impl Stream {
         Arc::clone(&self.meter)
     }
 
-    pub(super) fn peer_address(&self) -> io::Result<std::net::SocketAddr> {
-        self.tcp().peer_addr()
-    }
-
     /// For a look at what waits unread; valid as long as the stream lives.
     pub(super) fn descriptor(&self) -> RawFd {
         self.tcp().as_raw_fd()
