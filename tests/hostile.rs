@@ -278,6 +278,29 @@ async fn each_reply_is_what_it_is() {
     }
 }
 
+/// The control: without the budget, the same parser takes a megabyte of interim replies for an answer.
+#[tokio::test]
+async fn the_parser_alone_swallows_what_the_budget_refuses() {
+    let flood =
+        [b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(40_000), b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()].concat();
+    let script_flood = Arc::new(flood);
+    let receiver = Receiver::run(move |stream, _| {
+        let flood = Arc::clone(&script_flood);
+        async move { act(stream, &flood, Then::Hang).await }
+    })
+    .await;
+    let stream = TcpStream::connect(receiver.address).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(driver);
+    let body = http_body_util::Full::new(Bytes::from_static(b"{}"));
+    let request = http::Request::post("/").header("host", "x").body(body).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 204);
+
+    let exchange = send(&client(settings()), self::request(receiver.url())).await;
+    assert_eq!(exchange.failure.unwrap().reason, Reason::HeadTooLarge);
+}
+
 #[tokio::test]
 async fn whoever_hangs_is_left() {
     let brief = || Settings { head_timeout: SHORT, ..settings() };
@@ -298,6 +321,7 @@ async fn whoever_hangs_is_left() {
         cases.spawn(async move {
             let (seen, exchange) = seen(&client(settings), reply.as_bytes().to_vec(), then, 2 * SHORT).await;
             assert_eq!(seen, expected, "{name}: {exchange:?}");
+            assert_eq!(exchange.bytes_read > 0, !reply.is_empty() || matches!(then, Then::Drip(_)), "{name}");
         });
     }
     cases.join_all().await;

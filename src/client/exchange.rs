@@ -88,10 +88,10 @@ impl Link {
         progress: &mut Progress,
     ) -> Result<Reuse, Failure> {
         self.meter.begin(settings.head_bytes_max, settings.body_bytes_max);
+        progress.meter = Some(Arc::clone(&self.meter));
         let started = Instant::now();
         let replied = self.reply(request, settings).await;
         progress.exchange.phases.head = Some(started.elapsed());
-        progress.exchange.bytes_read = self.meter.plain_read();
         let response = replied?;
         self.meter.head_is_in(settings.body_bytes_max);
 
@@ -146,11 +146,9 @@ impl Link {
 
     /// Reads into `progress` as it comes, so that a deadline cuts off only what has not come.
     async fn read_body(&mut self, mut body: Incoming, bytes_max: usize, started: Instant, progress: &mut Progress) {
-        let meter = Arc::clone(&self.meter);
         loop {
             let frame = self.alongside(body.frame()).await;
             progress.exchange.phases.body = Some(started.elapsed());
-            progress.exchange.bytes_read = meter.plain_read();
             match frame {
                 None => {
                     progress.exchange.body_complete = true;

@@ -39,6 +39,7 @@ use exchange::{Link, Reuse};
 use guard::{Guard, GuardError, Host, Scheme, Scope};
 use pool::{Key, Pool};
 use resolve::{Resolve, System};
+use stream::Meter;
 use tls::Configs;
 
 pub use proxy::{Proxy, ProxyError};
@@ -178,7 +179,7 @@ pub struct Exchange {
     pub phases: Phases,
     /// Whether a kept connection turned out to be closed and a fresh one was dialled.
     pub reconnected: bool,
-    /// How many bytes of replies were read, heads included, before TLS.
+    /// How many bytes of the reply were read, its head included, TLS taken off.
     pub bytes_read: u64,
 }
 
@@ -276,7 +277,8 @@ impl Wire for Client {
                 Some(Failure::new(Reason::TimeoutTotal, message))
             }
         };
-        let Progress { mut exchange, body } = progress;
+        let Progress { mut exchange, body, meter } = progress;
+        exchange.bytes_read = meter.map_or(0, |meter| meter.plain_read());
         exchange.body = body.into();
         exchange.failure = if exchange.status.is_some() { None } else { failure };
         exchange
@@ -288,6 +290,7 @@ impl Wire for Client {
 struct Progress {
     exchange: Exchange,
     body: Vec<u8>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl Inner {

@@ -125,7 +125,7 @@ impl Pool {
 
 async fn sweep(pool: Weak<Pool>, keep_alive: Duration) {
     loop {
-        sleep(keep_alive).await;
+        sleep(keep_alive / 2).await;
         match pool.upgrade() {
             Some(pool) if pool.close_expired() => {}
             Some(_) | None => return,

@@ -60,10 +60,7 @@ impl System {
         let waiting = Arc::new(Mutex::new(Waiting::new()));
         for _ in 0..threads.max(1) {
             let (names, waiting) = (Arc::clone(&names), Arc::clone(&waiting));
-            thread::Builder::new()
-                .name("postrider-dns".to_owned())
-                .stack_size(256 << 10)
-                .spawn(move || serve(&names, &waiting))?;
+            thread::Builder::new().name("postrider-dns".to_owned()).spawn(move || serve(&names, &waiting))?;
         }
         Ok(System { queue, waiting })
     }
