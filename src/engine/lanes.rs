@@ -154,6 +154,13 @@ impl Lane {
         }
     }
 
+    /// Forgets the window: everything may be on disk only.
+    fn forget_window(&mut self) {
+        self.window.clear();
+        self.bound = Some((Timestamp::ZERO, Seq(0)));
+        self.loading = None;
+    }
+
     fn remove_delivery(&mut self, seq: Seq) {
         self.window.retain(|(_, other), _| *other != seq);
     }
@@ -271,12 +278,7 @@ impl Lanes {
 
     /// Forgets all windows: the disk will be read again. Attempts under way go on.
     pub fn forget_windows(&mut self) {
-        self.generation += 1;
-        for lane in self.lanes.values_mut() {
-            lane.window.clear();
-            lane.bound = Some((Timestamp::ZERO, Seq(0)));
-            lane.loading = None;
-        }
+        self.lanes.values_mut().for_each(Lane::forget_window);
         self.loads.clear();
     }
 
@@ -418,13 +420,14 @@ impl Lanes {
         (before != after).then_some(after)
     }
 
-    /// A lease that came to nothing, because the store could not be read or the destination is gone: nothing has changed.
+    /// A lease that came to nothing, because the store could not be read or the destination is gone: the lane is read again
+    /// from the disk, after a moment, for its rows may have changed meanwhile.
     pub fn put_back(&mut self, lease: Lease, now: Timestamp) {
         let key = lease.row.key();
         self.free(key);
         self.unsettled.remove(&key);
         if let Some(lane) = self.lanes.get_mut(&key.destination) {
-            lane.add((lease.row.due, lease.row.seq), lease.row.plan);
+            lane.forget_window();
             lane.next_slot = lane.next_slot.max(now.after(Duration::from_secs(1)));
             self.look(key.destination, now);
         }

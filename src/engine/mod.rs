@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::Wire;
 use crate::clock::Clock;
@@ -140,7 +141,7 @@ impl<W: Wire> Engine<W> {
     pub async fn run(self, stop: CancellationToken) {
         let Engine { settings, store, wire, clock, mut rng, watchers } = self;
         let keeper = janitor::Janitor::new(store.clone(), clock, settings.retention);
-        let keeping = tokio::spawn(keeper.run(stop.clone()));
+        let keeping = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
         let attempts = attempt::Attempts::new(Arc::clone(&settings), store.clone(), wire, clock, rng.fork());
         scheduler::Scheduler::new(settings, store, clock, attempts, rng, watchers).run(stop).await;
         // The janitor ends by the same token; if it panicked, retention waits for the next start.

@@ -279,8 +279,14 @@ impl Op for GiveUp {
         if take_due(batch, &self.row)? {
             remove_plan(batch, &self.row)?;
             end(batch, self.row.key(), self.ending)?;
+            batch.settled(self.row.key());
+            return Ok(());
         }
         batch.settled(self.row.key());
+        // Cancelled and made due again meanwhile: the engine did not listen to that row while it held this one.
+        if let Some(row) = waiting_row(batch, self.row.key())? {
+            batch.changes.push(Change::Due(row));
+        }
         Ok(())
     }
 }

@@ -1,0 +1,430 @@
+//! The scheduler in a simulated world: a paused clock, seeded chance, an in-memory wire, and a model beside it.
+//!
+//! Each run draws receivers (healthy, slow, flaky, hanging, refusing, gone, panicking), producers and operators from its seed,
+//! lets months pass in a second, restarts the engine in between, and checks after every attempt and at the end what was
+//! promised. A failure prints its seed; `POSTRIDER_SEED=n` runs that one alone, `POSTRIDER_SOAK=1` runs a thousand.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider::client::{Exchange, Request, Wire};
+use postrider::clock::Clock;
+use postrider::engine::{BreakerSettings, Engine, Settings};
+use postrider::model::destination::{Format, Method};
+use postrider::model::event::NewEvent;
+use postrider::model::schedule::{Plan, Retry};
+use postrider::model::*;
+use postrider::store::op::*;
+use postrider::store::{self, DeliveriesWanted, InMemoryBackend, StorageBackend, Store, WriterRuns};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const START: Timestamp = Timestamp::from_millis(1_750_000_000_000);
+const DELAYS: [u64; 3] = [5, 60, 600];
+const ATTEMPTS_MAX: u32 = 6;
+const CAP: u32 = 3;
+
+/// How a receiver behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    Healthy,
+    Slow,
+    Flaky,
+    Hanging,
+    Refusing,
+    Asking,
+    Resetting,
+    Panicking,
+}
+
+const NATURES: [Nature; 8] = [
+    Nature::Healthy,
+    Nature::Slow,
+    Nature::Flaky,
+    Nature::Hanging,
+    Nature::Refusing,
+    Nature::Asking,
+    Nature::Resetting,
+    Nature::Panicking,
+];
+
+/// The wire and the model of what may be seen on it.
+#[derive(Clone)]
+struct World(Arc<Mutex<Seen>>, Clock);
+
+struct Seen {
+    rng: fastrand::Rng,
+    natures: HashMap<DestinationNo, Nature>,
+    under_way: HashSet<String>,
+    per_lane: HashMap<DestinationNo, u32>,
+    /// Per delivery: the number and the end of its last attempt, whether it succeeded, and when its schedule began anew.
+    last: HashMap<String, (u32, Timestamp)>,
+    hold_until: HashMap<DestinationNo, Timestamp>,
+    /// Lanes paused on disk, since when.
+    paused: HashSet<DestinationNo>,
+    /// Deliveries that an operator resent: the next attempt need not wait for the schedule.
+    resent: HashSet<String>,
+    attempts: u64,
+    broken: Vec<String>,
+    /// Attempts whose end may be lost by a restart.
+    restarts: u32,
+}
+
+impl World {
+    fn new(seed: u64, clock: Clock) -> Self {
+        let seen = Seen {
+            rng: fastrand::Rng::with_seed(seed ^ 0x5eed),
+            natures: HashMap::new(),
+            under_way: HashSet::new(),
+            per_lane: HashMap::new(),
+            last: HashMap::new(),
+            hold_until: HashMap::new(),
+            paused: HashSet::new(),
+            resent: HashSet::new(),
+            attempts: 0,
+            broken: Vec::new(),
+            restarts: 0,
+        };
+        World(Arc::new(Mutex::new(seen)), clock)
+    }
+
+    fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    fn check(&self, seed: u64) {
+        let broken = self.seen(|seen| std::mem::take(&mut seen.broken));
+        assert!(broken.is_empty(), "seed {seed}: {broken:#?}");
+    }
+}
+
+/// Ends an attempt in the model, however it ends.
+struct UnderWay {
+    world: World,
+    delivery: String,
+    number: u32,
+    lane: DestinationNo,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let now = self.world.1.now();
+        self.world.seen(|seen| {
+            seen.under_way.remove(&self.delivery);
+            *seen.per_lane.entry(self.lane).or_default() -= 1;
+            seen.last.insert(self.delivery.clone(), (self.number, now));
+        });
+    }
+}
+
+impl Wire for World {
+    async fn send(&self, request: Request) -> Exchange {
+        let header = |name: &str| request.headers.get(name).unwrap().to_str().unwrap().to_owned();
+        let (delivery, lane) = (header("x-webhook-delivery"), request.lane);
+        let number: u32 = header("x-webhook-attempt").parse().unwrap();
+        let now = self.1.now();
+        let (nature, dice, latency) = self.seen(|seen| {
+            seen.attempts += 1;
+            let mut say = |what: String| seen.broken.push(format!("{delivery} attempt {number} at {now}: {what}"));
+            if !seen.under_way.insert(delivery.clone()) {
+                say("runs twice at a time".into());
+            }
+            let running = seen.per_lane.entry(lane).or_default();
+            *running += 1;
+            if *running > CAP {
+                say(format!("{running} at once in a lane of {CAP}"));
+            }
+            if seen.paused.contains(&lane) {
+                say("was sent while its lane was paused".into());
+            }
+            if seen.hold_until.get(&lane).is_some_and(|until| now < *until) {
+                say("came earlier than the receiver's Retry-After".into());
+            }
+            let resent = seen.resent.remove(&delivery);
+            if let Some(&(before, ended)) = seen.last.get(&delivery) {
+                // A restart may repeat an attempt whose end had not been written.
+                if number <= before && seen.restarts == 0 {
+                    say(format!("follows attempt {before}"));
+                }
+                let least = Duration::from_secs(DELAYS[(before.min(3) - 1) as usize].min(DELAYS[0]));
+                if !resent && seen.restarts == 0 && now.since(ended) < least {
+                    say(format!("came {:?} after the one before", now.since(ended)));
+                }
+            } else if number != 1 {
+                say("has no attempt before it".into());
+            }
+            (seen.natures[&lane], seen.rng.u32(..100), seen.rng.u64(1..50))
+        });
+        let _under_way = UnderWay { world: self.clone(), delivery, number, lane };
+        let latency = Duration::from_millis(if nature == Nature::Slow { latency * 100 } else { latency });
+        tokio::time::sleep(latency).await;
+        match nature {
+            Nature::Healthy | Nature::Slow => Exchange::replied(200, ""),
+            Nature::Flaky if dice < 50 => Exchange::replied(200, ""),
+            Nature::Flaky => Exchange::replied(500, ""),
+            Nature::Refusing => Exchange::replied(if dice < 10 { 204 } else { 400 }, ""),
+            Nature::Hanging => {
+                tokio::time::sleep(request.timeout).await;
+                Exchange::failed(Reason::TimeoutTotal, "hung")
+            }
+            Nature::Resetting => Exchange::failed(Reason::Reset, "reset"),
+            Nature::Asking if dice < 60 => Exchange::replied(200, ""),
+            Nature::Asking => {
+                let until = self.1.now().after(Duration::from_secs(120));
+                self.seen(|seen| seen.hold_until.insert(lane, until));
+                let headers = vec![("retry-after".to_owned(), "120".to_owned())];
+                Exchange { headers, ..Exchange::replied(503, "") }
+            }
+            Nature::Panicking if dice < 70 => Exchange::replied(200, ""),
+            Nature::Panicking => panic!("a panicking receiver's attempt, as the simulation wants it"),
+        }
+    }
+}
+
+/// One store's bytes through several openings.
+#[derive(Debug, Clone)]
+struct Disk(Arc<InMemoryBackend>);
+
+impl StorageBackend for Disk {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+fn open(disk: &Disk, clock: Clock) -> Store {
+    let settings =
+        store::Settings { cache_bytes: 1 << 20, event_cache_bytes_max: 4096, ..store::Settings::at("memory") };
+    Store::open_on(disk.clone(), &settings, clock, 7, WriterRuns::Inline).unwrap()
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn run(store: &Store, world: &World, seed: u64) -> Running {
+    let settings = Settings {
+        breaker: BreakerSettings { failures_max: 5, shut_for: Duration::from_secs(30) },
+        in_flight_total: 16,
+        look_at_clock: Duration::from_secs(3600),
+        ..Settings::default()
+    };
+    let engine = Engine::new(settings, store.clone(), world.clone(), world.1, fastrand::Rng::with_seed(seed));
+    let stop = CancellationToken::new();
+    Running { task: tokio::spawn(engine.run(stop.clone())), stop }
+}
+
+fn destination(no: usize) -> Destination {
+    let delays = DELAYS.map(Duration::from_secs).to_vec();
+    Destination {
+        no: DestinationNo(0),
+        id: DestinationId(uuid::Uuid::from_u128(no as u128 + 1)),
+        tenant: TenantId::default_tenant(),
+        name: format!("d{no}"),
+        description: None,
+        url: "https://hooks.example.com/in".into(),
+        method: Method::Post,
+        headers: vec![],
+        auth: Auth::None,
+        signatures: vec![],
+        format: Format::Raw,
+        retry: Retry { plan: Plan::Delays(delays), attempts_max: Some(ATTEMPTS_MAX), jitter: Some(0.2) },
+        success: Success::default(),
+        timeout: Some(Duration::from_secs(10)),
+        in_flight_max: Some(CAP),
+        rate: (no % 4 == 3).then_some(Rate { events: 1, per: Duration::from_millis(200) }),
+        tls: TlsOptions::default(),
+        allow_private: false,
+        gone_at_once: false,
+        confirmed: true,
+        disabled: false,
+        created: START,
+    }
+}
+
+fn event(kind: &str, rng: &mut fastrand::Rng, now: Timestamp) -> NewEvent {
+    let seconds = |rng: &mut fastrand::Rng| now.after(Duration::from_secs(rng.u64(1..3000)));
+    NewEvent {
+        tenant: TenantId::default_tenant(),
+        kind: kind.parse().unwrap(),
+        producer_id: None,
+        occurred: None,
+        key: None,
+        traceparent: None,
+        deliver_at: (rng.u32(..10) == 0).then(|| seconds(rng)),
+        expires_at: (rng.u32(..10) == 0).then(|| seconds(rng).after(Duration::from_secs(3000))),
+        source: None,
+        peer: None,
+        content_type: None,
+        cloud: None,
+        body: Bytes::from(vec![b'7'; rng.usize(1..3000)]),
+    }
+}
+
+async fn deliveries(store: &Store) -> Vec<store::Delivery> {
+    store.read(|snapshot| Ok(snapshot.deliveries(&DeliveriesWanted::default(), None, usize::MAX)?.items)).await.unwrap()
+}
+
+/// P4, P5, P6; invariants 2, 3, 4, 8 of the design: see the module's own words.
+fn simulate(seed: u64) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async move {
+        let clock = Clock::of_runtime(START);
+        let disk = Disk(Arc::new(InMemoryBackend::new()));
+        let world = World::new(seed, clock);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut store = open(&disk, clock);
+        let mut nos = Vec::new();
+        for place in 0..NATURES.len() {
+            let created = store.submit(CreateDestination { destination: destination(place) }).await.unwrap();
+            let no = created.answer.unwrap().no;
+            world.seen(|seen| seen.natures.insert(no, NATURES[place]));
+            let subscription = Subscription {
+                no: SubscriptionNo(0),
+                id: SubscriptionId(uuid::Uuid::from_u128(place as u128 + 1)),
+                tenant: TenantId::default_tenant(),
+                pattern: if place % 2 == 0 { "*".parse().unwrap() } else { "even.*".parse().unwrap() },
+                name: None,
+                roll_up: false,
+                destinations: vec![no],
+                created: START,
+            };
+            store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+            nos.push(no);
+        }
+        let mut engine = run(&store, &world, seed);
+        let with_restarts = seed % 2 == 1;
+        for step in 0..120 {
+            match rng.u32(..100) {
+                0..60 => {
+                    let kind = if rng.bool() { "even.one" } else { "odd" };
+                    let events = (0..rng.usize(1..6)).map(|_| event(kind, &mut rng, clock.now())).collect();
+                    let _ = store.submit(Accept { events, waiting_max: u64::MAX }).await.unwrap();
+                }
+                60..75 => {
+                    let all = deliveries(&store).await;
+                    if !all.is_empty() {
+                        let key = all[rng.usize(..all.len())].key;
+                        let answer = if rng.bool() {
+                            store.submit(Cancel { key }).await.unwrap().answer
+                        } else {
+                            let name = delivery_name(&store, key).await;
+                            world.seen(|seen| seen.resent.insert(name.clone()));
+                            let answer = store.submit(Resend { key, trigger: Trigger::Manual }).await.unwrap().answer;
+                            if answer != Steered::Done {
+                                world.seen(|seen| seen.resent.remove(&name));
+                            }
+                            answer
+                        };
+                        assert_ne!(answer, Steered::Unknown, "seed {seed}");
+                    }
+                }
+                75..85 => {
+                    let no = nos[rng.usize(..nos.len())];
+                    let paused = rng.bool();
+                    if !paused {
+                        world.seen(|seen| (seen.paused.remove(&no), seen.hold_until.remove(&no)));
+                    }
+                    let _ = store.submit(SetPaused { no, paused }).await.unwrap();
+                    if paused {
+                        // The engine hears of it by the bell, in its next beat.
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        world.seen(|seen| seen.paused.insert(no));
+                    }
+                }
+                85..90 if with_restarts => {
+                    if rng.bool() {
+                        engine.stop.cancel();
+                        engine.task.await.unwrap();
+                    } else {
+                        engine.task.abort();
+                        let _ = engine.task.await;
+                    }
+                    // Whatever ran has been dropped with its engine.
+                    tokio::task::yield_now().await;
+                    store.close().await;
+                    drop(store);
+                    store = open(&disk, clock);
+                    world.seen(|seen| seen.restarts += 1);
+                    engine = run(&store, &world, seed + step);
+                }
+                _ => tokio::time::sleep(Duration::from_millis(rng.u64(1..200_000))).await,
+            }
+            store.read(|snapshot| snapshot.conservation()).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            world.check(seed);
+        }
+        for no in &nos {
+            world.seen(|seen| (seen.paused.remove(no), seen.hold_until.remove(no)));
+            let _ = store.submit(SetPaused { no: *no, paused: false }).await.unwrap();
+        }
+        // Two weeks are enough for every schedule, breaker and wish of a receiver.
+        for _ in 0..14 * 24 {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            if store.standing(|standing| standing.waiting) == 0 {
+                break;
+            }
+        }
+        world.check(seed);
+        store.read(|snapshot| snapshot.conservation()).await.unwrap();
+        let all = deliveries(&store).await;
+        let mut states = BTreeMap::<_, usize>::new();
+        for delivery in &all {
+            *states.entry(delivery.state.as_str()).or_default() += 1;
+            let numbers: Vec<_> = delivery.attempts.iter().map(|attempt| attempt.number).collect();
+            let whole: Vec<_> = (1..=numbers.len() as u32).collect();
+            assert_eq!(numbers, whole, "seed {seed}: {:?}", delivery.key);
+            if delivery.ended.is_none() {
+                let last =
+                    delivery.attempts.last().unwrap_or_else(|| panic!("seed {seed}: success without an attempt"));
+                assert_eq!(last.outcome, Outcome::Succeeded, "seed {seed}");
+            }
+        }
+        let waiting = states.get("pending").copied().unwrap_or(0);
+        assert_eq!(waiting, 0, "seed {seed}: every delivery ends: {states:?}");
+        assert_eq!(store.standing(|standing| standing.oldest), None, "seed {seed}");
+        engine.stop.cancel();
+        engine.task.await.unwrap();
+        world.check(seed);
+        assert!(world.seen(|seen| seen.under_way.is_empty()), "seed {seed}: whatever starts ends");
+        world.seen(|seen| seen.attempts)
+    })
+}
+
+async fn delivery_name(store: &Store, key: DeliveryKey) -> String {
+    let event = store.event(key.seq).await.unwrap().unwrap();
+    DeliveryId { event: event.id(), destination: key.destination }.to_string()
+}
+
+#[test]
+fn the_scheduler_keeps_its_promises_in_a_simulated_world() {
+    // The panics that the world asks for are not news.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let wanted =
+            info.payload().downcast_ref::<&str>().is_some_and(|text| text.contains("as the simulation wants it"));
+        if !wanted {
+            hook(info);
+        }
+    }));
+    let seeds = match std::env::var("POSTRIDER_SEED") {
+        Ok(seed) => vec![seed.parse().expect("POSTRIDER_SEED is a number")],
+        Err(_) if std::env::var_os("POSTRIDER_SOAK").is_some() => (0..1000).collect(),
+        Err(_) => (0..30).collect(),
+    };
+    let attempts: u64 = seeds.iter().map(|seed| simulate(*seed)).sum();
+    assert!(attempts > 100 * seeds.len() as u64, "the world was not idle: {attempts} attempts");
+}
