@@ -221,6 +221,7 @@ fn run(store: &Store, world: &World, seed: u64) -> Running {
         breaker: BreakerSettings { failures_max: 5, shut_for: Duration::from_secs(30) },
         in_flight_total: 16,
         look_at_clock: Duration::from_secs(3600),
+        janitor_round: Duration::from_secs(600),
         ..Settings::default()
     };
     let engine = Engine::new(settings, store.clone(), world.clone(), world.1, fastrand::Rng::with_seed(seed));
@@ -423,7 +424,7 @@ fn the_scheduler_keeps_its_promises_in_a_simulated_world() {
     let seeds = match std::env::var("POSTRIDER_SEED") {
         Ok(seed) => vec![seed.parse().expect("POSTRIDER_SEED is a number")],
         Err(_) if std::env::var_os("POSTRIDER_SOAK").is_some() => (0..1000).collect(),
-        Err(_) => (0..30).collect(),
+        Err(_) => (0..20).collect(),
     };
     let attempts: u64 = seeds.iter().map(|seed| simulate(*seed)).sum();
     assert!(attempts > 100 * seeds.len() as u64, "the world was not idle: {attempts} attempts");

@@ -13,8 +13,6 @@ use super::Retention;
 
 /// Events that one slice looks at.
 const SLICE: usize = 500;
-/// How often deleted destinations are looked for.
-const ROUND: Duration = Duration::from_secs(1);
 /// The pause between two slices of one sweep: 25,000 events a second at most, and room for everybody else.
 const BETWEEN_SLICES: Duration = Duration::from_millis(20);
 /// Rounds between two sweeps once nothing is left to do.
@@ -28,18 +26,19 @@ pub(super) struct Janitor {
     store: Store,
     clock: Clock,
     retention: Retention,
+    round: Duration,
     next: Option<Seq>,
 }
 
 impl Janitor {
-    pub(super) fn new(store: Store, clock: Clock, retention: Retention) -> Self {
-        Janitor { store, clock, retention, next: None }
+    pub(super) fn new(store: Store, clock: Clock, retention: Retention, round: Duration) -> Self {
+        Janitor { store, clock, retention, round, next: None }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut rounds = 0;
         loop {
-            let pause = if self.next.is_some() { BETWEEN_SLICES } else { ROUND };
+            let pause = if self.next.is_some() { BETWEEN_SLICES } else { self.round };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}

@@ -48,6 +48,8 @@ pub struct Settings {
     pub drain_max: Duration,
     /// How often the clock is looked at while nothing happens: a bound on how late a clock's jump is noticed.
     pub look_at_clock: Duration,
+    /// How often the janitor looks for deleted destinations; retention runs every sixty times.
+    pub janitor_round: Duration,
     /// The `User-Agent` of deliveries.
     pub user_agent: String,
 }
@@ -64,6 +66,7 @@ impl Default for Settings {
             retention: Retention::default(),
             drain_max: Duration::from_secs(25),
             look_at_clock: Duration::from_secs(1),
+            janitor_round: Duration::from_secs(1),
             user_agent: concat!("Postrider/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -140,7 +143,7 @@ impl<W: Wire> Engine<W> {
     /// Runs until `stop` is cancelled, then lets attempts under way end within the drain's bound.
     pub async fn run(self, stop: CancellationToken) {
         let Engine { settings, store, wire, clock, mut rng, watchers } = self;
-        let keeper = janitor::Janitor::new(store.clone(), clock, settings.retention);
+        let keeper = janitor::Janitor::new(store.clone(), clock, settings.retention, settings.janitor_round);
         let keeping = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
         let attempts = attempt::Attempts::new(Arc::clone(&settings), store.clone(), wire, clock, rng.fork());
         scheduler::Scheduler::new(settings, store, clock, attempts, rng, watchers).run(stop).await;
