@@ -30,6 +30,9 @@ pub mod service;
 /// HTTP/1.1 within bounds: serving, requests, answers, problems, routes.
 pub mod http;
 
+/// What the mouths share: how the service's answers are written.
+pub mod mouth;
+
 /// The Unix socket that producers write to.
 pub mod ingest;
 

@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Decoder};
 use tokio_util::sync::CancellationToken;
 
+use crate::mouth::{Line, Parsed};
 use crate::service::submission::{self, Submission};
-use crate::service::{Code, EventResult, HandedIn, Rejection};
+use crate::service::{Code, HandedIn, Rejection};
 
 use super::{OUTSTANDING_MAX, Producer, Shared, default_tenant};
 
@@ -25,41 +26,6 @@ enum Reply {
     One(HandedIn),
     Batch(HandedIn),
     Refused(Rejection),
-}
-
-/// A reply line, as it is written.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub(super) enum Line<'a> {
-    Pong { ok: bool },
-    Accepted { ok: bool, id: String, duplicate: bool, deliveries: usize },
-    Refused { ok: bool, error: LineError<'a> },
-}
-
-#[derive(Serialize)]
-pub(super) struct LineError<'a> {
-    code: &'static str,
-    message: &'a str,
-    retryable: bool,
-}
-
-impl<'a> Line<'a> {
-    pub(super) fn of(result: &'a EventResult) -> Self {
-        match result {
-            Ok(accepted) => Line::Accepted {
-                ok: true,
-                id: accepted.id.to_string(),
-                duplicate: accepted.duplicate,
-                deliveries: accepted.deliveries,
-            },
-            Err(rejection) => Line::refused(rejection),
-        }
-    }
-
-    fn refused(rejection: &'a Rejection) -> Self {
-        let Rejection { code, message } = rejection;
-        Line::Refused { ok: false, error: LineError { code: code.as_str(), message, retryable: code.is_retryable() } }
-    }
 }
 
 pub(super) async fn serve(
@@ -144,10 +110,7 @@ async fn take(shared: &Shared, producer: &Producer, line: &[u8]) -> Reply {
 }
 
 /// An event whose tenant the producer may emit for.
-pub(super) fn allowed(
-    allowed: &super::Allowed,
-    event: Result<Box<crate::model::event::NewEvent>, Rejection>,
-) -> Result<Box<crate::model::event::NewEvent>, Rejection> {
+pub(super) fn allowed(allowed: &super::Allowed, event: Parsed) -> Parsed {
     let event = event?;
     if allowed.takes(&event.tenant) {
         Ok(event)
@@ -176,7 +139,7 @@ const FLUSH_AT: usize = 16 << 10;
 
 async fn put(text: &mut Vec<u8>, reply: Reply) {
     match reply {
-        Reply::Pong => write_line(text, &Line::Pong { ok: true }),
+        Reply::Pong => write_line(text, &Line::PONG),
         Reply::Refused(rejection) => write_line(text, &Line::refused(&rejection)),
         Reply::One(handed_in) => {
             let result = handed_in.result().await;

@@ -1,0 +1,142 @@
+//! What the mouths share: how the service's answers are written, on a line of the socket and over HTTP.
+//!
+//! `POST /v1/events` is one protocol with two doors, the ingest socket and the admin API; its body lives here, so that both
+//! answer alike. Who may emit for which tenant is each door's own business.
+
+use ::http::StatusCode;
+use serde::Serialize;
+
+use crate::http::problem::{FieldError, Problem, ProblemCode};
+use crate::http::response::Response;
+use crate::model::TenantId;
+use crate::model::event::{NewEvent, Peer};
+use crate::service::submission::{self, Submission};
+use crate::service::{Code, Error, EventResult, Rejection, Service};
+
+/// An event as it was read, or why it cannot be one.
+pub type Parsed = Result<Box<NewEvent>, Rejection>;
+
+/// A reply, as it is written: a line of the socket, or a body over HTTP.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Line<'a> {
+    /// To a ping.
+    Pong {
+        /// `true`.
+        ok: bool,
+    },
+    /// To an event that is on disk.
+    Accepted {
+        /// `true`.
+        ok: bool,
+        /// The event's id.
+        id: String,
+        /// Whether it had been accepted before.
+        duplicate: bool,
+        /// How many deliveries it made.
+        deliveries: usize,
+    },
+    /// To whatever was not taken.
+    Refused {
+        /// `false`.
+        ok: bool,
+        /// Why.
+        error: LineError<'a>,
+    },
+}
+
+/// Why something was not taken, as it is written.
+#[derive(Debug, Serialize)]
+pub struct LineError<'a> {
+    code: &'static str,
+    message: &'a str,
+    retryable: bool,
+}
+
+impl<'a> Line<'a> {
+    /// The reply to a ping.
+    pub const PONG: Line<'static> = Line::Pong { ok: true };
+
+    /// The reply to one event.
+    pub fn of(result: &'a EventResult) -> Self {
+        match result {
+            Ok(accepted) => Line::Accepted {
+                ok: true,
+                id: accepted.id.to_string(),
+                duplicate: accepted.duplicate,
+                deliveries: accepted.deliveries,
+            },
+            Err(rejection) => Line::refused(rejection),
+        }
+    }
+
+    /// The reply to what was not taken.
+    pub fn refused(rejection: &'a Rejection) -> Self {
+        let Rejection { code, message } = rejection;
+        Line::Refused { ok: false, error: LineError { code: code.as_str(), message, retryable: code.is_retryable() } }
+    }
+}
+
+/// Takes what a `POST /v1/events` carries: 202, a duplicate 200; a batch 202 with a result each.
+///
+/// `tenant` is whose events are that name none; `admit` refuses those that this caller may not emit.
+pub async fn post_events(
+    service: &Service,
+    body: &[u8],
+    tenant: &TenantId,
+    peer: Option<Peer>,
+    admit: impl Fn(Parsed) -> Parsed,
+) -> Result<Response, Problem> {
+    match submission::parse(body, tenant)? {
+        Submission::Ping => Ok(Response::json(StatusCode::OK, &Line::PONG)),
+        Submission::One(event) => {
+            let result = service.hand_in(vec![admit(event)], peer).await.result().await;
+            let status = match &result {
+                Ok(accepted) if accepted.duplicate => StatusCode::OK,
+                Ok(_) => StatusCode::ACCEPTED,
+                Err(rejection) => return Err(rejection.clone().into()),
+            };
+            Ok(Response::json(status, &Line::of(&result)))
+        }
+        Submission::Batch(events) => {
+            let events = events.into_iter().map(admit).collect();
+            let results = service.hand_in(events, peer).await.results().await;
+            Ok(Response::json(StatusCode::ACCEPTED, &results.iter().map(Line::of).collect::<Vec<_>>()))
+        }
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let Rejection { code, message } = rejection;
+        let code = match code {
+            Code::BadJson => ProblemCode::BadJson,
+            Code::UnknownField => ProblemCode::UnknownField,
+            Code::BadField => ProblemCode::BadField,
+            Code::TooLarge => ProblemCode::TooLarge,
+            Code::UnknownTenant => ProblemCode::UnknownTenant,
+            Code::UnknownType => ProblemCode::UnknownType,
+            Code::NotAllowed => ProblemCode::NotAllowed,
+            Code::IdConflict => ProblemCode::IdConflict,
+            Code::Expired => ProblemCode::Expired,
+            Code::QueueFull => ProblemCode::QueueFull,
+            Code::DiskLow => ProblemCode::DiskLow,
+            Code::Draining => ProblemCode::Draining,
+            Code::StoreFailed => ProblemCode::StoreFailed,
+        };
+        Problem::new(code, message)
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound(_) => Problem::new(ProblemCode::NotFound, error.to_string()),
+            Error::Conflict(detail) => Problem::new(ProblemCode::Conflict, detail),
+            Error::Invalid { pointer, detail } => {
+                Problem::of_fields(ProblemCode::BadField, vec![FieldError { pointer: pointer.to_owned(), detail }])
+            }
+            Error::Store(detail) => Problem::new(ProblemCode::StoreFailed, detail),
+        }
+    }
+}
