@@ -17,7 +17,7 @@ use postrider::model::event::NewEvent;
 use postrider::model::schedule::{Plan, Retry};
 use postrider::model::*;
 use postrider::store::op::*;
-use postrider::store::{self, DeliveriesWanted, InMemoryBackend, StorageBackend, Store, WriterRuns};
+use postrider::store::{self, DeliveriesWanted, InMemoryBackend, StorageBackend, Store, Window, WriterRuns};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -277,7 +277,17 @@ fn event(kind: &str, rng: &mut fastrand::Rng, now: Timestamp) -> NewEvent {
 }
 
 async fn deliveries(store: &Store) -> Vec<store::Delivery> {
-    store.read(|snapshot| Ok(snapshot.deliveries(&DeliveriesWanted::default(), None, usize::MAX)?.items)).await.unwrap()
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let window = Window { after, skip: 0, limit: usize::MAX };
+        let wanted = DeliveriesWanted::default();
+        let page = store.read(move |snapshot| snapshot.deliveries(&wanted, window)).await.unwrap();
+        all.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return all;
+        }
+    }
 }
 
 /// P4, P5, P6; invariants 2, 3, 4, 8 of the design: see the module's own words.

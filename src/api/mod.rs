@@ -1,28 +1,117 @@
 //! The admin API: what callers write and read over HTTP, and who may.
 //!
+//! One [`handler`] serves `admin.sock` and TCP. Of each request it finds the route, then who is calling, then whether that
+//! role may do this, and only then looks at ids and bodies. Every route is a row of one table that says which role it asks
+//! for; whoever adds a row is held to the tests over the whole table.
+//!
 //! The wire's own types live here and nowhere else: a request becomes a value of the model at the door, or an error that
 //! names each wrong field; a view shows a value of the model without its secrets. What is done with them is the
 //! service's business.
 
+pub mod caller;
 pub mod credentials;
 pub mod door;
 pub mod native;
 pub mod page;
-/// The bounds of the API.
-#[derive(Debug, Clone, Copy)]
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ::http::Method;
+
+use crate::http::problem::Problem;
+use crate::http::request::Request;
+use crate::http::response::Response;
+use crate::http::route::{Access, Found, Params, Route, Routes};
+use crate::http::serve::Handler;
+use crate::model::Role;
+use crate::service::Service;
+
+use caller::Caller;
+use native::destination::Limits;
+
+/// What the admin API has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// The longest URL of a destination, in characters.
-    pub url_chars_max: usize,
-    /// The largest body of `POST /v1/events`, in bytes.
-    pub event_bytes_max: usize,
+    /// Bounds on destinations.
+    pub limits: Limits,
+    /// A body's bytes at most, those of events aside; default 1 MiB.
+    pub body_bytes_max: usize,
+    /// Bytes of a `POST /v1/events` at most, as on the ingest socket (`ingest.line_max`); default 1 MiB.
+    pub events_bytes_max: usize,
 }
 
-/// Answers the admin API's requests: whether the daemon lives, until its routes are there.
-pub fn handler(_service: crate::service::Service, _settings: Settings) -> impl crate::http::Handler {
-    |request: crate::http::Request| async move {
-        match request.path() {
-            "/healthz" => Ok(crate::http::Response::json(http::StatusCode::OK, &serde_json::json!({ "status": "ok" }))),
-            _ => Err(crate::http::Problem::new(crate::http::ProblemCode::NotFound, "there is nothing at this path")),
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { limits: Limits::default(), body_bytes_max: 1 << 20, events_bytes_max: 1 << 20 }
+    }
+}
+
+/// What answers the requests of `admin.sock` and of the TCP listener.
+///
+/// A request over a Unix socket that shows no key comes from the operator, since the socket's mode decided who may open it;
+/// one over TCP needs a key, but for what is public.
+pub fn handler(service: Service, settings: Settings) -> impl Handler + Clone {
+    let routes = Routes::new(native::routes()).expect("the tests build the same table");
+    let api = Arc::new(Api { house: House { service, settings }, routes });
+    move |request: Request| {
+        let api = Arc::clone(&api);
+        async move { api.answer(request).await }
+    }
+}
+
+struct Api {
+    house: House,
+    routes: Routes<Act>,
+}
+
+/// What every act has at hand.
+#[derive(Clone)]
+struct House {
+    service: Service,
+    settings: Settings,
+}
+
+/// One request on its way through its act.
+struct Call {
+    service: Service,
+    settings: Settings,
+    params: Params,
+    request: Request,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
+
+/// What a route does. Only an act that asks for a role is told who is calling, and only once the role has been found to do.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    /// For anybody.
+    Open(fn(Call) -> Answering),
+    /// For callers whose role covers the route's.
+    Known(fn(Call, Caller) -> Answering),
+}
+
+impl Api {
+    async fn answer(&self, request: Request) -> Result<Response, Problem> {
+        let Found { route: &Route { access, handler, .. }, params } =
+            self.routes.find(request.method(), request.path())?;
+        let House { service, settings } = self.house.clone();
+        match (handler, access) {
+            (Act::Open(act), _) => act(Call { service, settings, params, request }).await,
+            (Act::Known(act), access) => {
+                let caller = Caller::of(&request, access, &service)?;
+                act(Call { service, settings, params, request }, caller).await
+            }
         }
     }
+}
+
+/// A row of the table that anybody may call.
+fn open(method: Method, pattern: &'static str, act: fn(Call) -> Answering) -> Route<Act> {
+    Route { method, pattern, access: Access::Public, handler: Act::Open(act) }
+}
+
+/// A row of the table that asks for a role.
+fn known(method: Method, pattern: &'static str, role: Role, act: fn(Call, Caller) -> Answering) -> Route<Act> {
+    Route { method, pattern, access: Access::Role(role), handler: Act::Known(act) }
 }

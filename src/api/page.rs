@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::Query;
-use crate::model::Invalid;
 use crate::model::id::{base32, unbase32};
+use crate::model::{DestinationNo, Invalid, Seq, Timestamp};
+use crate::service::{self, Place, Window};
 
 /// The names of a page's own parameters.
 pub const PARAMETERS: [&str; 3] = ["limit", "offset", "after"];
@@ -26,7 +27,7 @@ const VERSION: u8 = 1;
 /// Where in its list the next page begins.
 ///
 /// Two numbers are enough for every list: a place in the list's order, and a second one among equals (zero where there are none).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// The last row's place in the order of its list.
     pub place: u64,
@@ -84,6 +85,61 @@ impl Page {
             after: query.parse("after")?,
         })
     }
+}
+
+impl Page {
+    /// This page of rows that are at hand, in the order of their cursors.
+    pub fn of<R, T>(
+        self,
+        plural: &'static str,
+        rows: impl IntoIterator<Item = R>,
+        cursor: impl Fn(&R) -> Cursor,
+        show: impl Fn(R) -> T,
+    ) -> List<T> {
+        let is_after = |row: &R| self.after.is_none_or(|after| cursor(row) > after);
+        let mut left = rows.into_iter().filter(is_after).skip(self.offset);
+        let mut list = List { plural, rows: Vec::new(), next: None };
+        let mut last = self.after;
+        for row in left.by_ref().take(self.limit) {
+            last = Some(cursor(&row));
+            list.rows.push(show(row));
+        }
+        list.next = left.next().and(last);
+        list
+    }
+
+    /// This page as a window on a list in the store.
+    pub fn window(self) -> Window {
+        let place = |cursor: Cursor| Place {
+            seq: Seq(cursor.place),
+            destination: DestinationNo(u32::try_from(cursor.second).unwrap_or(u32::MAX)),
+        };
+        Window { after: self.after.map(place), skip: self.offset, limit: self.limit }
+    }
+
+    /// A list from what the store found in this page's window.
+    ///
+    /// A 400 when the store stopped looking before it had left out as many rows as `offset` asks.
+    pub fn found<R, T>(
+        self,
+        plural: &'static str,
+        found: service::Page<R>,
+        show: impl Fn(R) -> T,
+    ) -> Result<List<T>, Problem> {
+        if found.skipped < self.offset && found.next.is_some() {
+            let detail = "offset: reaches too far for these filters; follow \"next\" with after";
+            return Err(Problem::new(ProblemCode::BadQuery, detail));
+        }
+        let cursor = |place: Place| Cursor { place: place.seq.0, second: place.destination.0.into() };
+        Ok(List { plural, rows: found.items.into_iter().map(show).collect(), next: found.next.map(cursor) })
+    }
+}
+
+/// Where things stand that have no number: by creation, and among equals by a hash of their id.
+pub fn by_creation(created: Timestamp, id: &str) -> Cursor {
+    let digest = Sha256::digest(id);
+    let second = digest[..8].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    Cursor { place: created.as_millis(), second }
 }
 
 fn number(query: &Query, name: &str, max: usize) -> Result<Option<usize>, Problem> {

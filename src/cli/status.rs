@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Deserialize)]
 struct Status {
     accepted: u64,
-    events: u64,
+    events: Option<u64>,
     pending: u64,
     held: u64,
     succeeded: u64,
@@ -50,7 +50,7 @@ fn table(status: &Status) -> Table {
     table.load_style(presets::NOTHING);
     let oldest = status.oldest_pending_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.0} s"));
     let rows = [
-        ("events", status.events.to_string()),
+        ("events", status.events.map_or_else(|| "-".to_owned(), |events| events.to_string())),
         ("deliveries", status.accepted.to_string()),
         ("  pending", status.pending.to_string()),
         ("  held", status.held.to_string()),

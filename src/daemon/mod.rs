@@ -155,8 +155,8 @@ impl Daemon {
         let mut running = JoinSet::new();
         running.spawn(engine.run(stop_engine.clone()));
         let mut mouths = JoinSet::new();
-        let handler = Arc::new(api::handler(service.clone(), api));
-        let server = || Server::new(http.clone(), Shared(Arc::clone(&handler)));
+        let handler = api::handler(service.clone(), api);
+        let server = || Server::new(http.clone(), handler.clone());
         let (admin, stop) = (server(), stop_mouths.clone());
         mouths.spawn(async move { admin.run(Listener::Unix(admin_listener), stop).await });
         if let Some((_, listener)) = tcp {
@@ -233,15 +233,6 @@ struct Parts {
     api: api::Settings,
     http: http::serve::Settings,
     disk_reserve: u64,
-}
-
-/// One handler for several servers.
-struct Shared<H>(Arc<H>);
-
-impl<H: http::Handler> http::Handler for Shared<H> {
-    fn answer(&self, request: http::Request) -> http::Answer {
-        self.0.answer(request)
-    }
 }
 
 async fn join(tasks: &mut JoinSet<()>) {

@@ -68,7 +68,11 @@ impl Settings {
                 allow: allow_rules(config)?,
                 http: http.clone(),
             },
-            api: api::Settings { url_chars_max: config.limits.url_chars_max as usize, event_bytes_max: line_max },
+            api: api::Settings {
+                limits: api::native::destination::Limits { url_chars_max: config.limits.url_chars_max as usize },
+                events_bytes_max: line_max,
+                ..api::Settings::default()
+            },
             http,
             disk_reserve: config.limits.disk_reserve.bytes(),
         })

@@ -251,7 +251,10 @@ fn prepare(
     let id = event.id().to_string();
     let mut outgoing = Outgoing { headers: HeaderMap::with_capacity(16), shown: Vec::with_capacity(16) };
     outgoing.put(USER_AGENT, &settings.user_agent, Shown::Plain)?;
-    outgoing.put(CONTENT_TYPE, event.head.content_type.as_deref().unwrap_or("application/json"), Shown::Plain)?;
+    // A receiver that asks for a content type of its own gets that one, not both.
+    if !destination.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str())) {
+        outgoing.put(CONTENT_TYPE, event.head.content_type.as_deref().unwrap_or("application/json"), Shown::Plain)?;
+    }
     outgoing.put(&X_WEBHOOK_EVENT, event.head.kind.as_str(), Shown::Plain)?;
     outgoing.put(&X_WEBHOOK_ID, &id, Shown::Plain)?;
     outgoing.put(&X_WEBHOOK_DELIVERY, &delivery.to_string(), Shown::Plain)?;

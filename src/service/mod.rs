@@ -19,10 +19,9 @@ use crate::model::{
 };
 use crate::sign;
 use crate::store::op::{self, Accepted, Refusal, Rejected, Steered};
-use crate::store::{
-    Catalog, Committed, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, ReadError, Store, StoreFailed,
-    Tally, Ticket,
-};
+use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
+
+pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, Window};
 
 /// What the service has to know.
 #[derive(Clone)]
@@ -251,8 +250,8 @@ pub struct SeenDelivery {
 /// How things stand, for `GET /v1/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// Events accepted, ever.
-    pub events: u64,
+    /// Events accepted, ever, over all tenants; they are not counted by tenant.
+    pub events: Option<u64>,
     /// Deliveries made, ever.
     pub accepted: u64,
     /// Deliveries that will be tried.
@@ -265,7 +264,7 @@ pub struct Status {
     pub failed: u64,
     /// Deliveries that an operator ended.
     pub cancelled: u64,
-    /// How long ago the oldest event with an unfinished delivery was accepted.
+    /// How long ago the oldest event with an unfinished delivery was accepted, over all tenants.
     pub oldest_pending_seconds: Option<u64>,
 }
 
@@ -381,8 +380,8 @@ impl Service {
     }
 
     /// A page of events, newest first.
-    pub async fn events(&self, wanted: EventsWanted, after: Option<Place>, limit: usize) -> Result<Page<Event>, Error> {
-        Ok(self.store.read(move |snapshot| snapshot.events(&wanted, after, limit)).await?)
+    pub async fn events(&self, wanted: EventsWanted, window: Window) -> Result<Page<Event>, Error> {
+        Ok(self.store.read(move |snapshot| snapshot.events(&wanted, window)).await?)
     }
 
     /// Erases an event's payload now.
@@ -412,15 +411,11 @@ impl Service {
     }
 
     /// A page of deliveries, newest event first. `state` tells held and pending apart.
-    pub async fn deliveries(
-        &self,
-        mut wanted: DeliveriesWanted,
-        after: Option<Place>,
-        limit: usize,
-    ) -> Result<Page<SeenDelivery>, Error> {
+    pub async fn deliveries(&self, mut wanted: DeliveriesWanted, window: Window) -> Result<Page<SeenDelivery>, Error> {
         wanted.held = self.held_lanes();
-        let page = self.store.read(move |snapshot| snapshot.deliveries(&wanted, after, limit)).await?;
-        Ok(Page { items: page.items.into_iter().map(|delivery| self.see(delivery)).collect(), next: page.next })
+        let page = self.store.read(move |snapshot| snapshot.deliveries(&wanted, window)).await?;
+        let Page { items, skipped, next } = page;
+        Ok(Page { items: items.into_iter().map(|delivery| self.see(delivery)).collect(), skipped, next })
     }
 
     /// Makes an ended delivery pending again, on a fresh schedule, with its destination's present settings (decision D26).
@@ -501,20 +496,22 @@ impl Service {
     }
 
     /// Changes a destination. The change is a function, so that it applies to what is there when it is made.
-    pub async fn update_destination(
+    ///
+    /// It may run more than once, when somebody else changes the destination meanwhile.
+    pub async fn update_destination<E: From<Error>>(
         &self,
         sight: &Sight,
         id: DestinationId,
-        change: impl Fn(&mut Destination) -> Result<(), Error>,
-    ) -> Result<Arc<Destination>, Error> {
+        change: impl Fn(&mut Destination) -> Result<(), E>,
+    ) -> Result<Arc<Destination>, E> {
         loop {
             let before = self.destination(sight, id)?;
             let mut after = Destination::clone(&before);
             change(&mut after)?;
             self.check(&after)?;
-            match self.store.submit(op::UpdateDestination { before, after }).await?.answer {
+            match self.store.submit(op::UpdateDestination { before, after }).await.map_err(Error::from)?.answer {
                 Err(Rejected::Stale) => {}
-                answer => return created(answer, "destination"),
+                answer => return created(answer, "destination").map_err(E::from),
             }
         }
     }
@@ -567,19 +564,21 @@ impl Service {
     }
 
     /// Changes a subscription. The change is a function, so that it applies to what is there when it is made.
-    pub async fn update_subscription(
+    ///
+    /// It may run more than once, when somebody else changes the subscription meanwhile.
+    pub async fn update_subscription<E: From<Error>>(
         &self,
         sight: &Sight,
         id: SubscriptionId,
-        change: impl Fn(&mut Subscription) -> Result<(), Error>,
-    ) -> Result<Arc<Subscription>, Error> {
+        change: impl Fn(&mut Subscription) -> Result<(), E>,
+    ) -> Result<Arc<Subscription>, E> {
         loop {
             let before = self.subscription(sight, id)?;
             let mut after = Subscription::clone(&before);
             change(&mut after)?;
-            match self.store.submit(op::UpdateSubscription { before, after }).await?.answer {
+            match self.store.submit(op::UpdateSubscription { before, after }).await.map_err(Error::from)?.answer {
                 Err(Rejected::Stale) => {}
-                answer => return created(answer, "subscription"),
+                answer => return created(answer, "subscription").map_err(E::from),
             }
         }
     }
@@ -607,6 +606,28 @@ impl Service {
         created(self.store.submit(op::DeleteTenant { id }).await?.answer, "tenant")
     }
 
+    /// The keys in sight.
+    ///
+    /// Whoever sees one tenant sees the keys that are bound to it.
+    pub fn keys(&self, sight: &Sight) -> Vec<Arc<ApiKey>> {
+        let sees = |key: &&Arc<ApiKey>| match sight {
+            Sight::All => true,
+            Sight::One(one) => key.tenant.as_ref() == Some(one),
+        };
+        self.store.catalog().keys().filter(sees).map(Arc::clone).collect()
+    }
+
+    /// The key of an id.
+    pub fn key(&self, sight: &Sight, id: KeyId) -> Result<Arc<ApiKey>, Error> {
+        self.keys(sight).into_iter().find(|key| key.id == id).ok_or(Error::NotFound("key"))
+    }
+
+    /// The tenant of an id.
+    pub fn tenant(&self, sight: &Sight, id: &TenantId) -> Result<Arc<Tenant>, Error> {
+        let found = self.store.catalog().tenant(id).map(Arc::clone);
+        found.filter(|tenant| sight.takes(&tenant.id)).ok_or(Error::NotFound("tenant"))
+    }
+
     /// Creates a key. The secret is shown once and not kept.
     pub async fn create_key(
         &self,
@@ -615,13 +636,13 @@ impl Service {
         tenant: Option<TenantId>,
     ) -> Result<(ApiKey, Secret), Error> {
         let (key, secret) = ApiKey::generate(self.chance_of(), name, role, tenant, self.clock.now());
-        created(self.store.submit(op::PutKey { key: key.clone() }).await?.answer, "key")?;
+        created(self.store.submit(op::PutKey { key: key.clone(), must_exist: false }).await?.answer, "key")?;
         Ok((key, secret))
     }
 
     /// Replaces a key's name and role; its secret stays.
     pub async fn update_key(&self, key: ApiKey) -> Result<(), Error> {
-        created(self.store.submit(op::PutKey { key }).await?.answer, "key")
+        created(self.store.submit(op::PutKey { key, must_exist: true }).await?.answer, "key")
     }
 
     /// Deletes a key: it opens nothing from now on.
@@ -645,7 +666,7 @@ impl Service {
             (standing.events, standing.oldest, lanes)
         });
         let mut status = Status {
-            events,
+            events: (*sight == Sight::All).then_some(events),
             accepted: 0,
             pending: 0,
             held: 0,
@@ -670,7 +691,9 @@ impl Service {
                 Some(_) | None => status.pending += tally.waiting(),
             }
         }
-        if let Some(block) = oldest {
+        if let Some(block) = oldest
+            && *sight == Sight::All
+        {
             let accepted = self.store.read(move |snapshot| snapshot.oldest_unfinished(block)).await?;
             status.oldest_pending_seconds = accepted.map(|accepted| self.clock.now().since(accepted).as_secs());
         }

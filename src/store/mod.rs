@@ -35,7 +35,7 @@ use crate::model::{
 
 pub use bell::{Bell, Change, Heard};
 pub use catalog::{Catalog, Routed};
-pub use reader::{DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot};
+pub use reader::{DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot, Window};
 pub use record::{DueRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
 pub use redb::StorageBackend;
 pub use redb::backends::{FileBackend, InMemoryBackend};

@@ -1039,10 +1039,12 @@ impl Op for DeleteSubscription {
     }
 }
 
-/// Creates or replaces a key.
+/// Creates a key, or replaces one that is there.
 pub struct PutKey {
     /// The key.
     pub key: ApiKey,
+    /// Whether it must be there already. A change must never bring back a key that was deleted meanwhile.
+    pub must_exist: bool,
 }
 
 impl Op for PutKey {
@@ -1053,6 +1055,9 @@ impl Op for PutKey {
     }
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+        if self.must_exist && batch.catalog().key(self.key.id).is_none() {
+            return Ok(Err(Rejected::Unknown));
+        }
         if let Some(tenant) = &self.key.tenant
             && batch.catalog().tenant(tenant).is_none()
         {

@@ -7,7 +7,7 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use crate::model::event::{EventHead, ProducerId};
 use crate::model::{
-    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, EventType, Seq, TenantId, Timestamp,
+    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Seq, TenantId, Timestamp, TypePattern,
 };
 
 use super::record::{AttemptRow, DueRow, EndedRow, Tally};
@@ -17,6 +17,8 @@ use super::{codec, dedup, op, tables};
 
 /// Rows that one page looks at, at most.
 const LOOKED_AT_MAX: usize = 20_000;
+/// Bytes of records on one page, at most, one record aside: payloads and kept replies are chosen by others.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// A read did not work: the file cannot be read, or holds a damaged record.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +75,8 @@ pub struct Delivery {
 pub struct EventsWanted {
     /// Of this tenant only.
     pub tenant: Option<TenantId>,
-    /// Of this type only.
-    pub kind: Option<EventType>,
+    /// Of the types that match only.
+    pub kind: Option<TypePattern>,
     /// With this ordering key only.
     pub key: Option<String>,
     /// Accepted at or after.
@@ -84,9 +86,10 @@ pub struct EventsWanted {
 }
 
 impl EventsWanted {
-    fn takes(&self, head: &EventHead) -> bool {
+    /// Whether an event is wanted.
+    pub fn takes(&self, head: &EventHead) -> bool {
         self.tenant.as_ref().is_none_or(|tenant| *tenant == head.tenant)
-            && self.kind.as_ref().is_none_or(|kind| *kind == head.kind)
+            && self.kind.as_ref().is_none_or(|kind| kind.matches(&head.kind))
             && self.key.as_ref().is_none_or(|key| head.key.as_ref().is_some_and(|own| own.as_str() == key))
             && self.from.is_none_or(|from| head.accepted >= from)
             && self.to.is_none_or(|to| head.accepted < to)
@@ -117,13 +120,61 @@ pub struct Place {
     pub destination: DestinationNo,
 }
 
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// After this place; from the newest when there is none.
+    pub after: Option<Place>,
+    /// How many to leave out first.
+    pub skip: usize,
+    /// How many, at most. A page ends sooner when much has been looked at, or when its items are large.
+    pub limit: usize,
+}
+
 /// Part of a list.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
     /// What is on it.
     pub items: Vec<T>,
+    /// How many were left out, as the window asked; fewer only when the list, or the looking, ended before.
+    pub skipped: usize,
     /// Where the next page begins; `None` at the end.
     pub next: Option<Place>,
+}
+
+/// A page that is being filled.
+struct Filling<T> {
+    window: Window,
+    items: Vec<T>,
+    skipped: usize,
+    bytes: usize,
+}
+
+impl<T> Filling<T> {
+    fn new(window: Window) -> Self {
+        Filling { window, items: Vec::new(), skipped: 0, bytes: 0 }
+    }
+
+    /// Whether nothing more fits: whatever comes next belongs on the next page.
+    fn is_full(&self) -> bool {
+        self.skipped == self.window.skip && (self.items.len() == self.window.limit || self.bytes >= PAGE_BYTES_MAX)
+    }
+
+    /// Leaves an item out, if there is still one to leave out.
+    fn skips(&mut self) -> bool {
+        let skips = self.skipped < self.window.skip;
+        self.skipped += usize::from(skips);
+        skips
+    }
+
+    fn put(&mut self, item: T, bytes: usize) {
+        self.items.push(item);
+        self.bytes += bytes;
+    }
+
+    fn page(self, next: Option<Place>) -> Page<T> {
+        Page { items: self.items, skipped: self.skipped, next }
+    }
 }
 
 impl Snapshot {
@@ -220,48 +271,44 @@ impl Snapshot {
     }
 
     /// A page of events, newest first.
-    pub fn events(&self, wanted: &EventsWanted, after: Option<Place>, limit: usize) -> Result<Page<Event>, ReadError> {
-        let mut items = Vec::new();
-        let next = self.walk(wanted, after.map(|place| place.seq), |seq, record, _| {
-            if items.len() == limit {
+    pub fn events(&self, wanted: &EventsWanted, window: Window) -> Result<Page<Event>, ReadError> {
+        let mut filling = Filling::new(window);
+        let next = self.walk(wanted, window.after.map(|place| place.seq), |seq, record, _| {
+            if filling.is_full() {
                 return Ok(Walk::Stop);
             }
-            items.push(codec::decode_event(seq, record)?);
+            if !filling.skips() {
+                filling.put(codec::decode_event(seq, record)?, record.len());
+            }
             Ok(Walk::On)
         })?;
-        Ok(Page { items, next })
+        Ok(filling.page(next))
     }
 
     /// A page of deliveries, newest event first.
-    pub fn deliveries(
-        &self,
-        wanted: &DeliveriesWanted,
-        after: Option<Place>,
-        limit: usize,
-    ) -> Result<Page<Delivery>, ReadError> {
-        let mut items = Vec::new();
+    pub fn deliveries(&self, wanted: &DeliveriesWanted, window: Window) -> Result<Page<Delivery>, ReadError> {
+        let mut filling = Filling::new(window);
         let mut within = None;
-        if let Some(place) = after {
+        if let Some(place) = window.after {
             // The place may lie between two deliveries of one event: that event's further ones come first.
             if let Some(record) = self.events.get(place.seq.0)? {
                 let head = codec::decode_event_head(record.value())?;
                 if wanted.events.takes(&head) {
-                    within =
-                        self.take_deliveries(wanted, place.seq, &head, Some(place.destination), limit, &mut items)?;
+                    within = self.take_deliveries(wanted, place.seq, &head, Some(place.destination), &mut filling)?;
                 }
             }
         }
         if within.is_some() {
-            return Ok(Page { items, next: within });
+            return Ok(filling.page(within));
         }
-        let next = self.walk(&wanted.events, after.map(|place| place.seq), |seq, _, head| {
-            if items.len() == limit {
+        let next = self.walk(&wanted.events, window.after.map(|place| place.seq), |seq, _, head| {
+            if filling.is_full() {
                 return Ok(Walk::Stop);
             }
-            within = self.take_deliveries(wanted, seq, &head, None, limit, &mut items)?;
+            within = self.take_deliveries(wanted, seq, &head, None, &mut filling)?;
             Ok(if within.is_some() { Walk::Stop } else { Walk::On })
         })?;
-        Ok(Page { items, next: within.or(next) })
+        Ok(filling.page(within.or(next)))
     }
 
     /// Adds an event's wanted deliveries to a page; the place of the last one when the page is full before the event ends.
@@ -271,8 +318,7 @@ impl Snapshot {
         seq: Seq,
         head: &EventHead,
         after: Option<DestinationNo>,
-        limit: usize,
-        items: &mut Vec<Delivery>,
+        filling: &mut Filling<Delivery>,
     ) -> Result<Option<Place>, ReadError> {
         let mut last = after;
         for destination in head.targets.iter().map(|target| target.destination) {
@@ -280,7 +326,7 @@ impl Snapshot {
             {
                 continue;
             }
-            if items.len() == limit {
+            if filling.is_full() {
                 // A page of no items still has to move on from somewhere: destinations are numbered from one.
                 let destination = last.unwrap_or(DestinationNo(0));
                 return Ok(Some(Place { seq, destination }));
@@ -290,8 +336,11 @@ impl Snapshot {
             let held = delivery.state == DeliveryState::Pending && wanted.held.contains(&destination);
             let state = if held { DeliveryState::Held } else { delivery.state };
             let status = delivery.attempts.last().and_then(|attempt| attempt.status);
-            if wanted.state.is_none_or(|it| it == state) && wanted.status.is_none_or(|it| Some(it) == status) {
-                items.push(delivery);
+            let is_wanted =
+                wanted.state.is_none_or(|it| it == state) && wanted.status.is_none_or(|it| Some(it) == status);
+            if is_wanted && !filling.skips() {
+                let bytes = delivery.attempts.iter().map(kept_bytes).sum();
+                filling.put(delivery, bytes);
             }
         }
         Ok(None)
@@ -376,6 +425,13 @@ impl Snapshot {
             Ok(())
         }
     }
+}
+
+/// Roughly what an attempt takes in memory.
+fn kept_bytes(attempt: &Attempt) -> usize {
+    let headers = attempt.request_headers.iter().chain(&attempt.response_headers);
+    let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+    size_of::<Attempt>() + headers + attempt.response_body.len()
 }
 
 enum Walk {

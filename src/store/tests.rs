@@ -418,7 +418,10 @@ async fn pages_of_deliveries_cover_the_list_once_whatever_their_size() {
             let (mut seen, mut after) = (Vec::new(), None);
             loop {
                 let wanted = wanted.clone();
-                let page = store.read(move |snapshot| snapshot.deliveries(&wanted, after, limit)).await.unwrap();
+                let page = store
+                    .read(move |snapshot| snapshot.deliveries(&wanted, Window { after, skip: 0, limit }))
+                    .await
+                    .unwrap();
                 assert!(page.items.len() <= limit);
                 seen.extend(page.items.iter().map(|item| item.key));
                 after = page.next;

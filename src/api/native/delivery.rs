@@ -1,14 +1,19 @@
-//! Deliveries and their attempts as they are shown, and the filters of their list.
+//! Deliveries: listed and shown with their attempts, resent, cancelled.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::api::caller::Caller;
+use crate::api::page::Page;
+use crate::api::{Call, native};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::Query;
+use crate::http::response::Response;
 use crate::model::delivery::{Attempt, DeliveryState, Ending, Phases};
 use crate::model::{DeliveryId, DestinationId, Timestamp, TypePattern, WaitingReason};
+use crate::service::{self, DeliveriesWanted, EventsWanted, SeenDelivery};
 
 /// What a list of deliveries is filtered by.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,8 +68,8 @@ pub struct DeliveryView {
     pub id: String,
     /// What is delivered.
     pub event_id: String,
-    /// Where to; `null` when that has been deleted.
-    pub destination_id: Option<String>,
+    /// Where to; also when that has been deleted.
+    pub destination_id: String,
     /// Where it stands.
     pub state: &'static str,
     /// How it ended, if it ended without success.
@@ -79,9 +84,21 @@ pub struct DeliveryView {
 
 impl DeliveryView {
     /// How a delivery is shown.
-    pub fn new(
+    pub fn of(seen: &SeenDelivery) -> Self {
+        DeliveryView::new(
+            seen.id,
+            seen.destination,
+            seen.state,
+            seen.delivery.ended.map(|ended| ended.ending),
+            &seen.delivery.attempts,
+            seen.next_attempt_at,
+            seen.waiting,
+        )
+    }
+
+    fn new(
         id: DeliveryId,
-        destination: Option<DestinationId>,
+        destination: DestinationId,
         state: DeliveryState,
         ending: Option<Ending>,
         attempts: &[Attempt],
@@ -91,7 +108,7 @@ impl DeliveryView {
         DeliveryView {
             id: id.to_string(),
             event_id: id.event.to_string(),
-            destination_id: destination.map(|id| id.to_string()),
+            destination_id: destination.to_string(),
             state: state.as_str(),
             ending: ending.map(Ending::as_str),
             attempts: attempts.iter().map(AttemptView::of).collect(),
@@ -180,6 +197,51 @@ fn joined(headers: &[(String, String)]) -> BTreeMap<String, String> {
     map
 }
 
+/// `GET /v1/deliveries`
+pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let query = call.request.query()?;
+    query.only(&native::parameters(&Filter::PARAMETERS))?;
+    let page = Page::from_query(&query)?;
+    let Filter { state, destination, kind, from, to, status } = Filter::from_query(&query)?;
+    let destination = match destination {
+        None => None,
+        Some(id) => match call.service.catalog().destination_no(id) {
+            Some(no) => Some(no),
+            // Nothing goes to a destination that never was.
+            None => {
+                let none = service::Page { items: Vec::<SeenDelivery>::new(), skipped: 0, next: None };
+                return Ok(native::ok(&page.found("deliveries", none, |seen| DeliveryView::of(&seen))?));
+            }
+        },
+    };
+    let events = EventsWanted { tenant: Some(caller.tenant()), kind, key: None, from, to };
+    let wanted = DeliveriesWanted { events, destination, state, held: Vec::new(), status };
+    let found = call.service.deliveries(wanted, page.window()).await?;
+    Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen))?))
+}
+
+/// `GET /v1/deliveries/{id}`
+pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let delivery = call.service.delivery(&caller.sight(), call.params.parse("id")?).await?;
+    Ok(native::ok(&DeliveryView::of(&delivery)))
+}
+
+/// `POST /v1/deliveries/{id}/resend`
+pub(super) async fn resend(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let (sight, id) = (caller.sight(), call.params.parse("id")?);
+    call.service.resend(&sight, id).await?;
+    let delivery = call.service.delivery(&sight, id).await?;
+    Ok(Response::json(::http::StatusCode::ACCEPTED, &DeliveryView::of(&delivery)))
+}
+
+/// `POST /v1/deliveries/{id}/cancel`
+pub(super) async fn cancel(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let (sight, id) = (caller.sight(), call.params.parse("id")?);
+    call.service.cancel(&sight, id).await?;
+    let delivery = call.service.delivery(&sight, id).await?;
+    Ok(native::ok(&DeliveryView::of(&delivery)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,7 +272,7 @@ mod tests {
         let id = DeliveryId { event: EventId::new(Epoch(1), Seq(1)), destination: DestinationNo(1) };
         let view = DeliveryView::new(
             id,
-            Some(DestinationId(Uuid::from_u128(1))),
+            DestinationId(Uuid::from_u128(1)),
             DeliveryState::Pending,
             None,
             &[attempt],

@@ -1,12 +1,22 @@
-//! Events as they are shown. Taking one in is the ingest protocol's business, over HTTP as well.
+//! Events: taken, looked up, their payloads erased. What a producer may write is the ingest protocol's business, over HTTP
+//! as well; here is who may, and how events are shown.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::model::event::{Body, Event};
+use super::delivery::DeliveryView;
+use crate::api::caller::Caller;
+use crate::api::page::{Cursor, List, Page};
+use crate::api::{Call, native};
+use crate::http::problem::Problem;
+use crate::http::request::Peer;
+use crate::http::response::Response;
+use crate::model::event::{Body, Event, OrderingKey, ProducerId};
 use crate::model::{DestinationId, DestinationNo, SubscriptionId, SubscriptionNo};
+use crate::mouth::{self, Parsed};
+use crate::service::{Catalog, Code, EventsWanted, Rejection};
 
 /// Whether a view shows what the event carries; only keys that may operate see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +81,16 @@ pub trait Names {
     fn subscription(&self, no: SubscriptionNo) -> Option<SubscriptionId>;
 }
 
+impl Names for Catalog {
+    fn destination(&self, no: DestinationNo) -> Option<DestinationId> {
+        self.destination_id(no)
+    }
+
+    fn subscription(&self, no: SubscriptionNo) -> Option<SubscriptionId> {
+        Catalog::subscription(self, no).map(|subscription| subscription.id)
+    }
+}
+
 impl EventView {
     /// How the event is shown.
     pub fn of(event: &Event, payload: Payload, names: &dyn Names) -> Self {
@@ -123,6 +143,86 @@ impl EventView {
             data_base64,
         }
     }
+}
+
+/// `POST /v1/events`
+pub(super) async fn post(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    let peer = match call.request.peer() {
+        Peer::Unix(peer) => Some(peer),
+        Peer::Tcp(_) => None,
+    };
+    let body = call.request.body(call.settings.events_bytes_max).await?;
+    let sight = caller.sight();
+    let admit = |event: Parsed| {
+        let event = event?;
+        if sight.takes(&event.tenant) {
+            Ok(event)
+        } else {
+            Err(Rejection::new(Code::NotAllowed, "tenant: is another one than the caller acts for"))
+        }
+    };
+    mouth::post_events(&call.service, &body, &caller.tenant(), peer, admit).await
+}
+
+/// `GET /v1/events`
+pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let query = call.request.query()?;
+    query.only(&native::parameters(&["producer_id", "key", "type", "from", "to"]))?;
+    let page = Page::from_query(&query)?;
+    let wanted = EventsWanted {
+        tenant: Some(caller.tenant()),
+        kind: query.parse("type")?,
+        key: query.parse::<OrderingKey>("key")?.map(|key| key.as_str().to_owned()),
+        from: query.parse("from")?,
+        to: query.parse("to")?,
+    };
+    let producer_id = query.parse::<ProducerId>("producer_id")?;
+    let list = match producer_id {
+        // A producer's id names one event of a tenant, so that there is nothing to walk.
+        Some(id) => {
+            let found = call.service.event_by_producer_id(caller.tenant(), id).await?;
+            let found = found.filter(|event| wanted.takes(&event.head));
+            page.of("events", found, cursor, |event| view(&call, &caller, &event))
+        }
+        None => {
+            let found = call.service.events(wanted, page.window()).await?;
+            page.found("events", found, |event| view(&call, &caller, &event))?
+        }
+    };
+    Ok(native::ok(&list))
+}
+
+// Events are listed newest first, the others oldest first; the one list that this serves has one row.
+fn cursor(event: &Event) -> Cursor {
+    Cursor { place: event.seq.0, second: 0 }
+}
+
+fn view(call: &Call, caller: &Caller, event: &Event) -> EventView {
+    EventView::of(event, caller.payload(), &*call.service.catalog())
+}
+
+/// `GET /v1/events/{id}`
+pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let event = call.service.event(&caller.sight(), call.params.parse("id")?).await?;
+    Ok(native::ok(&view(&call, &caller, &event)))
+}
+
+/// `GET /v1/events/{id}/deliveries`
+pub(super) async fn deliveries(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let id = call.params.parse("id")?;
+    let query = call.request.query()?;
+    query.only(&native::parameters(&[]))?;
+    let page = Page::from_query(&query)?;
+    let deliveries = call.service.deliveries_of(&caller.sight(), id).await?;
+    let cursor = |seen: &crate::service::SeenDelivery| Cursor { place: seen.id.destination.0.into(), second: 0 };
+    let list: List<_> = page.of("deliveries", deliveries, cursor, |seen| DeliveryView::of(&seen));
+    Ok(native::ok(&list))
+}
+
+/// `DELETE /v1/events/{id}/payload`
+pub(super) async fn erase(call: Call, caller: Caller) -> Result<Response, Problem> {
+    call.service.erase_payload(&caller.sight(), call.params.parse("id")?).await?;
+    Ok(native::no_content())
 }
 
 #[cfg(test)]

@@ -1,17 +1,27 @@
-//! Keys on the wire: `{"role", "tenant" or null, "name"}` in, and the secret out once.
+//! Keys: `{"role", "tenant" or null, "name"}` in at `/v1/keys`, and the secret out once.
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::caller::{Caller, forbidden};
 use crate::api::door::{Faults, Patch, plain_text};
+use crate::api::page::{Page, by_creation};
+use crate::api::{Call, native};
 use crate::http::problem::Problem;
+use crate::http::response::Response;
 use crate::model::{ApiKey, Role, Secret, TenantId};
+use crate::service::Sight;
+
+/// The path of keys; a key's own path is this, a slash and its id.
+pub const PATH: &str = "/v1/keys";
 
 const NAME_CHARS_MAX: usize = 124;
 
-/// The body of a create.
+/// The body of a create and of an update.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyRequest {
+    id: Patch<String>,
+    created: Patch<String>,
     role: Option<String>,
     tenant: Patch<String>,
     name: Option<String>,
@@ -32,6 +42,11 @@ impl KeyRequest {
     /// The key that is asked for, or a 400 that names every wrong field.
     pub fn create(self) -> Result<NewKey, Problem> {
         let mut faults = Faults::default();
+        for (pointer, field) in [("/id", &self.id), ("/created", &self.created)] {
+            if *field != Patch::Absent {
+                faults.note(pointer, "is given by the daemon");
+            }
+        }
         let role = match self.role {
             None => {
                 faults.note("/role", "is required: one of ingest, read, operate, admin");
@@ -49,6 +64,29 @@ impl KeyRequest {
         let both = role.zip(name);
         let (role, name) = both.expect("no fault was noted, so both were read");
         Ok(NewKey { role, tenant, name })
+    }
+
+    /// The key `stored` with this request's changes: its name and its role. What it opens, and for whom, stays.
+    pub fn update(self, stored: &ApiKey) -> Result<ApiKey, Problem> {
+        let mut faults = Faults::default();
+        let texts = [
+            ("/id", self.id, Some(stored.id.to_string())),
+            ("/created", self.created, Some(stored.created.to_string())),
+            ("/tenant", self.tenant, stored.tenant.as_ref().map(|tenant| tenant.to_string())),
+        ];
+        for (pointer, field, own) in texts {
+            if field != Patch::Absent && field.value() != own {
+                faults.note(pointer, "is read-only; leave it out or send it as it is");
+            }
+        }
+        let mut key = stored.clone();
+        if let Some(role) = self.role.and_then(|text| faults.weigh("/role", text.parse())) {
+            key.role = role;
+        }
+        if let Some(name) = self.name.and_then(|text| faults.weigh("/name", plain_text(text, 0, NAME_CHARS_MAX))) {
+            key.name = name;
+        }
+        faults.into_result().map(|()| key)
     }
 }
 
@@ -82,6 +120,54 @@ impl KeyView {
     pub fn with_secret(key: &ApiKey, secret: &Secret) -> Self {
         KeyView { secret: Some(secret.expose().to_owned()), ..KeyView::of(key) }
     }
+}
+
+/// `GET /v1/keys`
+pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let query = call.request.query()?;
+    query.only(&native::parameters(&[]))?;
+    let page = Page::from_query(&query)?;
+    let mut keys = call.service.keys(&caller.sight());
+    let cursor = |key: &ApiKey| by_creation(key.created, &key.id.to_string());
+    keys.sort_by_cached_key(|key| cursor(key));
+    Ok(native::ok(&page.of("keys", keys, |it| cursor(it), |it| KeyView::of(&it))))
+}
+
+/// `POST /v1/keys`
+pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    let request: KeyRequest = call.request.json(call.settings.body_bytes_max).await?;
+    let NewKey { role, tenant, name } = request.create()?;
+    let tenant = match (tenant, caller.sight()) {
+        // What the body does not say, the caller's own reach does: nobody makes a key that reaches further.
+        (Patch::Absent | Patch::Null, Sight::All) => None,
+        (Patch::Absent, Sight::One(own)) => Some(own),
+        (Patch::Null, Sight::One(_)) => return Err(forbidden("/tenant", "the caller acts for one tenant only")),
+        (Patch::Value(tenant), _) => Some(caller.tenant_in_body(Some(tenant))?),
+    };
+    let (key, secret) = call.service.create_key(name, role, tenant).await?;
+    Ok(native::created(&format!("{PATH}/{}", key.id), &KeyView::with_secret(&key, &secret)))
+}
+
+/// `GET /v1/keys/{id}`
+pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let key = call.service.key(&caller.sight(), call.params.parse("id")?)?;
+    Ok(native::ok(&KeyView::of(&key)))
+}
+
+/// `PUT /v1/keys/{id}`
+pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    let stored = call.service.key(&caller.sight(), call.params.parse("id")?)?;
+    let request: KeyRequest = call.request.json(call.settings.body_bytes_max).await?;
+    let key = request.update(&stored)?;
+    call.service.update_key(key.clone()).await?;
+    Ok(native::ok(&KeyView::of(&key)))
+}
+
+/// `DELETE /v1/keys/{id}`
+pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let key = call.service.key(&caller.sight(), call.params.parse("id")?)?;
+    call.service.delete_key(key.id).await?;
+    Ok(native::no_content())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The native API under `/v1`: the wire's types, one file for each thing.
+//! The native API under `/v1`: one file for each thing, with its wire types and what its routes do; and the table of routes.
 
 pub mod delivery;
 pub mod destination;
@@ -8,3 +8,93 @@ pub mod signature;
 pub mod status;
 pub mod subscription;
 pub mod tenant;
+
+use ::http::Method;
+use ::http::header::{HeaderValue, LOCATION};
+use serde::Serialize;
+
+use crate::http::response::Response;
+use crate::http::route::Route;
+use crate::model::Role::{Admin, Ingest, Operate, Read};
+
+use super::{Act, known, open};
+
+/// Every route of the native API, with the role that it asks for.
+pub(super) fn routes() -> Vec<Route<Act>> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    const PUT: Method = Method::PUT;
+    const DELETE: Method = Method::DELETE;
+    /// A plain function that boxes the future of an async one.
+    macro_rules! act {
+        ($act:path) => {
+            |call, caller| Box::pin($act(call, caller))
+        };
+    }
+    vec![
+        known(GET, "/v1/destinations", Read, act!(destination::kinds)),
+        known(GET, "/v1/destinations/webhook", Read, act!(destination::list)),
+        known(POST, "/v1/destinations/webhook", Operate, act!(destination::create)),
+        known(GET, "/v1/destinations/webhook/{id}", Read, act!(destination::read)),
+        known(PUT, "/v1/destinations/webhook/{id}", Operate, act!(destination::update)),
+        known(DELETE, "/v1/destinations/webhook/{id}", Operate, act!(destination::delete)),
+        known(POST, "/v1/destinations/webhook/{id}/pause", Operate, act!(destination::pause)),
+        known(POST, "/v1/destinations/webhook/{id}/resume", Operate, act!(destination::resume)),
+        known(GET, "/v1/subscriptions", Read, act!(subscription::kinds)),
+        known(GET, "/v1/subscriptions/{type}", Read, act!(subscription::list)),
+        known(POST, "/v1/subscriptions/{type}", Operate, act!(subscription::create)),
+        known(GET, "/v1/subscriptions/{type}/{id}", Read, act!(subscription::read)),
+        known(PUT, "/v1/subscriptions/{type}/{id}", Operate, act!(subscription::update)),
+        known(DELETE, "/v1/subscriptions/{type}/{id}", Operate, act!(subscription::delete)),
+        known(GET, "/v1/subscriptions/{type}/{id}/destinations", Read, act!(subscription::links)),
+        known(POST, "/v1/subscriptions/{type}/{id}/destinations", Operate, act!(subscription::link)),
+        known(DELETE, "/v1/subscriptions/{type}/{id}/destinations/{destination}", Operate, act!(subscription::unlink)),
+        known(POST, "/v1/events", Ingest, act!(event::post)),
+        known(GET, "/v1/events", Read, act!(event::list)),
+        known(GET, "/v1/events/{id}", Read, act!(event::read)),
+        known(GET, "/v1/events/{id}/deliveries", Read, act!(event::deliveries)),
+        known(DELETE, "/v1/events/{id}/payload", Operate, act!(event::erase)),
+        known(GET, "/v1/deliveries", Read, act!(delivery::list)),
+        known(GET, "/v1/deliveries/{id}", Read, act!(delivery::read)),
+        known(POST, "/v1/deliveries/{id}/resend", Operate, act!(delivery::resend)),
+        known(POST, "/v1/deliveries/{id}/cancel", Operate, act!(delivery::cancel)),
+        // Whoever is bound to a tenant may read that one; the rest is for who administers all of them.
+        known(GET, "/v1/tenants", Read, act!(tenant::list)),
+        known(POST, "/v1/tenants", Admin, act!(tenant::create)),
+        known(GET, "/v1/tenants/{id}", Read, act!(tenant::read)),
+        known(PUT, "/v1/tenants/{id}", Admin, act!(tenant::update)),
+        known(DELETE, "/v1/tenants/{id}", Admin, act!(tenant::delete)),
+        known(GET, "/v1/keys", Admin, act!(key::list)),
+        known(POST, "/v1/keys", Admin, act!(key::create)),
+        known(GET, "/v1/keys/{id}", Admin, act!(key::read)),
+        known(PUT, "/v1/keys/{id}", Admin, act!(key::update)),
+        known(DELETE, "/v1/keys/{id}", Admin, act!(key::delete)),
+        known(GET, "/v1/status", Read, act!(status::read)),
+        open(GET, "/healthz", |call| Box::pin(status::healthz(call))),
+        open(GET, "/readyz", |call| Box::pin(status::readyz(call))),
+    ]
+}
+
+/// A 200 with a view.
+fn ok(view: &impl Serialize) -> Response {
+    Response::json(::http::StatusCode::OK, view)
+}
+
+/// A 201 with a view, and where the new thing is.
+fn created(path: &str, view: &impl Serialize) -> Response {
+    let response = Response::json(::http::StatusCode::CREATED, view);
+    match HeaderValue::from_str(path) {
+        Ok(path) => response.with_header(LOCATION, path),
+        Err(_) => response,
+    }
+}
+
+/// A 204.
+fn no_content() -> Response {
+    Response::empty(::http::StatusCode::NO_CONTENT)
+}
+
+/// The parameters of a list: its page's and its own filters.
+fn parameters(filters: &[&'static str]) -> Vec<&'static str> {
+    [&super::page::PARAMETERS[..], filters].concat()
+}

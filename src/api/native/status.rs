@@ -1,6 +1,12 @@
-//! `GET /v1/status`: how much there is of everything.
+//! How things stand: `GET /v1/status`, and what supervisors ask without a key.
 
 use serde::Serialize;
+
+use crate::api::caller::Caller;
+use crate::api::{Call, native};
+use crate::http::problem::Problem;
+use crate::http::response::Response;
+use crate::service::Status;
 
 /// Counts over the tenants that the caller sees. Deliveries are accepted = pending + held + succeeded + failed + cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -17,8 +23,40 @@ pub struct StatusView {
     pub failed: u64,
     /// Those that an operator ended.
     pub cancelled: u64,
-    /// Accepted events.
-    pub events: u64,
-    /// How long the oldest pending delivery has been due, in whole seconds; `null` when none is.
+    /// Accepted events; `null` for who sees one tenant, since events are not counted by tenant.
+    pub events: Option<u64>,
+    /// How long ago the oldest event with an unfinished delivery was accepted, in whole seconds; `null` when there is none, and
+    /// for who sees one tenant.
     pub oldest_pending_seconds: Option<u64>,
+}
+
+impl StatusView {
+    fn of(status: Status) -> Self {
+        let Status { events, accepted, pending, held, succeeded, failed, cancelled, oldest_pending_seconds } = status;
+        StatusView { accepted, pending, held, succeeded, failed, cancelled, events, oldest_pending_seconds }
+    }
+}
+
+/// `GET /v1/status`
+pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
+    Ok(native::ok(&StatusView::of(call.service.status(&caller.sight()).await?)))
+}
+
+/// The answer while all is well.
+#[derive(Debug, Serialize)]
+struct Well {
+    status: &'static str,
+}
+
+/// `GET /healthz`: the process lives.
+pub(super) async fn healthz(_: Call) -> Result<Response, Problem> {
+    Ok(native::ok(&Well { status: "ok" }))
+}
+
+/// `GET /readyz`: events would be taken at this moment; if not, a 503 that says why.
+pub(super) async fn readyz(call: Call) -> Result<Response, Problem> {
+    match call.service.refuses_events() {
+        None => Ok(native::ok(&Well { status: "ok" })),
+        Some(rejection) => Err(rejection.into()),
+    }
 }

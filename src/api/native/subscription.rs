@@ -1,12 +1,21 @@
-//! Subscriptions on the wire: `/v1/subscriptions/{type}`, where `{type}` is a type or a pattern.
+//! Subscriptions: `/v1/subscriptions/{type}`, where `{type}` is a type or a pattern, and what each links.
 //!
 //! `entity_ksuid` is source 002's name for the tenant: both names are taken, and both are shown.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::destination::{self, Urls};
+use crate::api::caller::Caller;
 use crate::api::door::{Faults, Patch, plain_text};
-use crate::http::problem::Problem;
-use crate::model::{DestinationId, Subscription, TenantId, TypePattern};
+use crate::api::page::{Cursor, Page};
+use crate::api::{Call, native};
+use crate::http::problem::{FieldError, Problem, ProblemCode};
+use crate::http::response::Response;
+use crate::model::{DestinationId, DestinationNo, Subscription, SubscriptionId, SubscriptionNo, TenantId, TypePattern};
+use crate::service::{Catalog, Error, Service, Sight};
 
 const NAME_CHARS_MAX: usize = 124;
 const DESTINATIONS_MAX: usize = 1000;
@@ -212,6 +221,179 @@ impl SubscriptionView {
         self.url = Some(format!("{PATH}/{}/{}", self.r#type, self.id));
         self
     }
+}
+
+/// The subscription types of source 002: always listed, so that its callers find what they know.
+const KNOWN_TYPES: [&str; 4] =
+    ["merchant_ach_funding_item", "merchant_card_funding_group", "merchant_card_funding_item", "transaction"];
+
+/// `GET /v1/subscriptions`: where the subscriptions of each type are listed.
+pub(super) async fn kinds(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let (catalog, tenant) = (call.service.catalog(), caller.tenant());
+    let used = catalog.subscriptions().filter(|subscription| subscription.tenant == tenant);
+    let mut types: BTreeSet<String> = used.map(|subscription| subscription.pattern.to_string()).collect();
+    types.extend(KNOWN_TYPES.map(str::to_owned));
+    Ok(native::ok(&Urls { urls: types.iter().map(|kind| format!("{PATH}/{kind}")).collect() }))
+}
+
+/// `GET /v1/subscriptions/{type}`
+pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let (pattern, tenant) = (call.params.parse::<TypePattern>("type")?, caller.tenant());
+    let query = call.request.query()?;
+    query.only(&native::parameters(&[]))?;
+    let (page, catalog) = (Page::from_query(&query)?, call.service.catalog());
+    let rows = catalog.subscriptions().filter(|it| it.tenant == tenant && it.pattern == pattern);
+    let cursor = |it: &&Arc<Subscription>| Cursor { place: it.no.0.into(), second: 0 };
+    Ok(native::ok(&page.of("subscriptions", rows, cursor, |it| view(&catalog, it))))
+}
+
+fn view(catalog: &Catalog, subscription: &Subscription) -> SubscriptionView {
+    let linked = subscription.destinations.iter().filter_map(|&no| catalog.destination(no));
+    let ids: Vec<_> = linked.map(|destination| destination.id).collect();
+    SubscriptionView::of(subscription, &ids)
+}
+
+/// The subscription that a path names, by its type and its id.
+fn named(call: &Call, sight: &Sight) -> Result<Arc<Subscription>, Problem> {
+    let (pattern, id) = (call.params.parse::<TypePattern>("type")?, call.params.parse::<SubscriptionId>("id")?);
+    let subscription = call.service.subscription(sight, id)?;
+    // Under another type there is no such subscription.
+    if subscription.pattern == pattern { Ok(subscription) } else { Err(Error::NotFound("subscription").into()) }
+}
+
+/// The numbers of the destinations that a body names. Those that are linked `already` may stay, also out of sight: a tenant
+/// above may have linked its own.
+fn numbers(
+    service: &Service,
+    sight: &Sight,
+    ids: &[DestinationId],
+    already: &[DestinationNo],
+) -> Result<Vec<DestinationNo>, Problem> {
+    let catalog = service.catalog();
+    let mut unknown = Vec::new();
+    let mut numbers = Vec::with_capacity(ids.len());
+    for (place, &id) in ids.iter().enumerate() {
+        let found = catalog.destination_by_id(id);
+        match found.filter(|it| sight.takes(&it.tenant) || already.contains(&it.no)) {
+            Some(destination) => numbers.push(destination.no),
+            None => unknown.push(FieldError {
+                pointer: format!("/destinations/{place}"),
+                detail: "there is no such destination".to_owned(),
+            }),
+        }
+    }
+    if unknown.is_empty() { Ok(numbers) } else { Err(Problem::of_fields(ProblemCode::BadField, unknown)) }
+}
+
+/// `POST /v1/subscriptions/{type}`
+pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    let pattern = call.params.parse::<TypePattern>("type")?;
+    let request: SubscriptionRequest = call.request.json(call.settings.body_bytes_max).await?;
+    let NewSubscription { tenant, pattern, name, roll_up, destinations } = request.create(pattern)?;
+    let service = &call.service;
+    let subscription = Subscription {
+        no: SubscriptionNo(0),
+        id: SubscriptionId(service.fresh_uuid()),
+        tenant: caller.tenant_in_body(tenant)?,
+        pattern,
+        name,
+        roll_up,
+        destinations: numbers(service, &caller.sight(), &destinations, &[])?,
+        created: service.now(),
+    };
+    let subscription = service.create_subscription(subscription).await?;
+    Ok(native::created(&path_of(&subscription), &view(&service.catalog(), &subscription).with_url()))
+}
+
+/// `GET /v1/subscriptions/{type}/{id}`
+pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let subscription = named(&call, &caller.sight())?;
+    Ok(native::ok(&view(&call.service.catalog(), &subscription)))
+}
+
+/// `PUT /v1/subscriptions/{type}/{id}`
+pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    let sight = caller.sight();
+    let stored = named(&call, &sight)?;
+    let request: SubscriptionRequest = call.request.json(call.settings.body_bytes_max).await?;
+    let SubscriptionChange { name, roll_up, destinations } = request.update(&stored)?;
+    let service = &call.service;
+    let change = |subscription: &mut Subscription| -> Result<(), Problem> {
+        if let Some(name) = &name {
+            subscription.name.clone_from(name);
+        }
+        if let Some(roll_up) = roll_up {
+            subscription.roll_up = roll_up;
+        }
+        if let Some(ids) = &destinations {
+            subscription.destinations = numbers(service, &sight, ids, &subscription.destinations)?;
+        }
+        Ok(())
+    };
+    let subscription = service.update_subscription(&sight, stored.id, change).await?;
+    Ok(native::ok(&view(&service.catalog(), &subscription)))
+}
+
+/// `DELETE /v1/subscriptions/{type}/{id}`
+pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let sight = caller.sight();
+    let id = named(&call, &sight)?.id;
+    call.service.delete_subscription(&sight, id).await?;
+    Ok(native::no_content())
+}
+
+/// `GET /v1/subscriptions/{type}/{id}/destinations`: those that the caller sees.
+pub(super) async fn links(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let sight = caller.sight();
+    let subscription = named(&call, &sight)?;
+    let query = call.request.query()?;
+    query.only(&native::parameters(&[]))?;
+    let (page, service, catalog) = (Page::from_query(&query)?, &call.service, call.service.catalog());
+    let mut linked: Vec<_> = subscription.destinations.iter().filter_map(|&no| catalog.destination(no)).collect();
+    linked.retain(|destination| sight.takes(&destination.tenant));
+    linked.sort_by_key(|destination| destination.no);
+    let show = |it: &Arc<_>| destination::view(service, it, &[]);
+    Ok(native::ok(&page.of("webhook", linked, |it| destination::cursor(it), show)))
+}
+
+/// `POST /v1/subscriptions/{type}/{id}/destinations`: answers with the subscription. What is linked already stays linked.
+pub(super) async fn link(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    let sight = caller.sight();
+    let stored = named(&call, &sight)?;
+    let request: LinkRequest = call.request.json(call.settings.body_bytes_max).await?;
+    let service = &call.service;
+    let no = service.destination(&sight, request.destination()?)?.no;
+    let change = |subscription: &mut Subscription| -> Result<(), Problem> {
+        if subscription.destinations.contains(&no) {
+            return Ok(());
+        }
+        if subscription.destinations.len() == DESTINATIONS_MAX {
+            let detail = format!("a subscription links at most {DESTINATIONS_MAX} destinations");
+            return Err(Problem::new(ProblemCode::Conflict, detail));
+        }
+        subscription.destinations.push(no);
+        Ok(())
+    };
+    let subscription = service.update_subscription(&sight, stored.id, change).await?;
+    Ok(native::created(&format!("{}/destinations", path_of(&stored)), &view(&service.catalog(), &subscription)))
+}
+
+/// `DELETE /v1/subscriptions/{type}/{id}/destinations/{destination}`
+pub(super) async fn unlink(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let sight = caller.sight();
+    let id = call.params.parse::<DestinationId>("destination")?;
+    let stored = named(&call, &sight)?;
+    let service = &call.service;
+    // What is linked may be unlinked, also a destination of a tenant above.
+    let no = service.catalog().destination_by_id(id).map(|destination| destination.no);
+    let change = |subscription: &mut Subscription| -> Result<(), Problem> {
+        let place = subscription.destinations.iter().position(|linked| Some(*linked) == no);
+        let place = place.ok_or(Error::NotFound("destination in this subscription"))?;
+        subscription.destinations.remove(place);
+        Ok(())
+    };
+    service.update_subscription(&sight, stored.id, change).await?;
+    Ok(native::no_content())
 }
 
 #[cfg(test)]

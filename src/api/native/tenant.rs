@@ -1,10 +1,17 @@
-//! Tenants on the wire: `{"id", "name", "parent"}`.
+//! Tenants: `{"id", "name", "parent"}` at `/v1/tenants`.
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::caller::Caller;
 use crate::api::door::{Faults, Patch, plain_text};
-use crate::http::problem::Problem;
+use crate::api::page::{Page, by_creation};
+use crate::api::{Call, native};
+use crate::http::problem::{Problem, ProblemCode};
+use crate::http::response::Response;
 use crate::model::{Tenant, TenantId, Timestamp};
+
+/// The path of tenants; a tenant's own path is this, a slash and its id.
+pub const PATH: &str = "/v1/tenants";
 
 const NAME_CHARS_MAX: usize = 124;
 
@@ -81,6 +88,58 @@ impl TenantView {
             created: tenant.created.to_string(),
         }
     }
+}
+
+/// `GET /v1/tenants`: the one that the caller acts for, or all of them.
+pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let query = call.request.query()?;
+    query.only(&native::parameters(&[]))?;
+    let (page, sight, catalog) = (Page::from_query(&query)?, caller.sight(), call.service.catalog());
+    let mut tenants: Vec<_> = catalog.tenants().filter(|tenant| sight.takes(&tenant.id)).collect();
+    let cursor = |tenant: &Tenant| by_creation(tenant.created, tenant.id.as_str());
+    tenants.sort_by_cached_key(|tenant| cursor(tenant));
+    Ok(native::ok(&page.of("tenants", tenants, |it| cursor(it), |it| TenantView::of(it))))
+}
+
+/// A key that is bound to a tenant changes none, itself least.
+fn may_change(caller: &Caller) -> Result<(), Problem> {
+    match caller.reaches_all() {
+        true => Ok(()),
+        false => Err(Problem::new(ProblemCode::Forbidden, "tenants are for administrators of all of them")),
+    }
+}
+
+/// `POST /v1/tenants`
+pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    may_change(&caller)?;
+    let request: TenantRequest = call.request.json(call.settings.body_bytes_max).await?;
+    let tenant = request.create(call.service.now())?;
+    call.service.create_tenant(tenant.clone()).await?;
+    Ok(native::created(&format!("{PATH}/{}", tenant.id), &TenantView::of(&tenant)))
+}
+
+/// `GET /v1/tenants/{id}`
+pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let tenant = call.service.tenant(&caller.sight(), &call.params.parse("id")?)?;
+    Ok(native::ok(&TenantView::of(&tenant)))
+}
+
+/// `PUT /v1/tenants/{id}`
+pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    may_change(&caller)?;
+    let stored = call.service.tenant(&caller.sight(), &call.params.parse("id")?)?;
+    let request: TenantRequest = call.request.json(call.settings.body_bytes_max).await?;
+    let tenant = request.update(&stored)?;
+    call.service.update_tenant(tenant.clone()).await?;
+    Ok(native::ok(&TenantView::of(&tenant)))
+}
+
+/// `DELETE /v1/tenants/{id}`
+pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Problem> {
+    may_change(&caller)?;
+    let tenant = call.service.tenant(&caller.sight(), &call.params.parse("id")?)?;
+    call.service.delete_tenant(tenant.id.clone()).await?;
+    Ok(native::no_content())
 }
 
 #[cfg(test)]
