@@ -81,6 +81,8 @@ fn help_lists_the_commands_and_exit_codes() {
       status       Show how the daemon fares
       emit         Hand an event to the daemon, and wait until it is on disk
       listen       Receive webhooks on this machine and print them
+      sign         Print the signature headers for a body
+      verify       Say whether a body's signature is right
       config       Show the configuration
       completions  Print the completions for a shell
       man          Print the manual page
@@ -492,6 +494,131 @@ fn listen_prints_each_delivery_fails_as_often_as_told_and_ends() {
     let second = listening.next();
     assert_eq!((&second["body"], &second["answered"]), (&"second".into(), &202.into()));
     assert!(listening.child.wait().unwrap().success());
+}
+
+/// A file with this secret on one line.
+fn secret_file(folder: &Path, secret: &str) -> String {
+    let path = folder.join("secret.txt");
+    std::fs::write(&path, format!("{secret}\n")).unwrap();
+    path.display().to_string()
+}
+
+const SIGNED_BODY: &str = r#"{"id":"evt_1","type":"transaction.sale.success"}"#;
+const TEXT_SECRET: &str = "whd-test-key-0001";
+const STANDARD_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+
+/// The secret, and the options besides, with which the vector file computes a preset's row.
+fn inputs_of(preset: &str) -> (&'static str, &'static [&'static str]) {
+    match preset {
+        "standard" => (STANDARD_SECRET, &["--id", "msg_0001", "--timestamp", "1700000000"]),
+        "stripe-like" => (TEXT_SECRET, &["--timestamp", "2023-11-14T22:13:20Z"]),
+        "nmi-like" => (TEXT_SECRET, &["--nonce", "a1b2c3d4"]),
+        "square-like" => (TEXT_SECRET, &["--url", "https://hooks.example.test/in"]),
+        "adyen-like" => ("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", &[]),
+        _ => (TEXT_SECRET, &[]),
+    }
+}
+
+#[test]
+fn sign_meets_each_published_vector_and_verify_believes_it() {
+    let folder = folder();
+    let rows: Vec<Vec<&str>> = include_str!("vectors/signatures.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .skip(1)
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert_eq!(rows.len(), 7);
+    for row in rows {
+        let (secret, options) = inputs_of(row[0]);
+        let secret = secret_file(folder.path(), secret);
+        let run = |verb: &str, headers: &[String], body: &str| {
+            let mut command = postrider(folder.path());
+            command.args([verb, "--preset", row[0], "--secret-file", &secret]).args(options);
+            for header in headers {
+                command.args(["--header", header]);
+            }
+            command.write_stdin(body).assert()
+        };
+        let signed = run("sign", &[], SIGNED_BODY).code(0).stderr("");
+        let headers: Vec<String> = said(&signed, folder.path()).lines().map(str::to_owned).collect();
+        assert!(headers.last().unwrap().ends_with(&format!(": {}", row[2])), "{row:?}: {headers:?}");
+        run("verify", &headers, SIGNED_BODY).code(0).stdout("signature verified\n");
+        let refused = run("verify", &headers, "{}").code(1);
+        assert!(said(&refused, folder.path()).starts_with("signature NOT verified: cannot match"), "{row:?}");
+    }
+}
+
+#[test]
+fn what_a_preset_signs_is_asked_for_or_made() {
+    let folder = folder();
+    let sign = |preset: &str, secret: &str, options: &[&str]| {
+        let secret = secret_file(folder.path(), secret);
+        let mut command = postrider(folder.path());
+        command.args(["sign", "--preset", preset, "--secret-file", &secret]).args(options);
+        command.write_stdin(SIGNED_BODY).assert()
+    };
+    for (preset, secret, option) in [("standard", STANDARD_SECRET, "--id"), ("square-like", TEXT_SECRET, "--url")] {
+        let refused = sign(preset, secret, &[]).code(2).stdout("");
+        assert!(said(&refused, folder.path()).contains(&format!("add {option}")), "{preset}");
+    }
+    let refused = sign("standard", TEXT_SECRET, &["--id", "x"]).code(2).stdout("");
+    insta::assert_snapshot!(said(&refused, folder.path()), @r"
+    error: cannot sign with this
+      where: FOLDER/secret.txt
+      cause: cannot read the secret: whsec_ and base64 are asked for (or whsk_ and base64, for Ed25519)
+       help: look at the secret's form: postrider sign --help
+    ");
+    sign("nonesuch", TEXT_SECRET, &[]).code(2).stdout("");
+    // Time and nonce are made: two calls differ in the nonce, and both verify.
+    let values: Vec<String> = (0..2)
+        .map(|_| {
+            let signed = sign("nmi-like", TEXT_SECRET, &["--json"]).code(0);
+            let object: serde_json::Value = serde_json::from_str(&said(&signed, folder.path())).unwrap();
+            object["webhook-signature"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_ne!(values[0], values[1]);
+    let secret = secret_file(folder.path(), TEXT_SECRET);
+    let verify = |options: &[&str]| {
+        let mut command = postrider(folder.path());
+        command.args(["verify", "--json", "--preset", "nmi-like", "--secret-file", &secret]).args(options);
+        command.write_stdin(SIGNED_BODY).assert()
+    };
+    for value in &values {
+        let header = format!("Webhook-Signature: {value}");
+        verify(&["--header", &header]).code(0).stdout("{\"verified\":true}\n");
+        let disagreeing = verify(&["--header", &header, "--nonce", "other"]).code(1);
+        assert!(said(&disagreeing, folder.path()).contains("--nonce says"), "{value}");
+    }
+    let absent = verify(&["--header", "X-Other: 1"]).code(1);
+    assert!(said(&absent, folder.path()).contains("cannot find the header webhook-signature"));
+}
+
+#[test]
+fn listen_believes_only_what_is_signed() {
+    let folder = folder();
+    let secret = secret_file(folder.path(), TEXT_SECRET);
+    let signed = |preset: &str| {
+        let mut command = postrider(folder.path());
+        command.args(["sign", "--preset", preset, "--secret-file", &secret]);
+        let assert = command.write_stdin(SIGNED_BODY).assert().code(0);
+        said(&assert, folder.path()).replace('\n', "\r\n")
+    };
+    let both = [signed("x-signature"), signed("github-like")].concat();
+    let presets = ["--preset", "x-signature", "--preset", "github-like", "--secret-file", &secret];
+    let mut listening = Listening::start(&presets);
+    for (headers, status, verified) in [(&both, "200", true), (&signed("x-signature"), "401", false)] {
+        assert!(listening.post(headers, SIGNED_BODY).starts_with(&format!("HTTP/1.1 {status} ")));
+        let delivery = listening.next();
+        assert_eq!(delivery["signature"]["verified"], verified, "{delivery}");
+    }
+    let mut lenient = Listening::start(&[&presets[..], &["--accept-all"]].concat());
+    assert!(lenient.post("", SIGNED_BODY).starts_with("HTTP/1.1 200 "));
+    assert_eq!(lenient.next()["signature"]["why"], "cannot find the header x-signature");
+    // What verifies nothing would be believed for nothing.
+    postrider(folder.path()).args(["listen", "--accept-all"]).assert().code(2);
+    postrider(folder.path()).args(["listen", "--preset", "x-signature"]).assert().code(2);
 }
 
 #[test]

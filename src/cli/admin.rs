@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
 
 use super::emit::{socket_path, unreachable};
-use super::{Exit, Failure, Trouble};
+use super::{Exit, Failure, Trouble, unreadable};
 use crate::config::Places;
 use crate::model::Secret;
 
@@ -238,13 +238,4 @@ fn refused(place: &str, status: StatusCode, answer: &[u8]) -> Failure {
 fn broken(place: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     let help = "is it the admin API that answers there?";
     Failure::new(Exit::Failed, Trouble::new("the answer cannot be understood", place, error.to_string(), help))
-}
-
-fn unreadable(what: &str, path: &Path, error: &io::Error) -> Failure {
-    let exit = match error.kind() {
-        io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-        _ => Exit::Usage,
-    };
-    let help = format!("ls -l {}", path.display());
-    Failure::new(exit, Trouble::new(format!("cannot read {what}"), path.display().to_string(), error.to_string(), help))
 }

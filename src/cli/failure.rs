@@ -1,6 +1,7 @@
 //! How a command fails: in four lines for people, in one JSON object for programs, and with an exit code.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Style};
@@ -132,4 +133,14 @@ impl From<io::Error> for Failure {
         };
         Failure::new(Exit::Failed, trouble)
     }
+}
+
+/// A file that the arguments name cannot be read.
+pub(super) fn unreadable(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let exit = match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+        _ => Exit::Usage,
+    };
+    let help = format!("ls -l {}", path.display());
+    Failure::new(exit, Trouble::new(format!("cannot read {what}"), path.display().to_string(), error.to_string(), help))
 }

@@ -11,7 +11,9 @@ mod emit;
 mod failure;
 mod listen;
 mod pages;
+mod receiver;
 mod serve;
+mod signature;
 mod status;
 
 use std::process::ExitCode;
@@ -19,6 +21,7 @@ use std::process::ExitCode;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use failure::unreadable;
 pub use failure::{Exit, Failure, Trouble};
 
 use crate::config::Places;
@@ -54,6 +57,10 @@ enum Command {
     Emit(emit::Arguments),
     /// Receive webhooks on this machine and print them
     Listen(listen::Arguments),
+    /// Print the signature headers for a body
+    Sign(signature::SignArguments),
+    /// Say whether a body's signature is right
+    Verify(signature::VerifyArguments),
     /// Show the configuration
     Config {
         #[command(subcommand)]
@@ -101,6 +108,8 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Status(arguments) => status::run(&arguments, form),
         Command::Emit(arguments) => emit::run(&arguments, form),
         Command::Listen(arguments) => listen::run(&arguments, form),
+        Command::Sign(arguments) => signature::sign(&arguments, form),
+        Command::Verify(arguments) => signature::verify(&arguments, form),
         Command::Config { command } => config::run(&command, form),
         Command::Completions(arguments) => pages::completions(&arguments, &mut Arguments::command()),
         Command::Man(arguments) => pages::man(&arguments, Arguments::command()),
