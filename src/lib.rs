@@ -2,48 +2,50 @@
 //!
 //! The modules below stand in the order a newcomer should read them. Arrows point one way: `model` knows nobody,
 //! `service` and `engine` meet only in the store, `daemon` alone knows everybody. `tests/arrows.rs` keeps it true.
+//! Each file documents itself. The lines here are no doc comments, because rustdoc would join them with the file's own
+//! and look for its links in this file.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-/// The words of the product as types.
+// The words of the product as types.
 pub mod model;
 
-/// The only place that reads a clock.
+// The only place that reads a clock.
 pub mod clock;
 
-/// The one file on disk, its writer and its readers.
+// The one file on disk, its writer and its readers.
 pub mod store;
 
-/// Signatures: every preset and the custom scheme.
+// Signatures: every preset and the custom scheme.
 pub mod sign;
 
-/// The only place that dials: guard, resolver, connections, hostile receivers.
+// The only place that dials: guard, resolver, connections, hostile receivers.
 pub mod client;
 
-/// When, where and how many: lanes, attempts, retention.
+// When, where and how many: lanes, attempts, retention.
 pub mod engine;
 
-/// What the mouths may ask for.
+// What the mouths may ask for.
 pub mod service;
 
-/// HTTP/1.1 within bounds: serving, requests, answers, problems, routes.
+// HTTP/1.1 within bounds: serving, requests, answers, problems, routes.
 pub mod http;
 
-/// What the mouths share: how the service's answers are written.
+// What the mouths share: how the service's answers are written.
 pub mod mouth;
 
-/// The Unix socket that producers write to.
+// The Unix socket that producers write to.
 pub mod ingest;
 
-/// The admin API: the native routes, and one file per dialect.
+// The admin API: the native routes, and one file per dialect.
 pub mod api;
 
-/// Configuration: TOML, drop-ins, environment and flags become typed values with their origins.
+// Configuration: TOML, drop-ins, environment and flags become typed values with their origins.
 pub mod config;
 
-/// Wires the parts together, runs them, and stops them in order.
+// Wires the parts together, runs them, and stops them in order.
 pub mod daemon;
 
-/// The command line.
+// The command line.
 pub mod cli;

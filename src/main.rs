@@ -1,5 +1,7 @@
 //! The binary: everything is in the library.
 
+#![forbid(unsafe_code)]
+
 fn main() -> std::process::ExitCode {
     postrider::cli::main()
 }

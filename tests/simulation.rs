@@ -300,10 +300,10 @@ fn simulate(seed: u64) -> u64 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut store = open(&disk, clock);
         let mut nos = Vec::new();
-        for place in 0..NATURES.len() {
+        for (place, nature) in NATURES.into_iter().enumerate() {
             let created = store.submit(CreateDestination { destination: destination(place) }).await.unwrap();
             let no = created.answer.unwrap().no;
-            world.seen(|seen| seen.natures.insert(no, NATURES[place]));
+            world.seen(|seen| seen.natures.insert(no, nature));
             let subscription = Subscription {
                 no: SubscriptionNo(0),
                 id: SubscriptionId(uuid::Uuid::from_u128(place as u128 + 1)),

@@ -82,7 +82,7 @@ mod tests {
         let packaged = ["/etc/postrider", "/var/lib/postrider", "/run/postrider"];
         type Case = (bool, &'static [(&'static str, &'static str)], [&'static str; 3]);
         let table: [Case; 6] = [
-            (true, &[("HOME", "/root"), ("XDG_RUNTIME_DIR", "/run/user/0")], packaged),
+            (true, &[("HOME", "/home/gateway"), ("XDG_RUNTIME_DIR", "/run/user/0")], packaged),
             (false, &[], packaged),
             (
                 false,
