@@ -76,6 +76,7 @@ fn help_lists_the_commands_and_exit_codes() {
     Usage: postrider [OPTIONS] <COMMAND>
 
     Commands:
+      demo         See it work: a throw-away daemon, a receiver that fails at first, and a few events
       serve        Run the daemon until it is told to stop
       check        Read the configuration, look at what it names, and say what `serve` would do
       status       Show how the daemon fares
@@ -96,6 +97,26 @@ fn help_lists_the_commands_and_exit_codes() {
     Exit codes: 0 done, 1 failed, 2 usage, 69 daemon not reachable, 74 the store failed, 75 try later,
     77 not permitted, 78 bad config.
     "#);
+}
+
+/// SX.8 in small: the whole way of an event, and of one that fails twice, through the real socket.
+#[test]
+fn the_demonstration_ends_well_and_every_signature_is_verified() {
+    let folder = folder();
+    let assert = postrider(folder.path()).args(["demo", "--exit-after-delivery"]).assert().code(0).stderr("");
+    let told = said(&assert, folder.path());
+    assert_eq!(told.matches("ms, signature verified").count(), 12, "{told}");
+    assert_eq!(told.matches("503 failed").count(), 2, "{told}");
+    assert!(
+        told.contains("5 events, 10 of 10 deliveries succeeded in 12 attempts, every signature verified"),
+        "{told}"
+    );
+    assert!(told.contains("attempt 3  200 succeeded"), "{told}");
+
+    let assert = postrider(folder.path()).args(["demo", "--exit-after-delivery", "--json"]).assert().code(0);
+    let output = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    let last: serde_json::Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+    assert_eq!(last["succeeded"], 10);
 }
 
 #[test]

@@ -84,6 +84,11 @@ impl Admin {
         Ok(Admin { way })
     }
 
+    /// The way over a socket.
+    pub(super) fn over(socket: PathBuf) -> Admin {
+        Admin { way: Way::Socket(socket) }
+    }
+
     /// What the resource at `path` is.
     pub(super) fn read(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None)
@@ -91,23 +96,26 @@ impl Admin {
 
     /// One call. An answer without a body is null.
     pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        super::runtime()?.block_on(self.ask(method, path, body))
+    }
+
+    /// One call, for whoever runs in a runtime already.
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let place = format!("{method} {path} at {}", self.name());
         let late = |_| {
             let cause = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
             let trouble = Trouble::new("the daemon does not answer", &place, cause, "look at its log");
             Failure::new(Exit::TryLater, trouble)
         };
-        super::runtime()?.block_on(async {
-            let exchange = self.exchange(method, path, body, &place);
-            let (status, answer) = tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(late)??;
-            if !status.is_success() {
-                return Err(refused(&place, status, &answer));
-            }
-            if answer.is_empty() {
-                return Ok(Value::Null);
-            }
-            serde_json::from_slice(&answer).map_err(|error| broken(&place, &error))
-        })
+        let exchange = self.exchange(method, path, body, &place);
+        let (status, answer) = tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(late)??;
+        if !status.is_success() {
+            return Err(refused(&place, status, &answer));
+        }
+        if answer.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&answer).map_err(|error| broken(&place, &error))
     }
 
     fn name(&self) -> String {

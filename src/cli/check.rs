@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::config::ConfigArguments;
 use super::{Exit, Failure, Form, Trouble};
 use crate::config::{Config, Group, Loaded, Who};
+use crate::daemon::StartError;
 
 /// What lies where the store shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,11 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
     check_groups(&config, &mut troubles);
     check_certificates(&config, &mut troubles);
     check_source_address(&config, &mut troubles);
+    match crate::daemon::Settings::of(&config) {
+        // Groups have been looked at above.
+        Ok(_) | Err(StartError::Group { .. }) => {}
+        Err(error) => troubles.extend(super::serve::failure(error).troubles),
+    }
     if !troubles.is_empty() {
         return Err(Failure { exit: Exit::BadConfig, troubles });
     }

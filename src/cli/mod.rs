@@ -7,6 +7,7 @@
 mod admin;
 mod check;
 mod config;
+mod demo;
 mod emit;
 mod failure;
 mod listen;
@@ -47,6 +48,8 @@ const STYLES: Styles = Styles::styled()
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See it work: a throw-away daemon, a receiver that fails at first, and a few events
+    Demo(demo::Arguments),
     /// Run the daemon until it is told to stop
     Serve(config::ConfigArguments),
     /// Read the configuration, look at what it names, and say what `serve` would do
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, form: Form) -> Result<Exit, Failure> {
     match command {
+        Command::Demo(arguments) => demo::run(&arguments, form),
         Command::Serve(arguments) => serve::run(&arguments, form),
         Command::Check(arguments) => check::run(&arguments, form),
         Command::Status(arguments) => status::run(&arguments, form),

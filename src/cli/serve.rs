@@ -133,6 +133,7 @@ pub(super) fn failure(error: StartError) -> Failure {
         }
         StartError::Tls(_) => ("admin.tls_cert, admin.tls_key".to_owned(), "give a PEM certificate chain and its key"),
         StartError::Client(_) => ("[egress]".to_owned(), "mend the rule or the file that is named"),
+        StartError::Proxy(_) => ("delivery.proxy".to_owned(), "mend the address, or leave it empty"),
         StartError::Group { .. } => {
             ("ingest.socket_group, [[ingest.allow]]".to_owned(), "create the group, or name another one")
         }
@@ -145,6 +146,7 @@ pub(super) fn failure(error: StartError) -> Failure {
         | StartError::Listen { .. }
         | StartError::Tls(_)
         | StartError::Client(_)
+        | StartError::Proxy(_)
         | StartError::Group { .. } => Exit::BadConfig,
     };
     Failure::new(exit, Trouble::new(what, place, error.to_string(), help))

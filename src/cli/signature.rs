@@ -220,6 +220,12 @@ impl Proof {
         Ok(Proof { signatures })
     }
 
+    /// These presets, with secrets that are at hand.
+    pub(super) fn of(signatures: impl IntoIterator<Item = (Preset, Secret)>) -> Proof {
+        let signature = |(preset, secret)| Signature { scheme: Scheme::Preset(preset), secret, previous: None };
+        Proof { signatures: signatures.into_iter().map(signature).collect() }
+    }
+
     /// Whether all signatures are right. Id, time and nonce count as the headers carry them.
     pub(super) fn verify(&self, message: &Message<'_>, headers: &HeaderMap) -> Result<(), NotVerified> {
         for signature in &self.signatures {

@@ -27,7 +27,7 @@ pub use reader::{ConfigError, Entry, Problem};
 use reader::{Reader, Report};
 pub use tree::Origin;
 use tree::{SyntaxError, Table, Tree};
-pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel};
+pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel, ProxyAddress};
 use value::{Ports, TenantName};
 
 use crate::model::schedule::JITTER_DEFAULT;
@@ -175,6 +175,8 @@ pub struct Delivery {
     pub schedule: String,
     /// The local address that connections come from; `None` leaves it to the system.
     pub source_address: Option<IpAddr>,
+    /// The HTTP proxy that all deliveries go through; `None` for none. The environment's proxies are never read.
+    pub proxy: Option<ProxyAddress>,
     /// So many failures in a row shut a lane.
     pub breaker_failures: u32,
     /// How long a lane stays shut before its first probe.
@@ -441,6 +443,7 @@ impl Delivery {
             in_flight_total: section.within("in_flight_total", 1024, 1..=100_000),
             schedule: section.value("schedule", "standard".to_owned()),
             source_address: section.value("source_address", None),
+            proxy: section.value("proxy", None),
             breaker_failures: section.within("breaker_failures", 10, 1..=1_000_000),
             breaker_delay: section.within("breaker_delay", seconds(30), seconds(1)..=seconds(86_400)),
         };

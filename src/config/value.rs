@@ -442,6 +442,39 @@ impl Setting for TenantName {
     }
 }
 
+/// The address of an egress proxy, as it was written: it may hold a password, so it is shown without one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyAddress(String);
+
+impl ProxyAddress {
+    /// The address with its credentials.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for ProxyAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.to_toml())
+    }
+}
+
+impl Setting for ProxyAddress {
+    const EXPECTED: &'static str = r#"an address such as "http://proxy.internal:3128""#;
+
+    /// Takes every text: what is wrong with it is said by who dials it, in words that do not repeat a password.
+    fn from_text(text: &str) -> Option<Self> {
+        Some(ProxyAddress(text.to_owned()))
+    }
+
+    fn to_toml(&self) -> String {
+        match self.0.rsplit_once('@') {
+            Some((_, host)) => quoted(&format!("http://***@{host}")),
+            None => quoted(&self.0),
+        }
+    }
+}
+
 /// A system group by name or by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Group {

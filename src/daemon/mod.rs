@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::guard::{GuardError, Scope};
-use crate::client::{self, Client, ClientError, check_tls};
+use crate::client::{self, Client, ClientError, ProxyError, check_tls};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{self, Ended, Engine};
@@ -33,6 +33,7 @@ use crate::service::{self, Service};
 use crate::store::{self, OpenError, Store};
 use crate::{api, http, ingest};
 
+pub use crate::engine::Ended as Watched;
 pub use log::start as start_log;
 pub use settings::Settings;
 pub use socket::BindError;
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The rules of `[egress]` make no guard, or further roots cannot be read.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The address of the egress proxy makes no sense.
+    #[error("read delivery.proxy: {0}")]
+    Proxy(ProxyError),
     /// A group of the configuration does not exist.
     #[error("look up the group {name}: {why}")]
     Group {

@@ -44,7 +44,7 @@ impl Settings {
                 queue_bytes_max: size(config.ingest.queue_max.bytes()).max(line_max),
                 ..store::Settings::at(&config.store.path)
             },
-            client: client_settings(config),
+            client: client_settings(config)?,
             engine: engine::Settings {
                 timeout: config.delivery.timeout,
                 in_flight_max: config.delivery.in_flight_max,
@@ -79,7 +79,7 @@ impl Settings {
     }
 }
 
-fn client_settings(config: &Config) -> client::Settings {
+fn client_settings(config: &Config) -> Result<client::Settings, StartError> {
     let allow = config.egress.allow.iter().map(|target| match target {
         EgressTarget::Net(net) => net.to_string(),
         EgressTarget::Name(name) => name.as_str().to_owned(),
@@ -90,22 +90,27 @@ fn client_settings(config: &Config) -> client::Settings {
         host: rule.host.as_ref().map(|host| host.as_str().to_owned()),
         ports: rule.ports.iter().map(|range| (*range.start(), *range.end())).collect(),
     });
-    client::Settings {
+    let guard = guard::Settings {
+        allow: allow.collect(),
+        allow_loopback: config.egress.allow_loopback,
+        allow_http: config.egress.allow_http,
+        rules: rules.collect(),
+        url_chars_max: config.limits.url_chars_max as usize,
+        own: Vec::new(),
+    };
+    // For `check`: what is wrong is said without starting anything.
+    guard::Guard::new(guard.clone())?;
+    let proxy = config.delivery.proxy.as_ref().map(|proxy| proxy.expose().parse()).transpose();
+    Ok(client::Settings {
         connect_timeout: config.delivery.connect_timeout,
         tls_timeout: config.delivery.tls_timeout,
         head_timeout: config.delivery.head_timeout,
         source_address: config.delivery.source_address,
         ca: config.egress.ca.clone(),
-        guard: guard::Settings {
-            allow: allow.collect(),
-            allow_loopback: config.egress.allow_loopback,
-            allow_http: config.egress.allow_http,
-            rules: rules.collect(),
-            url_chars_max: config.limits.url_chars_max as usize,
-            own: Vec::new(),
-        },
+        proxy: proxy.map_err(StartError::Proxy)?,
+        guard,
         ..client::Settings::default()
-    }
+    })
 }
 
 fn allow_rules(config: &Config) -> Result<Vec<ingest::Rule>, StartError> {
