@@ -115,3 +115,6 @@ fn open(method: Method, pattern: &'static str, act: fn(Call) -> Answering) -> Ro
 fn known(method: Method, pattern: &'static str, role: Role, act: fn(Call, Caller) -> Answering) -> Route<Act> {
     Route { method, pattern, access: Access::Role(role), handler: Act::Known(act) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -327,3 +327,77 @@ impl Outgoing {
         self.put(name, value, shown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::destination::Method;
+    use crate::model::event::{Body, EventHead};
+    use crate::model::{DestinationId, DestinationNo, Epoch, Retry, Secret, Success, TenantId, TlsOptions};
+    use crate::store::Plan;
+
+    fn destination(headers: &[(&str, &str)]) -> Destination {
+        Destination {
+            no: DestinationNo(1),
+            id: DestinationId(uuid::Uuid::nil()),
+            tenant: TenantId::default_tenant(),
+            name: "d".into(),
+            description: None,
+            url: "https://example.com/".into(),
+            method: Method::Post,
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect(),
+            auth: Auth::None,
+            signatures: vec![],
+            format: Format::Raw,
+            retry: Retry::default(),
+            success: Success::default(),
+            timeout: None,
+            in_flight_max: None,
+            rate: None,
+            tls: TlsOptions::default(),
+            allow_private: false,
+            gone_at_once: false,
+            confirmed: true,
+            disabled: false,
+            created: Timestamp::ZERO,
+        }
+    }
+
+    fn event() -> Event {
+        let head = EventHead {
+            epoch: Epoch(1),
+            tenant: TenantId::default_tenant(),
+            kind: "t".parse().unwrap(),
+            producer_id: None,
+            occurred: Timestamp::ZERO,
+            accepted: Timestamp::ZERO,
+            due: Timestamp::ZERO,
+            key: None,
+            traceparent: None,
+            expires_at: None,
+            source: None,
+            peer: None,
+            content_type: None,
+            cloud: None,
+            targets: vec![],
+            skipped: vec![],
+        };
+        Event { seq: Seq(1), head, body: Body::Kept(Bytes::from_static(b"1")) }
+    }
+
+    /// S2.17: a destination's own Content-Type stands in the place of ours, since a request has one.
+    #[test]
+    fn a_destinations_content_type_replaces_ours() {
+        let (event, row) =
+            (event(), DueRow { destination: DestinationNo(1), due: Timestamp::ZERO, seq: Seq(1), plan: Plan::FIRST });
+        let delivery = DeliveryId { event: event.id(), destination: row.destination };
+        for (headers, expected) in [(&[][..], "application/json"), (&[("content-type", "text/plain")], "text/plain")] {
+            let destination = destination(headers);
+            let prepared =
+                prepare(&Settings::default(), &destination, &event, delivery, row, b"1", Timestamp::ZERO, "n").unwrap();
+            let sent: Vec<_> = prepared.headers.get_all(CONTENT_TYPE).iter().collect();
+            assert_eq!(sent, [expected]);
+            assert_eq!(prepared.shown.iter().filter(|(name, _)| name == "content-type").count(), 1);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Whatever is sent, the answer is a problem that repeats nothing, and the API goes on.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Bodies have a bound, and the events' is their own.
+#[tokio::test]
+async fn a_body_over_its_limit_is_a_413() {
+    let world = World::with(Settings { body_bytes_max: 200, events_bytes_max: 400, ..Settings::default() });
+    let body = |bytes: usize| format!("{:bytes$}", "{}");
+    for (path, bytes, status) in [
+        (WEBHOOKS, 200, 400),
+        (WEBHOOKS, 201, 413),
+        ("/v1/events", 400, 400),
+        ("/v1/events", 401, 413),
+        ("/v1/tenants", 201, 413),
+        ("/v1/keys", 201, 413),
+    ] {
+        let answered = world.send(::http::Request::post(path), body(bytes), operator()).await;
+        assert_eq!(answered.status, status, "{path} {bytes}");
+    }
+}
+
+/// A body that is not JSON by its own word is a 415, before it is read.
+#[tokio::test]
+async fn a_foreign_content_type_is_a_415() {
+    let world = World::new();
+    let request = ::http::Request::post(WEBHOOKS).header("content-type", "text/xml");
+    assert_eq!(world.send(request, "<a/>", operator()).await.status, 415);
+}
+
+/// Deep nesting, huge numbers, odd keys: a 400 each, and never a panic.
+#[tokio::test]
+async fn hostile_json_is_a_400() {
+    let world = World::new();
+    let deep = "[".repeat(100_000);
+    let bodies = [
+        deep.clone(),
+        format!("{{\"headers\": {deep}"),
+        format!("{{\"lane\": {deep}"),
+        "{\"name\": \"a\", \"name\": \"b\"}".to_owned(),
+        "{\"timeout\": \"99999999999999999999999s\"}".to_owned(),
+        "{\"in_flight_max\": 1e400}".to_owned(),
+        "{\"in_flight_max\": -1}".to_owned(),
+        "{\"\\u0000\": 1}".to_owned(),
+        "{\"name\": \"\\ud800\"}".to_owned(),
+        "\u{feff}{}".to_owned(),
+        "null".to_owned(),
+        "true".to_owned(),
+        "\"x\"".to_owned(),
+    ];
+    let subscription = world.subscription("default", "t", &[]).await;
+    let destination = world.destination("default").await;
+    let doors = [
+        ("POST", WEBHOOKS.to_owned()),
+        ("PUT", format!("{WEBHOOKS}/{destination}")),
+        ("POST", "/v1/subscriptions/t".to_owned()),
+        ("PUT", format!("/v1/subscriptions/t/{subscription}")),
+        ("POST", format!("/v1/subscriptions/t/{subscription}/destinations")),
+        ("POST", "/v1/events".to_owned()),
+        ("POST", "/v1/tenants".to_owned()),
+        ("PUT", "/v1/tenants/default".to_owned()),
+        ("POST", "/v1/keys".to_owned()),
+    ];
+    for (method, path) in &doors {
+        for body in &bodies {
+            let request = ::http::Request::builder().method(*method).uri(path);
+            let answered = world.send(request, body.clone(), operator()).await;
+            assert_eq!(answered.status, 400, "{method} {path} {:.40}", body);
+        }
+    }
+}
+
+/// Two tenants at once, a key twice, a key that is not ASCII: refused, with nothing repeated.
+#[tokio::test]
+async fn ambiguous_headers_are_refused() {
+    let world = World::new();
+    let key = world.key("admin", None).await;
+    let ask = || ::http::Request::get("/v1/keys");
+    let table = [
+        (ask().header("x-api-key", &key).header("x-api-key", &key), 401),
+        (ask().header("authorization", b"\xff\xfe".as_slice()), 401),
+        (ask().header("authorization", ""), 401),
+        (ask().header("authorization", format!("Basic {key}")), 401),
+        (ask().header("x-api-key", &key).header("x-tenant", "default").header("x-tenant", "default"), 400),
+        (ask().header("x-api-key", &key).header("x-tenant", "../default"), 400),
+        (ask().header("x-api-key", &key).header("x-tenant", "x".repeat(65)), 400),
+    ];
+    for (request, status) in table {
+        let answered = world.send(request, "", stranger()).await;
+        assert_eq!(answered.status, status, "{answered:?}");
+        assert!(!answered.text.contains(&key[4..]), "{answered:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever the path and the query, the answer is an answer.
+    #[test]
+    fn any_path_is_answered(path in "/(v1/)?(destinations|subscriptions|events|deliveries|tenants|keys|status)?(/[a-zA-Z0-9%._*-]{0,12}){0,4}(\\?[a-z_]{0,6}=[a-zA-Z0-9%+:-]{0,8})?") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new();
+            for method in ["GET", "POST", "PUT", "DELETE"] {
+                let Ok(uri) = path.parse::<::http::Uri>() else { return };
+                let answered = world.send(::http::Request::builder().method(method).uri(uri), "{}", operator()).await;
+                assert!(answered.status < 500, "{method} {path}: {answered:?}");
+            }
+        });
+    }
+}

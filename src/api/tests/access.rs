@@ -1,0 +1,294 @@
+//! Who may: every route against every role, keys in their forms, tenants apart.
+
+use super::*;
+use crate::model::{DeliveryId, DestinationNo, Epoch, EventId, KeyId, Seq};
+
+/// The ids of one tenant's things.
+#[derive(Debug)]
+struct Things {
+    tenant: String,
+    destination: String,
+    subscription: String,
+    event: String,
+    delivery: String,
+    key: String,
+}
+
+impl Things {
+    async fn make(world: &World, tenant: &str) -> Self {
+        world.tenant(tenant).await;
+        let destination = world.destination(tenant).await;
+        let subscription = world.subscription(tenant, "transaction", &[&destination]).await;
+        let event = world.event(tenant, "transaction").await;
+        let deliveries = world.done(200, "GET", &format!("/v1/events/{event}/deliveries"), Value::Null).await;
+        let delivery = text(&deliveries["deliveries"][0]["id"]);
+        let key = world.done(201, "POST", "/v1/keys", json!({"role": "read", "tenant": tenant})).await;
+        Things { tenant: tenant.into(), destination, subscription, event, delivery, key: text(&key["id"]) }
+    }
+
+    /// Well-formed ids of nothing.
+    fn unknown() -> Self {
+        let uuid = "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6".to_owned();
+        let event = EventId::new(Epoch(7), Seq(1 << 40));
+        Things {
+            tenant: "nobody".into(),
+            destination: uuid.clone(),
+            subscription: uuid,
+            event: event.to_string(),
+            delivery: DeliveryId { event, destination: DestinationNo(1) }.to_string(),
+            key: KeyId::from_chance([9; 6]).to_string(),
+        }
+    }
+
+    /// A pattern with these things' ids in it.
+    fn path(&self, pattern: &str) -> String {
+        let id = match pattern.split('/').nth(2) {
+            Some("destinations") => &self.destination,
+            Some("subscriptions") => &self.subscription,
+            Some("events") => &self.event,
+            Some("deliveries") => &self.delivery,
+            Some("tenants") => &self.tenant,
+            Some("keys") => &self.key,
+            _ if !pattern.contains('{') => "",
+            _ => panic!("{pattern}: say here how such a thing is named"),
+        };
+        let path = pattern.replace("{id}", id).replace("{type}", "transaction");
+        let path = path.replace("{destination}", &self.destination);
+        assert!(!path.contains('{'), "{pattern}: say here what stands in its place");
+        path
+    }
+
+    fn all(&self) -> [&str; 6] {
+        [&self.tenant, &self.destination, &self.subscription, &self.event, &self.delivery, &self.key]
+    }
+}
+
+const ROLES: [Role; 4] = [Role::Ingest, Role::Read, Role::Operate, Role::Admin];
+
+/// What is asked of one route with one key.
+async fn ask(world: &World, who: Who<'_>, route: &Route<Act>, things: &Things) -> Answered {
+    let body = if matches!(route.method, Method::POST | Method::PUT) { json!({}) } else { Value::Null };
+    world.ask(who, route.method.as_str(), &things.path(route.pattern), body).await
+}
+
+/// Tenants are changed by administrators of all of them only.
+fn is_house_only(route: &Route<Act>) -> bool {
+    route.pattern.starts_with("/v1/tenants") && route.method != Method::GET
+}
+
+/// P17 in short, S2.4, S2.28, S2.29, S3.4, S0.4, SX.11: every route refuses whoever shows no key or an unknown one (401),
+/// whose role is too low (403), and who names another tenant's things: by id 404, as for an id of nothing, by X-Tenant 403.
+#[tokio::test]
+async fn every_route_refuses_whoever_may_not() {
+    let world = World::new();
+    let (own, foreign, unknown) =
+        (Things::make(&world, "m1").await, Things::make(&world, "m2").await, Things::unknown());
+    let stranger = world.key("admin", Some("m1")).await.replace(['0', '1', '2', '3'], "4");
+    let house = world.key("admin", None).await;
+    let before = world.get("/v1/keys?limit=1000").await.text;
+    for route in native::routes() {
+        let at = format!("{} {}", route.method, route.pattern);
+        let Access::Role(needed) = route.access else {
+            for who in [Who::Nobody, Who::Key(&stranger)] {
+                assert_eq!(ask(&world, who, &route, &own).await.status, 200, "{at}");
+            }
+            continue;
+        };
+        for who in [Who::Nobody, Who::Key(&stranger), Who::KeyFor(&stranger, "m1")] {
+            for things in [&own, &foreign] {
+                assert_eq!(ask(&world, who, &route, things).await.status, 401, "{at}");
+            }
+        }
+        for role in ROLES {
+            let at = format!("{at} as {}", role.as_str());
+            let key = world.key(role.as_str(), Some("m1")).await;
+            if !role.covers(needed) {
+                for things in [&own, &foreign, &unknown] {
+                    assert_eq!(ask(&world, Who::Key(&key), &route, things).await.status, 403, "{at}");
+                }
+                continue;
+            }
+            for tenant in ["m2", "nobody"] {
+                let answered = ask(&world, Who::KeyFor(&key, tenant), &route, &own).await;
+                assert_eq!((answered.status, answered.code()), (403, "forbidden".into()), "{at}");
+            }
+            if !route.pattern.contains("{id}") {
+                continue;
+            }
+            let answers = [
+                ask(&world, Who::Key(&key), &route, &foreign).await,
+                ask(&world, Who::Key(&key), &route, &unknown).await,
+                ask(&world, Who::KeyFor(&house, "m1"), &route, &foreign).await,
+                ask(&world, Who::KeyFor(&house, "m1"), &route, &unknown).await,
+            ];
+            let expected = if is_house_only(&route) { 403 } else { 404 };
+            assert_eq!(answers.each_ref().map(|answer| answer.status), [expected, expected, 404, 404], "{at}");
+            assert_eq!(answers[0].text, answers[1].text, "{at}: a foreign id tells itself from an unknown one");
+        }
+    }
+    // Whatever was refused has changed nothing.
+    assert_eq!(world.get(&foreign.path("/v1/events/{id}")).await.json()["erased"], false);
+    assert_eq!(world.get(&foreign.path("/v1/deliveries/{id}")).await.json()["state"], "pending");
+    let view = world.get(&foreign.path("/v1/subscriptions/{type}/{id}/destinations")).await.json();
+    assert_eq!((&view["webhook"][0]["paused"], &view["webhook"][0]["name"]), (&json!(false), &json!("d")));
+    let after = world.get("/v1/keys?limit=1000").await.json();
+    for key in serde_json::from_str::<Value>(&before).unwrap()["keys"].as_array().unwrap() {
+        assert!(after["keys"].as_array().unwrap().contains(key));
+    }
+}
+
+/// P17 in short: a key with the role does reach its own tenant's things on every route, and sees nothing of another's.
+#[tokio::test]
+async fn every_route_lets_in_whoever_may() {
+    for route in native::routes() {
+        let Access::Role(needed) = route.access else { continue };
+        for role in ROLES.into_iter().filter(|role| role.covers(needed)) {
+            let world = World::new();
+            let (own, foreign) = (Things::make(&world, "m1").await, Things::make(&world, "m2").await);
+            let key = world.key(role.as_str(), Some("m1")).await;
+            let answered = ask(&world, Who::KeyFor(&key, "m1"), &route, &own).await;
+            let at = format!("{} {} as {}: {answered:?}", route.method, route.pattern, role.as_str());
+            if is_house_only(&route) {
+                assert_eq!(answered.status, 403, "{at}");
+                continue;
+            }
+            assert!(!matches!(answered.status, 401 | 403 | 404 | 500..), "{at}");
+            for id in foreign.all() {
+                assert!(!answered.text.contains(&format!("\"{id}\"")), "{id} in {at}");
+            }
+        }
+    }
+}
+
+/// Whoever may open the socket is the operator: every tenant, every role; a key that is shown is honoured all the same.
+#[tokio::test]
+async fn the_admin_socket_needs_no_key_and_honours_one() {
+    let world = World::new();
+    let things = Things::make(&world, "m1").await;
+    for pattern in ["/v1/destinations/webhook/{id}", "/v1/events/{id}", "/v1/keys/{id}"] {
+        assert_eq!(world.get(&things.path(pattern)).await.status, 200, "{pattern}");
+    }
+    let with = async |key: &str, method: &str| {
+        let request = ::http::Request::builder().method(method).uri("/v1/keys").header("x-api-key", key);
+        world.send(request, "{}", operator()).await.status
+    };
+    let read = world.key("read", None).await;
+    assert_eq!(with(&read, "GET").await, 403);
+    assert_eq!(with("prk_nonsense", "GET").await, 401);
+    assert_eq!(with(&world.key("admin", None).await, "GET").await, 200);
+}
+
+/// S2.4, S3.3, S0.29, S0.30, S0.32, SX.11: one key, four ways to show it; a pair that does not fit is refused.
+#[tokio::test]
+async fn a_key_may_be_shown_in_four_ways() {
+    let world = World::new();
+    let made = world.done(201, "POST", "/v1/keys", json!({"role": "read", "name": "till"})).await;
+    let (id, secret) = (text(&made["id"]), text(&made["secret"]));
+    let bearer = format!("Bearer {secret}");
+    let forms: [(&[(&str, &str)], u16); 7] = [
+        (&[("authorization", &secret)], 200),
+        (&[("authorization", &bearer)], 200),
+        (&[("x-api-key", &secret)], 200),
+        (&[("x-authenticationkeyid", &id), ("x-authenticationkeyvalue", &secret)], 200),
+        (&[("x-authenticationkeyid", "0000000000"), ("x-authenticationkeyvalue", &secret)], 401),
+        (&[("x-authenticationkeyid", &id), ("x-authenticationkeyvalue", &secret[1..])], 401),
+        (&[("authorization", &secret[..secret.len() - 1])], 401),
+    ];
+    for (form, status) in forms {
+        let start = ::http::Request::get("/v1/destinations");
+        let request = form.iter().fold(start, |request, (name, value)| request.header(*name, *value));
+        let answered = world.send(request, "", stranger()).await;
+        assert_eq!(answered.status, status, "{form:?}");
+        assert!(!answered.text.contains(&secret[20..]), "{answered:?}");
+    }
+}
+
+/// An all-tenant key acts for the default tenant unless it names another, and reaches by id what it does not narrow.
+#[tokio::test]
+async fn an_all_tenant_key_names_its_tenant() {
+    let world = World::new();
+    let things = Things::make(&world, "m1").await;
+    let key = world.key("operate", None).await;
+    let count =
+        async |who| world.ask(who, "GET", WEBHOOKS, Value::Null).await.json()["webhook"].as_array().unwrap().len();
+    assert_eq!((count(Who::Key(&key)).await, count(Who::KeyFor(&key, "m1")).await), (0, 1));
+    let path = things.path("/v1/destinations/webhook/{id}");
+    for (who, status) in [(Who::Key(&key), 200), (Who::KeyFor(&key, "m1"), 200), (Who::KeyFor(&key, "default"), 404)] {
+        assert_eq!(world.ask(who, "GET", &path, Value::Null).await.status, status, "{who:?}");
+    }
+    let unknown = world.ask(Who::KeyFor(&key, "m9"), "GET", WEBHOOKS, Value::Null).await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (400, "unknown_tenant"));
+    let malformed = world.ask(Who::KeyFor(&key, "a b"), "GET", WEBHOOKS, Value::Null).await;
+    assert_eq!((malformed.status, malformed.code().as_str()), (400, "bad_header"));
+    let made = world
+        .ask(Who::KeyFor(&key, "m1"), "POST", WEBHOOKS, json!({"name": "n", "http_endpoint_url": "https://a.example/"}))
+        .await;
+    assert_eq!(made.json()["tenant"], "m1");
+}
+
+/// Roles: payloads are shown from `operate` on.
+#[tokio::test]
+async fn payloads_are_hidden_from_read() {
+    let world = World::new();
+    let things = Things::make(&world, "m1").await;
+    for (role, shown) in [("read", false), ("operate", true), ("admin", true)] {
+        let key = world.key(role, Some("m1")).await;
+        for path in [things.path("/v1/events/{id}"), "/v1/events".to_owned()] {
+            let answered = world.ask(Who::Key(&key), "GET", &path, Value::Null).await;
+            assert_eq!((answered.status, answered.text.contains("5.00")), (200, shown), "{role} {path}");
+        }
+    }
+}
+
+/// What later versions will serve, and what nobody ever will, is a 404; a method that does not apply is a 405 that says which do.
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_too() {
+    let world = World::new();
+    let paths = [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/nothing",
+        "/v1/destinations/",
+        "/v1/destinations/webhook/x/confirm",
+        "/v1/event_history",
+        "/v1/replays",
+        "/v1/event-types",
+        "/v1/signing-keys",
+        "/v1/users",
+        "/v1/audit",
+        "/v1/tail",
+        "/metrics",
+        "/openapi.json",
+        "/v1/destinations/webhook/x/secret/rotate",
+        "/v1/subscriptions/a/b/test",
+        "/healthz/",
+    ];
+    for path in paths {
+        for who in [Who::Operator, Who::Nobody] {
+            let answered = world.ask(who, "GET", path, Value::Null).await;
+            assert_eq!((answered.status, answered.code().as_str()), (404, "not_found"), "{path}");
+        }
+    }
+    for (method, path, allow) in [
+        ("PATCH", WEBHOOKS, "GET, HEAD, POST"),
+        ("DELETE", "/v1/status", "GET, HEAD"),
+        ("GET", "/v1/deliveries/x/resend", "POST"),
+        ("OPTIONS", "/v1/events", "POST, GET, HEAD"),
+    ] {
+        let answered = world.ask(Who::Nobody, method, path, Value::Null).await;
+        assert_eq!((answered.status, answered.headers["allow"].to_str().unwrap()), (405, allow), "{method} {path}");
+    }
+}
+
+/// S2.32, S2.41, decision D13: a malformed id is a 400 on every route that takes one, before any body is read.
+#[tokio::test]
+async fn a_malformed_id_is_a_400_everywhere() {
+    let world = World::new();
+    for route in native::routes().into_iter().filter(|route| route.pattern.contains("{id}")) {
+        let path =
+            route.pattern.replace("{id}", "x%20y").replace("{type}", "transaction").replace("{destination}", "x");
+        let answered = world.ask(Who::Operator, route.method.as_str(), &path, Value::Null).await;
+        assert_eq!((answered.status, answered.code().as_str()), (400, "bad_id"), "{} {path}", route.method);
+    }
+}

@@ -1,0 +1,222 @@
+//! Events and deliveries over HTTP.
+
+use super::*;
+
+/// The doors answer alike: 202 for an event, 200 for a duplicate, a result for each of a batch, a problem for a refusal.
+#[tokio::test]
+async fn events_are_taken_over_http() {
+    let world = World::new();
+    let id = world.destination("default").await;
+    world.subscription("default", "sale", &[&id]).await;
+    let event = json!({"type": "sale", "id": "T-1", "data": {"a": 1}});
+    let made = world.done(202, "POST", "/v1/events", event.clone()).await;
+    assert_eq!((&made["ok"], &made["duplicate"], &made["deliveries"]), (&json!(true), &json!(false), &json!(1)));
+    let again = world.done(200, "POST", "/v1/events", event).await;
+    assert_eq!((&again["id"], &again["duplicate"]), (&made["id"], &json!(true)));
+    let batch =
+        world.done(202, "POST", "/v1/events", json!([{"type": "sale", "data": 1}, {"type": "a b", "data": 1}])).await;
+    assert_eq!((&batch[0]["ok"], &batch[1]["error"]["code"]), (&json!(true), &json!("bad_field")));
+    for (body, status, code) in [
+        (json!({"type": "sale", "id": "T-1", "data": 2}), 409, "id_conflict"),
+        (json!({"type": "sale", "data": 1, "tenant": "nobody"}), 400, "unknown_tenant"),
+        (json!({"type": "sale", "data": 1, "expires_at": "2020-01-01T00:00:00Z"}), 400, "expired"),
+        (json!({"type": "sale", "data": 1, "amuont": 1}), 400, "unknown_field"),
+        (json!({}), 400, "bad_field"),
+        (Value::Null, 400, "bad_json"),
+    ] {
+        let answered = world.ask(Who::Operator, "POST", "/v1/events", body.clone()).await;
+        assert_eq!((answered.status, answered.code().as_str()), (status, code), "{body}");
+    }
+    world.service.drain();
+    let answered = world.ask(Who::Operator, "POST", "/v1/events", json!({"type": "sale", "data": 1})).await;
+    assert_eq!((answered.status, answered.code().as_str()), (503, "draining"));
+}
+
+/// A key emits for the tenant that it is bound to; an all-tenant key for any, or for the one that it names.
+#[tokio::test]
+async fn a_key_emits_for_its_tenant() {
+    let world = World::new();
+    world.tenant("m1").await;
+    world.tenant("m2").await;
+    let (bound, all) = (world.key("ingest", Some("m1")).await, world.key("ingest", None).await);
+    let table = [
+        (Who::Key(&bound), None, Ok("m1")),
+        (Who::Key(&bound), Some("m1"), Ok("m1")),
+        (Who::Key(&bound), Some("m2"), Err(403)),
+        (Who::Key(&bound), Some("nobody"), Err(403)),
+        (Who::Key(&all), None, Ok("default")),
+        (Who::Key(&all), Some("m2"), Ok("m2")),
+        (Who::KeyFor(&all, "m1"), None, Ok("m1")),
+        (Who::KeyFor(&all, "m1"), Some("m2"), Err(403)),
+        (Who::Operator, Some("m2"), Ok("m2")),
+    ];
+    for (who, tenant, expected) in table {
+        let mut body = json!({"type": "t", "data": 1});
+        if let Some(tenant) = tenant {
+            body["tenant"] = json!(tenant);
+        }
+        let answered = world.ask(who, "POST", "/v1/events", body).await;
+        match expected {
+            Ok(tenant) => {
+                let event = world.get(&format!("/v1/events/{}", text(&answered.json()["id"]))).await.json();
+                assert_eq!(event["tenant"], tenant, "{who:?}");
+                let peer = matches!(who, Who::Operator).then_some(1000);
+                assert_eq!(event["peer"]["uid"].as_u64(), peer, "{who:?}");
+            }
+            Err(status) => {
+                assert_eq!((answered.status, answered.code().as_str()), (status, "not_allowed"), "{who:?} {tenant:?}");
+            }
+        }
+    }
+}
+
+/// What became of transaction X: events are found by the producer's id, by key, by type, by time, in pages.
+#[tokio::test]
+async fn events_are_looked_up() {
+    let world = World::new();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        let kind = if n % 2 == 0 { "sale.made" } else { "refund.made" };
+        let body = json!({"type": kind, "id": format!("T-{n}"), "key": format!("K-{}", n % 2), "data": n});
+        ids.push(text(&world.done(202, "POST", "/v1/events", body).await["id"]));
+    }
+    let list = async |query: &str| {
+        let list = world.done(200, "GET", &format!("/v1/events?{query}"), Value::Null).await;
+        let rows = list["events"].as_array().unwrap().iter();
+        let places = rows.map(|row| ids.iter().position(|id| *id == row["id"]).unwrap());
+        (places.collect::<Vec<_>>(), list["next"].as_str().map(str::to_owned))
+    };
+    for (query, expected) in [
+        ("", &[4, 3, 2, 1, 0][..]),
+        ("limit=0", &[]),
+        ("limit=2&offset=1", &[3, 2]),
+        ("offset=5", &[]),
+        ("offset=9", &[]),
+        ("type=sale.made", &[4, 2, 0]),
+        ("type=sale.*&offset=1", &[2, 0]),
+        ("key=K-1", &[3, 1]),
+        ("producer_id=T-3", &[3]),
+        ("producer_id=T-3&type=sale.*", &[]),
+        ("producer_id=T-3&offset=1", &[]),
+        ("producer_id=T-9", &[]),
+        ("from=2023-11-14T22:13:00Z&to=2023-11-14T23:00:00Z&limit=1", &[4]),
+        ("from=2024-01-01T00:00:00Z", &[]),
+        ("to=2023-01-01T00:00:00Z", &[]),
+    ] {
+        assert_eq!(list(query).await.0, expected, "{query}");
+    }
+    let (_, next) = list("limit=2&type=sale.*").await;
+    assert_eq!(list(&format!("type=sale.*&after={}", next.unwrap())).await, (vec![0], None));
+    for wrong in ["type=a*", "from=today", "producer_id=", "key=", "limit=1001", "status=200"] {
+        assert_eq!(world.get(&format!("/v1/events?{wrong}")).await.code(), "bad_query", "{wrong}");
+    }
+    let uuid = ids[0].parse::<crate::model::EventId>().unwrap().as_uuid().to_string();
+    assert_eq!(world.get(&format!("/v1/events/{uuid}")).await.json()["id"], ids[0]);
+}
+
+/// A page ends at four megabytes, whatever its limit: payloads are chosen by others.
+#[tokio::test]
+async fn a_page_of_large_events_is_cut_and_goes_on() {
+    let world = World::new();
+    for _ in 0..12 {
+        let body = json!({"type": "t", "data": "x".repeat(900_000)});
+        world.done(202, "POST", "/v1/events", body).await;
+    }
+    let (mut sizes, mut query) = (Vec::new(), String::new());
+    loop {
+        let list = world.done(200, "GET", &format!("/v1/events?limit=1000{query}"), Value::Null).await;
+        sizes.push(list["events"].as_array().unwrap().len());
+        let Some(next) = list["next"].as_str() else { break };
+        query = format!("&after={next}");
+    }
+    assert_eq!(sizes, [5, 5, 2]);
+}
+
+/// An erased payload is gone at once, and what still waits for it is given up.
+#[tokio::test]
+async fn a_payload_is_erased() {
+    let world = World::new();
+    let destination = world.destination("default").await;
+    world.subscription("default", "t", &[&destination]).await;
+    let id = world.event("default", "t").await;
+    world.done(204, "DELETE", &format!("/v1/events/{id}/payload"), Value::Null).await;
+    let event = world.get(&format!("/v1/events/{id}")).await;
+    assert_eq!((&event.json()["erased"], event.text.contains("5.00")), (&json!(true), false));
+    let deliveries = world.get(&format!("/v1/events/{id}/deliveries")).await.json();
+    let delivery = text(&deliveries["deliveries"][0]["id"]);
+    world.done(409, "POST", &format!("/v1/deliveries/{delivery}/resend"), Value::Null).await;
+}
+
+/// SX.10, S2.61: a delivery is cancelled while it waits and resent when it has ended; anything else is a 409 that says why.
+#[tokio::test]
+async fn a_delivery_is_cancelled_and_resent() {
+    let world = World::new();
+    let destination = world.destination("default").await;
+    world.subscription("default", "t", &[&destination]).await;
+    let event = world.event("default", "t").await;
+    let list = world.get(&format!("/v1/events/{event}/deliveries")).await.json();
+    let delivery = &list["deliveries"][0];
+    assert_eq!((&delivery["event_id"], &delivery["destination_id"]), (&json!(event), &json!(destination)));
+    assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("pending"), &json!([])));
+    let path = format!("/v1/deliveries/{}", text(&delivery["id"]));
+    let steer = async |verb: &str| world.ask(Who::Operator, "POST", &format!("{path}/{verb}"), Value::Null).await;
+    assert_eq!((steer("resend").await.status, steer("resend").await.code().as_str()), (409, "conflict"));
+    let cancelled = steer("cancel").await;
+    assert_eq!((cancelled.status, &cancelled.json()["state"]), (200, &json!("cancelled")));
+    assert_eq!(cancelled.json()["ending"], "cancelled");
+    assert_eq!(steer("cancel").await.status, 409);
+    let resent = steer("resend").await;
+    assert_eq!((resent.status, &resent.json()["state"]), (202, &json!("pending")));
+    world.done(204, "DELETE", &format!("{WEBHOOKS}/{destination}"), Value::Null).await;
+    let left = world.get(&path).await.json();
+    assert_eq!(left["destination_id"], destination, "a deleted destination keeps its name in the past");
+    assert_eq!(steer("resend").await.status, 409);
+}
+
+/// S2.65: deliveries are found by state, destination, type and time.
+#[tokio::test]
+async fn deliveries_are_listed_by_what_they_are() {
+    let world = World::new();
+    let (a, b) = (world.destination("default").await, world.destination("default").await);
+    world.subscription("default", "*", &[&a, &b]).await;
+    for kind in ["sale.made", "refund.made", "sale.made"] {
+        world.event("default", kind).await;
+    }
+    let first = text(&world.get("/v1/deliveries").await.json()["deliveries"][0]["id"]);
+    world.done(200, "POST", &format!("/v1/deliveries/{first}/cancel"), Value::Null).await;
+    world.done(200, "POST", &format!("{WEBHOOKS}/{b}/pause"), Value::Null).await;
+    let count = async |query: &str| {
+        let list = world.done(200, "GET", &format!("/v1/deliveries?{query}"), Value::Null).await;
+        list["deliveries"].as_array().unwrap().len()
+    };
+    for (query, expected) in [
+        ("".to_owned(), 6),
+        ("limit=4&offset=4".to_owned(), 2),
+        ("offset=6".to_owned(), 0),
+        ("state=cancelled".to_owned(), 1),
+        ("state=held".to_owned(), 3),
+        ("state=pending".to_owned(), 2),
+        ("state=failed".to_owned(), 0),
+        (format!("destination={a}"), 3),
+        (format!("destination={}&state=held&type=sale.*", b.to_lowercase()), 2),
+        ("destination=9603F4B2-1874-42FE-A2BC-F7B45C45A9D6".to_owned(), 0),
+        ("status=503".to_owned(), 0),
+        ("type=refund.made".to_owned(), 2),
+        ("from=2024-01-01T00:00:00Z".to_owned(), 0),
+    ] {
+        assert_eq!(count(&query).await, expected, "{query}");
+    }
+    let (mut seen, mut query) = (Vec::new(), "limit=4".to_owned());
+    loop {
+        let list = world.done(200, "GET", &format!("/v1/deliveries?{query}"), Value::Null).await;
+        seen.extend(list["deliveries"].as_array().unwrap().iter().map(|row| text(&row["id"])));
+        let Some(next) = list["next"].as_str() else { break };
+        query = format!("limit=4&after={next}");
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 6);
+    for wrong in ["state=done", "destination=x", "status=7", "kind=a"] {
+        assert_eq!(world.get(&format!("/v1/deliveries?{wrong}")).await.code(), "bad_query", "{wrong}");
+    }
+}

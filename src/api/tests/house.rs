@@ -1,0 +1,150 @@
+//! Tenants, keys, status.
+
+use super::*;
+
+#[tokio::test]
+async fn a_tenant_is_made_read_changed_and_deleted() {
+    let world = World::new();
+    let made = world.done(201, "POST", "/v1/tenants", json!({"id": "reseller"})).await;
+    assert_eq!((&made["name"], &made["parent"]), (&json!("reseller"), &Value::Null));
+    world.done(201, "POST", "/v1/tenants", json!({"id": "m1", "name": "Shop", "parent": "reseller"})).await;
+    world.done(409, "POST", "/v1/tenants", json!({"id": "m1"})).await;
+    for (method, path, body, pointer) in [
+        ("POST", "/v1/tenants", json!({"id": "m2", "parent": "nobody"}), "/parent"),
+        ("POST", "/v1/tenants", json!({"id": "a b"}), "/id"),
+        ("PUT", "/v1/tenants/reseller", json!({"parent": "m1"}), "/parent"),
+        ("PUT", "/v1/tenants/m1", json!({"id": "m9"}), "/id"),
+    ] {
+        let answered = world.ask(Who::Operator, method, path, body.clone()).await;
+        assert_eq!((answered.status, answered.pointers()), (400, vec![pointer.to_owned()]), "{body}");
+    }
+    assert_eq!(world.done(200, "PUT", "/v1/tenants/m1", json!({"name": "Books"})).await["parent"], "reseller");
+    let list = world.done(200, "GET", "/v1/tenants", Value::Null).await;
+    let mut ids: Vec<_> = list["tenants"].as_array().unwrap().iter().map(|row| text(&row["id"])).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["default", "m1", "reseller"]);
+    world.done(409, "DELETE", "/v1/tenants/reseller", Value::Null).await;
+    world.done(409, "DELETE", "/v1/tenants/default", Value::Null).await;
+    world.done(204, "DELETE", "/v1/tenants/m1", Value::Null).await;
+    world.done(204, "DELETE", "/v1/tenants/reseller", Value::Null).await;
+    world.done(404, "DELETE", "/v1/tenants/reseller", Value::Null).await;
+}
+
+/// Lists without numbers are in a stable order too: every page goes on where the one before ended.
+#[tokio::test]
+async fn tenants_are_listed_in_pages() {
+    let world = World::new();
+    for n in 0..9 {
+        world.tenant(&format!("m{n}")).await;
+    }
+    let (mut seen, mut query) = (Vec::new(), "limit=4".to_owned());
+    loop {
+        let list = world.done(200, "GET", &format!("/v1/tenants?{query}"), Value::Null).await;
+        seen.extend(list["tenants"].as_array().unwrap().iter().map(|row| text(&row["id"])));
+        let Some(next) = list["next"].as_str() else { break };
+        query = format!("limit=4&after={next}");
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 10);
+}
+
+/// SX.5: a key's secret is shown when it is made, and never again; deleted, it opens nothing.
+#[tokio::test]
+async fn a_key_shows_its_secret_once_and_opens_until_it_is_deleted() {
+    let world = World::new();
+    let made = world.done(201, "POST", "/v1/keys", json!({"role": "operate", "tenant": null, "name": "till"})).await;
+    let (id, secret) = (text(&made["id"]), text(&made["secret"]));
+    let path = format!("/v1/keys/{id}");
+    let read = world.done(200, "GET", &path, Value::Null).await;
+    assert_eq!((&read["role"], &read["tenant"], read.get("secret")), (&json!("operate"), &Value::Null, None));
+    assert_eq!(world.done(200, "PUT", &path, read.clone()).await, read, "what was read can be sent back");
+    for text in [world.get("/v1/keys").await.text, world.get(&path).await.text] {
+        assert!(!text.contains(&secret[16..]));
+    }
+    let opens =
+        async || world.ask(Who::Key(&secret), "POST", "/v1/events", json!({"type": "t", "data": 1})).await.status;
+    assert_eq!(opens().await, 202);
+    let changed = world.done(200, "PUT", &path, json!({"role": "read", "name": "kiosk"})).await;
+    assert_eq!((&changed["role"], &changed["name"]), (&json!("read"), &json!("kiosk")));
+    assert_eq!(opens().await, 403, "the new role counts at once");
+    for (body, pointer) in
+        [(json!({"tenant": "m1"}), "/tenant"), (json!({"role": "root"}), "/role"), (json!({"id": "x"}), "/id")]
+    {
+        assert_eq!(world.ask(Who::Operator, "PUT", &path, body).await.pointers(), [pointer]);
+    }
+    world.done(204, "DELETE", &path, Value::Null).await;
+    assert_eq!(opens().await, 401);
+    world.done(404, "PUT", &path, json!({"role": "admin"})).await;
+}
+
+/// Nobody makes a key that reaches further than his own.
+#[tokio::test]
+async fn a_bound_administrator_makes_keys_for_its_tenant_only() {
+    let world = World::new();
+    world.tenant("m1").await;
+    world.tenant("m2").await;
+    let admin = world.key("admin", Some("m1")).await;
+    let foreign = world.done(201, "POST", "/v1/keys", json!({"role": "read", "tenant": "m2"})).await;
+    let house = world.done(201, "POST", "/v1/keys", json!({"role": "read"})).await;
+    let make = async |body: Value| world.ask(Who::Key(&admin), "POST", "/v1/keys", body).await;
+    assert_eq!(make(json!({"role": "read"})).await.json()["tenant"], "m1");
+    assert_eq!(make(json!({"role": "admin", "tenant": "m1"})).await.status, 201);
+    for tenant in [json!(null), json!("m2"), json!("nobody")] {
+        let refused = make(json!({"role": "read", "tenant": tenant})).await;
+        assert_eq!((refused.status, refused.pointers()), (403, vec!["/tenant".to_owned()]), "{tenant}");
+    }
+    assert_eq!(make(json!({"role": "root"})).await.status, 400);
+    for key in [foreign, house] {
+        let path = format!("/v1/keys/{}", text(&key["id"]));
+        for method in ["GET", "DELETE"] {
+            assert_eq!(world.ask(Who::Key(&admin), method, &path, Value::Null).await.status, 404);
+        }
+    }
+    let seen = world.ask(Who::Key(&admin), "GET", "/v1/keys", Value::Null).await.json();
+    assert!(seen["keys"].as_array().unwrap().iter().all(|key| key["tenant"] == "m1"));
+    let tenants = world.ask(Who::Key(&admin), "GET", "/v1/tenants", Value::Null).await.json();
+    assert_eq!(tenants["tenants"].as_array().unwrap().len(), 1);
+    let all = world.key("admin", None).await;
+    let named = world.ask(Who::KeyFor(&all, "m2"), "POST", "/v1/keys", json!({"role": "read"})).await;
+    assert_eq!(named.json()["tenant"], "m2");
+    let unknown = world.ask(Who::Key(&all), "POST", "/v1/keys", json!({"role": "read", "tenant": "nobody"})).await;
+    assert_eq!((unknown.status, unknown.pointers()), (400, vec!["/tenant".to_owned()]));
+}
+
+/// Status counts what the caller sees, and only that.
+#[tokio::test]
+async fn status_counts_what_the_caller_sees() {
+    let world = World::new();
+    for tenant in ["m1", "m2"] {
+        world.tenant(tenant).await;
+        let id = world.destination(tenant).await;
+        world.subscription(tenant, "*", &[&id]).await;
+        world.event(tenant, "t").await;
+    }
+    let all = world.done(200, "GET", "/v1/status", Value::Null).await;
+    assert_eq!((&all["events"], &all["accepted"], &all["pending"]), (&json!(2), &json!(2), &json!(2)));
+    assert_eq!((&all["oldest_pending_seconds"], &all["failed"], &all["held"]), (&json!(0), &json!(0), &json!(0)));
+    let one = world.ask(Who::Key(&world.key("read", Some("m1")).await), "GET", "/v1/status", Value::Null).await.json();
+    assert_eq!(
+        (&one["accepted"], &one["events"], &one["oldest_pending_seconds"]),
+        (&json!(1), &Value::Null, &Value::Null)
+    );
+}
+
+/// Supervisors ask without a key; a daemon that takes no events is alive and not ready, and says why.
+#[tokio::test]
+async fn a_daemon_that_drains_is_alive_and_not_ready() {
+    let world = World::new();
+    let ask = async |path: &str| world.ask(Who::Nobody, "GET", path, Value::Null).await;
+    for path in ["/healthz", "/readyz"] {
+        let answered = ask(path).await;
+        assert_eq!((answered.status, answered.json()), (200, json!({"status": "ok"})));
+        assert_eq!(world.ask(Who::Nobody, "HEAD", path, Value::Null).await.status, 200);
+    }
+    world.service.note_disk_low(true);
+    let answered = ask("/readyz").await;
+    assert_eq!((answered.status, answered.code().as_str()), (503, "disk_low"));
+    world.service.drain();
+    assert_eq!((ask("/readyz").await.code().as_str(), ask("/healthz").await.status), ("draining", 200));
+}

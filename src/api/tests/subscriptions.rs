@@ -1,0 +1,118 @@
+//! Subscriptions and what they link.
+
+use super::*;
+
+/// S2.67: subscriptions and destinations are separate things, linked many to many; links come and go by themselves.
+#[tokio::test]
+async fn links_come_and_go() {
+    let world = World::new();
+    let (a, b) = (world.destination("default").await, world.destination("default").await);
+    let first = world.subscription("default", "transaction", &[&a]).await;
+    let second = world.subscription("default", "transaction", &[&a, &b]).await;
+    let links = format!("/v1/subscriptions/transaction/{first}/destinations");
+    let linked = async || {
+        let list = world.done(200, "GET", &links, Value::Null).await;
+        list["webhook"].as_array().unwrap().iter().map(|row| text(&row["id"])).collect::<Vec<_>>()
+    };
+    assert_eq!(linked().await, std::slice::from_ref(&a));
+    for _ in 0..2 {
+        let view = world.done(201, "POST", &links, json!({"destination": b})).await;
+        assert_eq!(view["destinations"], json!([a, b]));
+    }
+    world.done(204, "DELETE", &format!("{links}/{a}"), Value::Null).await;
+    world.done(404, "DELETE", &format!("{links}/{a}"), Value::Null).await;
+    assert_eq!(linked().await, std::slice::from_ref(&b));
+    world.done(404, "POST", &links, json!({"destination": "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6"})).await;
+    world.done(400, "POST", &links, json!({"destination": "x"})).await;
+    // A destination that is deleted leaves its subscriptions.
+    world.done(204, "DELETE", &format!("{WEBHOOKS}/{b}"), Value::Null).await;
+    assert_eq!(linked().await, [""; 0]);
+    let other = world.done(200, "GET", &format!("/v1/subscriptions/transaction/{second}"), Value::Null).await;
+    assert_eq!(other["destinations"], json!([a]));
+}
+
+#[tokio::test]
+async fn a_subscription_is_made_read_changed_and_deleted() {
+    let world = World::new();
+    world.tenant("m1").await;
+    let destination = world.destination("m1").await;
+    let body = json!({"entity_ksuid": "m1", "name": "books", "roll_up": true, "destinations": [destination]});
+    let made = world.done(201, "POST", "/v1/subscriptions/transaction.*", body).await;
+    let (id, path) = (text(&made["id"]), text(&made["url"]));
+    assert_eq!(path, format!("/v1/subscriptions/transaction.*/{id}"));
+    assert_eq!(
+        (&made["tenant"], &made["entity_ksuid"], &made["type"]),
+        (&json!("m1"), &json!("m1"), &json!("transaction.*"))
+    );
+    let read = world.done(200, "GET", &path.replace('*', "%2A"), Value::Null).await;
+    assert_eq!((&read["name"], read.get("url")), (&json!("books"), None));
+    assert_eq!(world.done(200, "PUT", &path, read.clone()).await, read, "what was read can be sent back");
+    let changed = world.done(200, "PUT", &path, json!({"name": null, "destinations": []})).await;
+    assert_eq!(
+        (&changed["name"], &changed["roll_up"], &changed["destinations"]),
+        (&Value::Null, &json!(true), &json!([]))
+    );
+    for (body, pointer) in [
+        (json!({"type": "*"}), "/type"),
+        (json!({"tenant": "default"}), "/tenant"),
+        (json!({"destinations": ["x"]}), "/destinations/0"),
+        (json!({"destinations": ["9603F4B2-1874-42FE-A2BC-F7B45C45A9D6"]}), "/destinations/0"),
+    ] {
+        let answered = world.ask(Who::Operator, "PUT", &path, body.clone()).await;
+        assert_eq!((answered.status, answered.pointers()), (400, vec![pointer.to_owned()]), "{body}");
+    }
+    // Its type is part of its name.
+    for other in ["transaction", "*"] {
+        world.done(404, "GET", &format!("/v1/subscriptions/{other}/{id}"), Value::Null).await;
+        world.done(404, "DELETE", &format!("/v1/subscriptions/{other}/{id}"), Value::Null).await;
+    }
+    world.done(400, "GET", "/v1/subscriptions/a*", Value::Null).await;
+    world.done(204, "DELETE", &path, Value::Null).await;
+    world.done(404, "GET", &path, Value::Null).await;
+}
+
+#[tokio::test]
+async fn subscriptions_are_listed_by_their_type() {
+    let world = World::new();
+    let ids = [
+        world.subscription("default", "a.*", &[]).await,
+        world.subscription("default", "a.b", &[]).await,
+        world.subscription("default", "a.*", &[]).await,
+    ];
+    let urls = world.done(200, "GET", "/v1/subscriptions", Value::Null).await;
+    let known =
+        ["merchant_ach_funding_item", "merchant_card_funding_group", "merchant_card_funding_item", "transaction"];
+    let expected: Vec<_> =
+        ["a.*", "a.b"].iter().chain(&known).map(|kind| format!("/v1/subscriptions/{kind}")).collect();
+    assert_eq!(urls, json!({"urls": expected}));
+    let list = world.done(200, "GET", "/v1/subscriptions/a.*?limit=1", Value::Null).await;
+    assert_eq!(list["subscriptions"][0]["id"], ids[0]);
+    let after = text(&list["next"]);
+    let list = world.done(200, "GET", &format!("/v1/subscriptions/a.*?after={after}"), Value::Null).await;
+    assert_eq!((&list["subscriptions"][0]["id"], &list["next"]), (&json!(ids[2]), &Value::Null));
+}
+
+/// A tenant's key makes subscriptions for that tenant, and links what it sees; what a tenant above has linked may stay.
+#[tokio::test]
+async fn a_bound_key_subscribes_for_its_own_tenant() {
+    let world = World::new();
+    world.tenant("m1").await;
+    world.done(201, "POST", "/v1/tenants", json!({"id": "m2", "parent": "m1"})).await;
+    let key = world.key("operate", Some("m2")).await;
+    let (above, own) = (world.destination("m1").await, world.destination("m2").await);
+    let create = async |body: Value| world.ask(Who::Key(&key), "POST", "/v1/subscriptions/t", body).await;
+    assert_eq!(create(json!({"destinations": [own]})).await.json()["tenant"], "m2");
+    for tenant in ["m1", "nobody"] {
+        let refused = create(json!({"tenant": tenant})).await;
+        assert_eq!((refused.status, refused.pointers()), (403, vec!["/tenant".to_owned()]));
+    }
+    assert_eq!(create(json!({"destinations": [above]})).await.pointers(), ["/destinations/0"]);
+    let shared = world.subscription("m2", "t", &[&above]).await;
+    let path = format!("/v1/subscriptions/t/{shared}");
+    let read = world.ask(Who::Key(&key), "GET", &path, Value::Null).await.json();
+    assert_eq!(world.ask(Who::Key(&key), "PUT", &path, read).await.status, 200);
+    let links = world.ask(Who::Key(&key), "GET", &format!("{path}/destinations"), Value::Null).await;
+    assert_eq!(links.json()["webhook"], json!([]), "another tenant's destination is not shown");
+    let below = world.ask(Who::OperatorFor("m1"), "POST", "/v1/subscriptions/t", json!({"destinations": [own]})).await;
+    assert_eq!(below.status, 400, "a tenant does not send its events to one below it");
+}
