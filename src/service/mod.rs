@@ -396,10 +396,14 @@ impl Service {
 
     // -------------------------------------------------------------------------------------------------- deliveries
 
-    /// The deliveries of one event.
+    /// The deliveries of one event, as far as their destinations are in sight.
+    ///
+    /// A delivery is its destination's owner's: with `roll_up` that may be a tenant above the event's, whose addresses and
+    /// replies are not the event's tenant's to see.
     pub async fn deliveries_of(&self, sight: &Sight, id: EventId) -> Result<Vec<SeenDelivery>, Error> {
         let event = self.event(sight, id).await?;
-        let deliveries = self.store.read(move |snapshot| snapshot.deliveries_of(&event)).await?;
+        let mut deliveries = self.store.read(move |snapshot| snapshot.deliveries_of(&event)).await?;
+        deliveries.retain(|delivery| self.sees(sight, delivery.key.destination));
         Ok(deliveries.into_iter().map(|delivery| self.see(delivery)).collect())
     }
 
@@ -410,9 +414,18 @@ impl Service {
         found.map(|delivery| self.see(delivery)).ok_or(Error::NotFound("delivery"))
     }
 
-    /// A page of deliveries, newest event first. `state` tells held and pending apart.
-    pub async fn deliveries(&self, mut wanted: DeliveriesWanted, window: Window) -> Result<Page<SeenDelivery>, Error> {
+    /// A page of the deliveries to destinations in sight, newest event first. `state` tells held and pending apart.
+    pub async fn deliveries(
+        &self,
+        sight: &Sight,
+        mut wanted: DeliveriesWanted,
+        window: Window,
+    ) -> Result<Page<SeenDelivery>, Error> {
         wanted.held = self.held_lanes();
+        wanted.among = match sight {
+            Sight::All => None,
+            Sight::One(owner) => Some(self.store.catalog().destinations_of(owner).collect()),
+        };
         let page = self.store.read(move |snapshot| snapshot.deliveries(&wanted, window)).await?;
         let Page { items, skipped, next } = page;
         Ok(Page { items: items.into_iter().map(|delivery| self.see(delivery)).collect(), skipped, next })
@@ -435,8 +448,16 @@ impl Service {
             Error::NotFound(_) => Error::NotFound("delivery"),
             other => other,
         };
-        let event = self.event(sight, id.event).await.map_err(unknown)?;
+        let event = self.event(&Sight::All, id.event).await.map_err(unknown)?;
+        if !self.sees(sight, id.destination) {
+            return Err(Error::NotFound("delivery"));
+        }
         Ok(DeliveryKey { destination: id.destination, seq: event.seq })
+    }
+
+    /// Whether a destination, present or deleted, is in sight.
+    fn sees(&self, sight: &Sight, no: DestinationNo) -> bool {
+        self.store.catalog().owner(no).is_some_and(|owner| sight.takes(owner))
     }
 
     fn see(&self, delivery: Delivery) -> SeenDelivery {
@@ -677,9 +698,7 @@ impl Service {
         };
         for (no, tally, lane) in lanes {
             let destination = catalog.destination(no);
-            let owner = destination.map(|destination| &destination.tenant);
-            let owner = owner.or_else(|| catalog.tombstones().find(|it| it.no == no).map(|it| &it.tenant));
-            if !owner.is_some_and(|owner| sight.takes(owner)) {
+            if !catalog.owner(no).is_some_and(|owner| sight.takes(owner)) {
                 continue;
             }
             status.accepted += tally.accepted;

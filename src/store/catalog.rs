@@ -84,6 +84,18 @@ impl Catalog {
         present.or_else(|| self.tombstones.get(&no).map(|tombstone| tombstone.id))
     }
 
+    /// Whose a destination is, also a deleted one.
+    pub fn owner(&self, no: DestinationNo) -> Option<&TenantId> {
+        let present = self.destinations.get(&no).map(|destination| &destination.tenant);
+        present.or_else(|| self.tombstones.get(&no).map(|tombstone| &tombstone.tenant))
+    }
+
+    /// The destinations of a tenant, deleted ones included.
+    pub fn destinations_of(&self, owner: &TenantId) -> impl Iterator<Item = DestinationNo> {
+        let present = self.destinations.values().filter(move |it| it.tenant == *owner).map(|it| it.no);
+        present.chain(self.tombstones.values().filter(move |it| it.tenant == *owner).map(|it| it.no))
+    }
+
     /// The destinations that were deleted, by number.
     pub fn tombstones(&self) -> impl Iterator<Item = &Arc<Tombstone>> {
         self.tombstones.values()

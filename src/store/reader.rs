@@ -3,6 +3,8 @@
 //! Look-ups by id are a seek. Lists walk events from the newest and look at a bounded number of rows per page: a page may be
 //! short and still have a next one.
 
+use std::collections::HashSet;
+
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use crate::model::event::{EventHead, ProducerId};
@@ -103,6 +105,8 @@ pub struct DeliveriesWanted {
     pub events: EventsWanted,
     /// To this destination only.
     pub destination: Option<DestinationNo>,
+    /// To one of these destinations only.
+    pub among: Option<HashSet<DestinationNo>>,
     /// In one of these states only; `Held` is told apart from `Pending` by `held`.
     pub state: Option<DeliveryState>,
     /// The destinations whose lanes hold.
@@ -322,7 +326,9 @@ impl Snapshot {
     ) -> Result<Option<Place>, ReadError> {
         let mut last = after;
         for destination in head.targets.iter().map(|target| target.destination) {
-            if after.is_some_and(|after| destination <= after) || wanted.destination.is_some_and(|it| it != destination)
+            if after.is_some_and(|after| destination <= after)
+                || wanted.destination.is_some_and(|it| it != destination)
+                || wanted.among.as_ref().is_some_and(|among| !among.contains(&destination))
             {
                 continue;
             }

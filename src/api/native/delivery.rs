@@ -13,7 +13,7 @@ use crate::http::request::Query;
 use crate::http::response::Response;
 use crate::model::delivery::{Attempt, DeliveryState, Ending, Phases};
 use crate::model::{DeliveryId, DestinationId, Timestamp, TypePattern, WaitingReason};
-use crate::service::{self, DeliveriesWanted, EventsWanted, SeenDelivery};
+use crate::service::{self, DeliveriesWanted, EventsWanted, SeenDelivery, Sight};
 
 /// What a list of deliveries is filtered by.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -214,9 +214,9 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
             }
         },
     };
-    let events = EventsWanted { tenant: Some(caller.tenant()), kind, key: None, from, to };
-    let wanted = DeliveriesWanted { events, destination, state, held: Vec::new(), status };
-    let found = call.service.deliveries(wanted, page.window()).await?;
+    let events = EventsWanted { tenant: None, kind, key: None, from, to };
+    let wanted = DeliveriesWanted { events, destination, state, status, ..DeliveriesWanted::default() };
+    let found = call.service.deliveries(&Sight::One(caller.tenant()), wanted, page.window()).await?;
     Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen))?))
 }
 

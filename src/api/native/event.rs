@@ -16,7 +16,7 @@ use crate::http::response::Response;
 use crate::model::event::{Body, Event, OrderingKey, ProducerId};
 use crate::model::{DestinationId, DestinationNo, SubscriptionId, SubscriptionNo};
 use crate::mouth::{self, Parsed};
-use crate::service::{Catalog, Code, EventsWanted, Rejection};
+use crate::service::{Catalog, Code, EventsWanted, Rejection, Sight};
 
 /// Whether a view shows what the event carries; only keys that may operate see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,17 +63,18 @@ struct PeerView {
 
 #[derive(Debug, Serialize)]
 struct TargetView {
-    destination_id: Option<String>,
+    destination_id: String,
     subscription_ids: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct SkippedView {
-    destination_id: Option<String>,
+    destination_id: String,
     reason: &'static str,
 }
 
-/// The names outside of what the store numbers; `None` for what has been deleted since.
+/// The names outside of what the store numbers; `None` for what the caller does not see, which is then left out, and for
+/// subscriptions that have been deleted since.
 pub trait Names {
     /// The destination's.
     fn destination(&self, no: DestinationNo) -> Option<DestinationId>;
@@ -81,13 +82,20 @@ pub trait Names {
     fn subscription(&self, no: SubscriptionNo) -> Option<SubscriptionId>;
 }
 
-impl Names for Catalog {
+/// The names of what a caller sees.
+struct Seen<'a> {
+    catalog: &'a Catalog,
+    sight: Sight,
+}
+
+impl Names for Seen<'_> {
     fn destination(&self, no: DestinationNo) -> Option<DestinationId> {
-        self.destination_id(no)
+        self.catalog.owner(no).filter(|owner| self.sight.takes(owner)).and_then(|_| self.catalog.destination_id(no))
     }
 
     fn subscription(&self, no: SubscriptionNo) -> Option<SubscriptionId> {
-        Catalog::subscription(self, no).map(|subscription| subscription.id)
+        let subscription = self.catalog.subscription(no)?;
+        self.sight.takes(&subscription.tenant).then_some(subscription.id)
     }
 }
 
@@ -124,20 +132,18 @@ impl EventView {
             targets: head
                 .targets
                 .iter()
-                .map(|target| TargetView {
-                    destination_id: destination(target.destination),
-                    subscription_ids: target
-                        .subscriptions
-                        .iter()
-                        .filter_map(|&no| names.subscription(no))
-                        .map(|id| id.to_string())
-                        .collect(),
+                .filter_map(|target| {
+                    let subscriptions = target.subscriptions.iter().filter_map(|&no| names.subscription(no));
+                    Some(TargetView {
+                        destination_id: destination(target.destination)?,
+                        subscription_ids: subscriptions.map(|id| id.to_string()).collect(),
+                    })
                 })
                 .collect(),
             skipped: head
                 .skipped
                 .iter()
-                .map(|&(no, skip)| SkippedView { destination_id: destination(no), reason: skip.as_str() })
+                .filter_map(|&(no, skip)| Some(SkippedView { destination_id: destination(no)?, reason: skip.as_str() }))
                 .collect(),
             data,
             data_base64,
@@ -198,7 +204,8 @@ fn cursor(event: &Event) -> Cursor {
 }
 
 fn view(call: &Call, caller: &Caller, event: &Event) -> EventView {
-    EventView::of(event, caller.payload(), &*call.service.catalog())
+    let names = Seen { catalog: &call.service.catalog(), sight: caller.sight() };
+    EventView::of(event, caller.payload(), &names)
 }
 
 /// `GET /v1/events/{id}`
@@ -265,7 +272,7 @@ mod tests {
                 content_type: content_type.map(str::to_owned),
                 cloud: None,
                 targets: vec![Target { destination: DestinationNo(1), subscriptions: vec![SubscriptionNo(2)] }],
-                skipped: vec![(DestinationNo(11), Skip::Disabled)],
+                skipped: vec![(DestinationNo(3), Skip::Disabled), (DestinationNo(11), Skip::Disabled)],
             },
             body,
         }
@@ -298,6 +305,10 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&show(&event(None, Body::Erased), Payload::Hidden)).unwrap();
         assert_eq!(json["targets"][0]["destination_id"], "00000000-0000-0000-0000-000000000001");
         assert_eq!(json["targets"][0]["subscription_ids"][0], "00000000-0000-0000-0000-000000000002");
-        assert_eq!(json["skipped"][0], serde_json::json!({"destination_id": null, "reason": "disabled"}));
+        assert_eq!(
+            json["skipped"][0],
+            serde_json::json!({"destination_id": "00000000-0000-0000-0000-000000000003", "reason": "disabled"})
+        );
+        assert_eq!(json["skipped"].as_array().unwrap().len(), 1, "what the caller does not see is left out");
     }
 }

@@ -292,3 +292,33 @@ async fn a_malformed_id_is_a_400_everywhere() {
         assert_eq!((answered.status, answered.code().as_str()), (400, "bad_id"), "{} {path}", route.method);
     }
 }
+
+/// P17, S4.5: what a tenant's events do at a destination of the tenant above is that one's to see and to steer.
+#[tokio::test]
+async fn a_rolled_up_delivery_is_its_destinations_owners() {
+    let world = World::new();
+    world.tenant("reseller").await;
+    world.done(201, "POST", "/v1/tenants", json!({"id": "m1", "parent": "reseller"})).await;
+    let (above, own) = (world.destination("reseller").await, world.destination("m1").await);
+    let roll_up = json!({"tenant": "reseller", "destinations": [above], "roll_up": true});
+    let subscription = text(&world.done(201, "POST", "/v1/subscriptions/*", roll_up).await["id"]);
+    world.subscription("m1", "*", &[&own]).await;
+    let event = world.event("m1", "t").await;
+    let (m1, reseller) = (world.key("operate", Some("m1")).await, world.key("operate", Some("reseller")).await);
+    let rows = async |key: &str, path: &str| {
+        let list = world.ask(Who::Key(key), "GET", path, Value::Null).await.json();
+        let rows = list["deliveries"].as_array().cloned().unwrap_or_default();
+        rows.iter().map(|row| (text(&row["id"]), text(&row["destination_id"]))).collect::<Vec<_>>()
+    };
+    let (mine, theirs) = (rows(&m1, "/v1/deliveries").await, rows(&reseller, "/v1/deliveries").await);
+    assert_eq!((mine.len(), theirs.len()), (1, 1));
+    assert_eq!((&mine[0].1, &theirs[0].1), (&own, &above));
+    assert_eq!(rows(&m1, &format!("/v1/events/{event}/deliveries")).await, mine);
+    let shown = world.ask(Who::Key(&m1), "GET", &format!("/v1/events/{event}"), Value::Null).await.text;
+    assert!(shown.contains(&own) && !shown.contains(&above) && !shown.contains(&subscription), "{shown}");
+    assert_eq!(world.ask(Who::Key(&reseller), "GET", &format!("/v1/events/{event}"), Value::Null).await.status, 404);
+    let cancel = format!("/v1/deliveries/{}/cancel", theirs[0].0);
+    for (key, status) in [(&m1, 404), (&reseller, 200)] {
+        assert_eq!(world.ask(Who::Key(key), "POST", &cancel, Value::Null).await.status, status);
+    }
+}
