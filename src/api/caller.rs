@@ -9,7 +9,7 @@ use crate::service::{Service, Sight};
 use super::credentials::{named_tenant, shown_key};
 use super::native::event::Payload;
 
-/// A caller whose role covers what the route asks for. Only [`Caller::of`] makes one.
+/// A caller whose role covers what the route asks for. Only this module makes one, from a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     role: Role,
