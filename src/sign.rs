@@ -4,7 +4,7 @@
 //! A signature is computed for each attempt over the very bytes that are sent; nothing here parses or rewrites a body.
 //! All schemes but Standard Webhooks are one shape with different entries: a row of the plan. Reads no clock and draws no
 //! chance: both are arguments. Which headers may stand beside a signature is for whoever saves a destination to decide;
-//! [`header_names`](crate::sign::header_names) and [`check_all`](crate::sign::check_all) tell it what it needs.
+//! [`header_names`] and [`check_all`] tell it what it needs.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine as _;

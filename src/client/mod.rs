@@ -3,10 +3,10 @@
 //! Owns the way of one request: guard, resolver, connection, TLS, exchange, and the few connections that are kept for the
 //! next one. Promises that a receiver cannot hurt us: one deadline stands around everything, a byte budget lies under the
 //! HTTP parser, nothing is decompressed, followed or buffered beyond its cap, and whatever comes back, hostile or broken,
-//! becomes an [`Exchange`](crate::client::Exchange) and never a panic. A status that has arrived counts; the body after it is best effort.
+//! becomes an [`Exchange`] and never a panic. A status that has arrived counts; the body after it is best effort.
 //!
 //! It judges nothing: whether a reply is a success, when to try again, what to store is for the engine, which speaks to
-//! this room only through [`Wire`](crate::client::Wire). No task outlives its exchange except one that closes idle connections and ends with
+//! this room only through [`Wire`]. No task outlives its exchange except one that closes idle connections and ends with
 //! the last of them; dropping the future of an exchange closes its connection.
 //!
 //! There is no way to skip certificate checks, and no proxy is read from the environment.
