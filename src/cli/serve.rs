@@ -16,7 +16,7 @@ use crate::daemon::{self, Daemon, StartError, Stopped};
 use crate::store::OpenError;
 
 pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failure> {
-    let Loaded { config, files, .. } = arguments.load()?;
+    let Loaded { config, .. } = arguments.load()?;
     daemon::start_log(&config.log);
     let stopped = super::runtime()?.block_on(async {
         let daemon = Daemon::start(&config).await.map_err(failure)?;
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
         }
         notify(NotifyState::Ready);
         let stop = CancellationToken::new();
-        let signals = tokio::spawn(heed(stop.clone(), arguments.config.clone(), files));
+        let signals = tokio::spawn(heed(stop.clone(), arguments.config.clone()));
         let stopped = daemon.run_until(stop).await;
         signals.abort();
         Ok::<_, Failure>(stopped)
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
 }
 
 /// Heeds signals until the daemon has stopped.
-async fn heed(stop: CancellationToken, config: Option<PathBuf>, files: Vec<PathBuf>) {
+async fn heed(stop: CancellationToken, config: Option<PathBuf>) {
     let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
         tracing::error!(event = "signals_unheard", "signals cannot be heard; end the process with SIGKILL");
@@ -79,7 +79,7 @@ async fn heed(stop: CancellationToken, config: Option<PathBuf>, files: Vec<PathB
             tracing::warn!(event = "stopped_at_once", "a second signal: attempts under way will be repeated");
             std::process::exit(Exit::Failed as i32);
         }
-        tracing::info!(event = "stopping", files = files.len(), "draining; a second signal ends the daemon at once");
+        tracing::info!(event = "stopping", "draining; a second signal ends the daemon at once");
         notify(NotifyState::Stopping);
         stop.cancel();
     }
