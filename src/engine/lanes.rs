@@ -22,6 +22,8 @@ use super::health::{self, BreakerSettings, Signal};
 pub const WINDOW_MAX: usize = 256;
 /// A window with fewer is filled up from the disk.
 const WINDOW_LOW: usize = WINDOW_MAX / 2;
+/// Changes that are kept for a lane while a page of it is on its way; at the bound the page is given up and asked for again.
+const MISSED_MAX: usize = 4096;
 /// The share of all slots that suspect lanes may take together.
 const SUSPECTS_SHARE: usize = 4;
 
@@ -73,6 +75,8 @@ pub struct Load {
 
 /// The place of a row in its lane.
 type Place = (Timestamp, Seq);
+/// Before every row.
+const START: Place = (Timestamp::ZERO, Seq(0));
 
 #[derive(Debug)]
 struct Lane {
@@ -80,15 +84,25 @@ struct Lane {
     window: BTreeMap<Place, Plan>,
     /// Rows at or beyond this place may be on disk only; `None` when the window is all there is.
     bound: Option<Place>,
-    /// While a page is on its way: what happened since it was asked for.
+    /// While a page is on its way: everything that happened since it was asked for, in order.
     loading: Option<Vec<Change>>,
     generation: u64,
+    /// Whether it stands in line for a page.
+    asked: bool,
     in_flight: u32,
     next_slot: Timestamp,
     has_succeeded: bool,
     timed_out: bool,
-    queued: bool,
+    /// Where it stands in line for a turn. What it left behind in the other line has another number.
+    queued: Option<(Line, u64)>,
     wake: Option<Timestamp>,
+}
+
+/// The two lines in which ready lanes stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Trusted,
+    Suspect,
 }
 
 /// When a lane has something to do.
@@ -107,17 +121,18 @@ impl Lane {
             bound,
             loading: None,
             generation: 0,
+            asked: false,
             in_flight: 0,
             next_slot: Timestamp::ZERO,
             has_succeeded: false,
             timed_out: false,
-            queued: false,
+            queued: None,
             wake: None,
         }
     }
 
-    fn is_suspect(&self) -> bool {
-        self.timed_out || !self.has_succeeded
+    fn line(&self) -> Line {
+        if self.timed_out || !self.has_succeeded { Line::Suspect } else { Line::Trusted }
     }
 
     fn when(&self, now: Timestamp) -> When {
@@ -157,8 +172,20 @@ impl Lane {
     /// Forgets the window: everything may be on disk only.
     fn forget_window(&mut self) {
         self.window.clear();
-        self.bound = Some((Timestamp::ZERO, Seq(0)));
+        self.bound = Some(START);
         self.loading = None;
+    }
+
+    /// Keeps a change for the page that is on its way. Where too much happens meanwhile, that page is given up: what lies in
+    /// the window is as true as before, and what lies beyond its bound is on disk.
+    fn note(&mut self, change: Change) {
+        if let Some(missed) = self.loading.as_mut() {
+            if missed.len() < MISSED_MAX {
+                missed.push(change);
+            } else {
+                self.loading = None;
+            }
+        }
     }
 
     fn remove_delivery(&mut self, seq: Seq) {
@@ -171,9 +198,10 @@ impl Lane {
 pub struct Lanes {
     limits: Limits,
     lanes: HashMap<DestinationNo, Lane>,
-    ready: VecDeque<DestinationNo>,
-    ready_suspects: VecDeque<DestinationNo>,
+    ready: VecDeque<(DestinationNo, u64)>,
+    ready_suspects: VecDeque<(DestinationNo, u64)>,
     suspects_turn: bool,
+    next_in_line: u64,
     timers: BTreeSet<(Timestamp, DestinationNo)>,
     loads: VecDeque<DestinationNo>,
     unsettled: HashMap<DeliveryKey, Unsettled>,
@@ -198,6 +226,7 @@ impl Lanes {
             ready: VecDeque::new(),
             ready_suspects: VecDeque::new(),
             suspects_turn: false,
+            next_in_line: 0,
             timers: BTreeSet::new(),
             loads: VecDeque::new(),
             unsettled: HashMap::new(),
@@ -217,24 +246,25 @@ impl Lanes {
         self.unsettled.len()
     }
 
+    /// Deliveries that memory holds, those under way aside: windows, and what was heard while a page was on its way.
+    pub fn ids_in_memory(&self) -> usize {
+        self.lanes.values().map(|lane| lane.window.len() + lane.loading.as_ref().map_or(0, Vec::len)).sum()
+    }
+
     /// Takes over a change that the store rang in. `spec_of` tells a lane's present spec; `None` for a deleted destination.
     pub fn hear(&mut self, change: Change, now: Timestamp, spec_of: impl Fn(DestinationNo) -> Option<LaneSpec>) {
         match change {
             Change::Due(row) => self.hear_due(row, now, spec_of),
             Change::Settled(key) => {
                 self.unsettled.remove(&key);
-                if let Some(lane) = self.lanes.get_mut(&key.destination)
-                    && let Some(missed) = lane.loading.as_mut()
-                {
-                    missed.push(change);
+                if let Some(lane) = self.lanes.get_mut(&key.destination) {
+                    lane.note(change);
                 }
             }
             Change::Gone(row) => {
                 let Some(lane) = self.lanes.get_mut(&row.destination) else { return };
                 lane.window.remove(&(row.due, row.seq));
-                if let Some(missed) = lane.loading.as_mut() {
-                    missed.push(change);
-                }
+                lane.note(change);
                 self.look(row.destination, now);
             }
             Change::Lane(no) => match spec_of(no) {
@@ -264,28 +294,30 @@ impl Lanes {
         let lane = match self.lanes.entry(row.destination) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => match spec_of(row.destination) {
-                Some(spec) => entry.insert(Lane::new(spec, None)),
+                // It may have a past: the walk over the lanes may not have answered yet.
+                Some(spec) => entry.insert(Lane::new(spec, Some(START))),
                 None => return,
             },
         };
-        let beyond = lane.bound.is_some_and(|bound| (row.due, row.seq) >= bound);
-        match lane.loading.as_mut() {
-            Some(missed) if beyond => missed.push(Change::Due(row)),
-            Some(_) | None => lane.add((row.due, row.seq), row.plan),
-        }
+        lane.add((row.due, row.seq), row.plan);
+        // Also where the window has it: what is noted before it may be the end of the same delivery's last attempt.
+        lane.note(Change::Due(row));
         self.look(row.destination, now);
     }
 
     /// Forgets all windows: the disk will be read again. Attempts under way go on.
     pub fn forget_windows(&mut self) {
-        self.lanes.values_mut().for_each(Lane::forget_window);
+        for lane in self.lanes.values_mut() {
+            lane.forget_window();
+            lane.asked = false;
+        }
         self.loads.clear();
     }
 
     /// A lane has rows on disk, says a walk over the lanes after [`Lanes::forget_windows`].
     pub fn has_rows(&mut self, no: DestinationNo, now: Timestamp, spec_of: impl Fn(DestinationNo) -> Option<LaneSpec>) {
         if let Some(spec) = spec_of(no) {
-            let bound = Some((Timestamp::ZERO, Seq(0)));
+            let bound = Some(START);
             let lane = self.lanes.entry(no).or_insert_with(|| Lane::new(spec, bound));
             if lane.window.is_empty() && lane.loading.is_none() {
                 lane.bound = bound;
@@ -298,6 +330,7 @@ impl Lanes {
     pub fn next_load(&mut self) -> Option<Load> {
         while let Some(no) = self.loads.pop_front() {
             let Some(lane) = self.lanes.get_mut(&no) else { continue };
+            lane.asked = false;
             let Some(from) = lane.wants_load() else { continue };
             lane.loading = Some(Vec::new());
             self.generation += 1;
@@ -350,7 +383,10 @@ impl Lanes {
             && lane.generation == load.generation
         {
             lane.loading = None;
-            self.loads.push_back(load.destination);
+            if !lane.asked {
+                lane.asked = true;
+                self.loads.push_back(load.destination);
+            }
         }
     }
 
@@ -366,14 +402,14 @@ impl Lanes {
             self.look(no, now);
         }
         while self.in_flight < self.limits.in_flight_max && self.unsettled.len() < self.limits.unsettled_max {
-            let no = self.next_turn()?;
+            let (no, place) = self.next_turn()?;
             let Some(lane) = self.lanes.get_mut(&no) else { continue };
-            lane.queued = false;
+            let Some((line, _)) = lane.queued.take_if(|(_, own)| *own == place) else { continue };
             if !matches!(lane.when(now), When::Now) {
                 self.look(no, now);
                 continue;
             }
-            let suspect = lane.is_suspect();
+            let suspect = line == Line::Suspect;
             let Some(((due, seq), plan)) = lane.window.pop_first() else { continue };
             lane.in_flight += 1;
             if let Some(interval) = lane.spec.interval {
@@ -390,15 +426,15 @@ impl Lanes {
     }
 
     /// The lane whose turn it is: the trusted ones and the suspects alternate, and the suspects have a share.
-    fn next_turn(&mut self) -> Option<DestinationNo> {
+    fn next_turn(&mut self) -> Option<(DestinationNo, u64)> {
         let share = (self.limits.in_flight_max / SUSPECTS_SHARE).max(1);
         let suspects_may = self.suspects_in_flight < share;
         self.suspects_turn = !self.suspects_turn;
         if self.suspects_turn
             && suspects_may
-            && let Some(no) = self.ready_suspects.pop_front()
+            && let Some(next) = self.ready_suspects.pop_front()
         {
-            return Some(no);
+            return Some(next);
         }
         let trusted = self.ready.pop_front();
         trusted.or_else(|| if suspects_may { self.ready_suspects.pop_front() } else { None })
@@ -459,14 +495,22 @@ impl Lanes {
     /// Puts a lane where it belongs after a change: among the ready ones, on a timer, or nowhere; and asks for a page.
     fn look(&mut self, no: DestinationNo, now: Timestamp) {
         let Some(lane) = self.lanes.get_mut(&no) else { return };
-        if lane.wants_load().is_some() {
+        if lane.wants_load().is_some() && !lane.asked {
+            lane.asked = true;
             self.loads.push_back(no);
         }
         let wake = match lane.when(now) {
             When::Now => {
-                if !lane.queued {
-                    lane.queued = true;
-                    if lane.is_suspect() { self.ready_suspects.push_back(no) } else { self.ready.push_back(no) }
+                let line = lane.line();
+                // A lane whose receiver has proved itself, or kept us waiting, changes over.
+                if lane.queued.is_none_or(|(stands_in, _)| stands_in != line) {
+                    let place = self.next_in_line;
+                    self.next_in_line += 1;
+                    lane.queued = Some((line, place));
+                    match line {
+                        Line::Trusted => self.ready.push_back((no, place)),
+                        Line::Suspect => self.ready_suspects.push_back((no, place)),
+                    }
                 }
                 None
             }
@@ -484,3 +528,6 @@ impl Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
