@@ -65,10 +65,11 @@ pub fn after(
     }
     match signal.kind {
         Kind::Succeeded | Kind::Refused => {
-            health = LaneHealth { hold_until: health.hold_until, ..LaneHealth::default() };
+            health = LaneHealth { hold_until: health.hold_until, proven: true, ..LaneHealth::default() };
         }
         Kind::Failing => {
             health.gone_since = None;
+            health.slow = signal.timed_out;
             // Attempts that were under way when the lane was shut tell nothing new.
             if health.shut_until.is_none_or(|until| until <= now) {
                 health.failures = health.failures.saturating_add(1);
@@ -86,6 +87,7 @@ pub fn after(
             health.gone |= gone_at_once || now.since(since) >= GONE_APART;
             health.failures = 0;
             health.shut_until = None;
+            health.slow = false;
         }
         Kind::Silent => {}
     }
@@ -102,6 +104,10 @@ mod tests {
         Timestamp::from_millis(seconds * 1000)
     }
 
+    fn proven() -> LaneHealth {
+        LaneHealth { proven: true, ..LaneHealth::default() }
+    }
+
     fn told(signals: &[(u64, Kind)]) -> LaneHealth {
         signals.iter().fold(LaneHealth::default(), |health, &(seconds, kind)| {
             after(health, Signal { kind, timed_out: false, retry_after: None }, at(seconds), &BREAKER, false)
@@ -116,8 +122,19 @@ mod tests {
         let cut_off = [(0, Failing), (1, Failing), (2, Failing), (3, Failing)];
         assert_eq!(told(&cut_off).shut_until, Some(at(32)), "what was under way does not count");
         assert_eq!(told(&[(0, Failing), (1, Failing), (2, Failing), (32, Failing)]).shut_until, Some(at(92)));
-        assert_eq!(told(&[(0, Failing), (1, Failing), (2, Failing), (32, Succeeded)]), LaneHealth::default());
+        assert_eq!(told(&[(0, Failing), (1, Failing), (2, Failing), (32, Succeeded)]), proven());
         assert_eq!(told(&[(0, Failing), (1, Failing), (2, Refused), (3, Failing)]).shut_until, None);
+    }
+
+    #[test]
+    fn a_receiver_proves_itself_by_an_answer_and_is_slow_until_it_answers_in_time() {
+        let timed_out = Signal { kind: Kind::Failing, timed_out: true, retry_after: None };
+        let slow = after(proven(), timed_out, at(0), &BREAKER, false);
+        assert!(slow.proven && slow.slow);
+        let refused = Signal { kind: Kind::Failing, timed_out: false, retry_after: None };
+        assert!(!after(slow, refused, at(1), &BREAKER, false).slow);
+        let answered = Signal { kind: Kind::Refused, timed_out: false, retry_after: None };
+        assert_eq!(after(slow, answered, at(1), &BREAKER, false), proven());
     }
 
     #[test]

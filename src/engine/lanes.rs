@@ -4,8 +4,9 @@
 //! range: a few ids, never bodies. The window is complete below its `bound`: whatever lies at or beyond it may be on disk only
 //! and is loaded when the window runs low. So a lane with a million waiting deliveries costs what one with three hundred costs.
 //!
-//! Ready lanes take turns. Lanes whose receiver kept us waiting last, or has not succeeded yet, share a quarter of the slots,
-//! so that a crowd of dead receivers cannot take them all.
+//! Ready lanes take turns. Lanes whose receiver kept us waiting last share a quarter of the slots, so that a crowd of dead
+//! receivers cannot take them all. Lanes whose receiver has not proved itself yet share another quarter, one attempt at a time
+//! each, so that a new receiver does not wait behind the dead ones. What a receiver has proved is kept on disk.
 //!
 //! A delivery that was leased is *unsettled* until the end of its attempt is on disk. Until then its old row may still be read
 //! there, and must not be taken for work.
@@ -24,8 +25,8 @@ pub const WINDOW_MAX: usize = 256;
 const WINDOW_LOW: usize = WINDOW_MAX / 2;
 /// Changes that are kept for a lane while a page of it is on its way; at the bound the page is given up and asked for again.
 const MISSED_MAX: usize = 4096;
-/// The share of all slots that suspect lanes may take together.
-const SUSPECTS_SHARE: usize = 4;
+/// The share of all slots that the slow lanes may take together, and likewise the fresh ones.
+const SHARE: usize = 4;
 
 /// The bounds over all lanes.
 #[derive(Debug, Clone, Copy)]
@@ -91,18 +92,24 @@ struct Lane {
     asked: bool,
     in_flight: u32,
     next_slot: Timestamp,
-    has_succeeded: bool,
-    timed_out: bool,
     /// Where it stands in line for a turn. What it left behind in the other line has another number.
     queued: Option<(Line, u64)>,
     wake: Option<Timestamp>,
 }
 
-/// The two lines in which ready lanes stand.
+/// The lines in which ready lanes stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
+    /// The receiver has proved itself, and answered in time last.
     Trusted,
-    Suspect,
+    /// Nothing is known of the receiver yet.
+    Fresh,
+    /// The receiver kept us waiting last.
+    Slow,
+}
+
+impl Line {
+    const ALL: [Line; 3] = [Line::Trusted, Line::Fresh, Line::Slow];
 }
 
 /// When a lane has something to do.
@@ -124,15 +131,17 @@ impl Lane {
             asked: false,
             in_flight: 0,
             next_slot: Timestamp::ZERO,
-            has_succeeded: false,
-            timed_out: false,
             queued: None,
             wake: None,
         }
     }
 
     fn line(&self) -> Line {
-        if self.timed_out || !self.has_succeeded { Line::Suspect } else { Line::Trusted }
+        match self.spec.health {
+            LaneHealth { slow: true, .. } => Line::Slow,
+            LaneHealth { proven: true, .. } => Line::Trusted,
+            _ => Line::Fresh,
+        }
     }
 
     fn when(&self, now: Timestamp) -> When {
@@ -141,8 +150,8 @@ impl Lane {
         if self.spec.held || health.gone || self.in_flight >= self.spec.in_flight_max {
             return When::Later;
         }
-        // Shut: nothing until its time, then one probe at a time until one succeeds.
-        if health.shut_until.is_some() && self.in_flight > 0 {
+        // Shut: nothing until its time, then one probe at a time until one succeeds. Fresh: one at a time until it has answered.
+        if (health.shut_until.is_some() || self.line() == Line::Fresh) && self.in_flight > 0 {
             return When::Later;
         }
         let earliest = [health.shut_until, health.hold_until, Some(self.next_slot)]
@@ -198,22 +207,20 @@ impl Lane {
 pub struct Lanes {
     limits: Limits,
     lanes: HashMap<DestinationNo, Lane>,
-    ready: VecDeque<(DestinationNo, u64)>,
-    ready_suspects: VecDeque<(DestinationNo, u64)>,
-    suspects_turn: bool,
+    ready: [VecDeque<(DestinationNo, u64)>; 3],
+    turn: usize,
     next_in_line: u64,
     timers: BTreeSet<(Timestamp, DestinationNo)>,
     loads: VecDeque<DestinationNo>,
     unsettled: HashMap<DeliveryKey, Unsettled>,
-    in_flight: usize,
-    suspects_in_flight: usize,
+    in_flight: [usize; 3],
     generation: u64,
 }
 
 /// How far a leased delivery has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unsettled {
-    InFlight { suspect: bool },
+    InFlight(Line),
     Ended,
 }
 
@@ -223,22 +230,20 @@ impl Lanes {
         Lanes {
             limits,
             lanes: HashMap::new(),
-            ready: VecDeque::new(),
-            ready_suspects: VecDeque::new(),
-            suspects_turn: false,
+            ready: Default::default(),
+            turn: 0,
             next_in_line: 0,
             timers: BTreeSet::new(),
             loads: VecDeque::new(),
             unsettled: HashMap::new(),
-            in_flight: 0,
-            suspects_in_flight: 0,
+            in_flight: [0; 3],
             generation: 0,
         }
     }
 
     /// Attempts that are under way.
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_flight.iter().sum()
     }
 
     /// Attempts whose end is not on disk yet, those under way included.
@@ -401,7 +406,7 @@ impl Lanes {
             }
             self.look(no, now);
         }
-        while self.in_flight < self.limits.in_flight_max && self.unsettled.len() < self.limits.unsettled_max {
+        while self.in_flight() < self.limits.in_flight_max && self.unsettled.len() < self.limits.unsettled_max {
             let (no, place) = self.next_turn()?;
             let Some(lane) = self.lanes.get_mut(&no) else { continue };
             let Some((line, _)) = lane.queued.take_if(|(_, own)| *own == place) else { continue };
@@ -409,35 +414,27 @@ impl Lanes {
                 self.look(no, now);
                 continue;
             }
-            let suspect = line == Line::Suspect;
             let Some(((due, seq), plan)) = lane.window.pop_first() else { continue };
             lane.in_flight += 1;
             if let Some(interval) = lane.spec.interval {
                 lane.next_slot = lane.next_slot.max(now).after(interval);
             }
             let row = DueRow { destination: no, due, seq, plan };
-            self.in_flight += 1;
-            self.suspects_in_flight += usize::from(suspect);
-            self.unsettled.insert(row.key(), Unsettled::InFlight { suspect });
+            self.in_flight[line as usize] += 1;
+            self.unsettled.insert(row.key(), Unsettled::InFlight(line));
             self.look(no, now);
             return Some(Lease { row });
         }
         None
     }
 
-    /// The lane whose turn it is: the trusted ones and the suspects alternate, and the suspects have a share.
+    /// The lane whose turn it is: the lines take turns too, as far as their shares go.
     fn next_turn(&mut self) -> Option<(DestinationNo, u64)> {
-        let share = (self.limits.in_flight_max / SUSPECTS_SHARE).max(1);
-        let suspects_may = self.suspects_in_flight < share;
-        self.suspects_turn = !self.suspects_turn;
-        if self.suspects_turn
-            && suspects_may
-            && let Some(next) = self.ready_suspects.pop_front()
-        {
-            return Some(next);
-        }
-        let trusted = self.ready.pop_front();
-        trusted.or_else(|| if suspects_may { self.ready_suspects.pop_front() } else { None })
+        let share = (self.limits.in_flight_max / SHARE).max(1);
+        self.turn = (self.turn + 1) % Line::ALL.len();
+        let lines = Line::ALL.iter().cycle().skip(self.turn).take(Line::ALL.len());
+        let may = |line: &&Line| **line == Line::Trusted || self.in_flight[**line as usize] < share;
+        lines.filter(may).find_map(|line| self.ready[*line as usize].pop_front())
     }
 
     /// An attempt has ended: its slot is free at once, its delivery is unsettled until the end is on disk. Answers what is
@@ -450,8 +447,6 @@ impl Lanes {
         let before = lane.spec.health;
         let after = health::after(before, signal, now, &self.limits.breaker, lane.spec.gone_at_once);
         lane.spec.health = after;
-        lane.has_succeeded |= signal.kind == health::Kind::Succeeded;
-        lane.timed_out = signal.timed_out;
         self.look(key.destination, now);
         (before != after).then_some(after)
     }
@@ -470,9 +465,8 @@ impl Lanes {
     }
 
     fn free(&mut self, key: DeliveryKey) {
-        if let Some(Unsettled::InFlight { suspect }) = self.unsettled.remove(&key) {
-            self.in_flight -= 1;
-            self.suspects_in_flight -= usize::from(suspect);
+        if let Some(Unsettled::InFlight(line)) = self.unsettled.remove(&key) {
+            self.in_flight[line as usize] -= 1;
             if let Some(lane) = self.lanes.get_mut(&key.destination) {
                 lane.in_flight = lane.in_flight.saturating_sub(1);
             }
@@ -507,10 +501,7 @@ impl Lanes {
                     let place = self.next_in_line;
                     self.next_in_line += 1;
                     lane.queued = Some((line, place));
-                    match line {
-                        Line::Trusted => self.ready.push_back((no, place)),
-                        Line::Suspect => self.ready_suspects.push_back((no, place)),
-                    }
+                    self.ready[line as usize].push_back((no, place));
                 }
                 None
             }

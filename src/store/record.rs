@@ -105,6 +105,10 @@ pub struct LaneHealth {
     pub failures: u32,
     /// Shut until this moment; afterwards one probe at a time goes through until one succeeds.
     pub shut_until: Option<Timestamp>,
+    /// Whether it has ever answered as a receiver does.
+    pub proven: bool,
+    /// Whether it kept us waiting until a limit, last.
+    pub slow: bool,
 }
 
 /// What is remembered of a deleted destination, so that its past deliveries keep their names.

@@ -82,12 +82,18 @@ impl Home {
 
     /// Starts the daemon and does not wait for it.
     pub fn spawn(&self) -> Daemon {
+        self.spawn_in(&[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn spawn_in(&self, environment: &[(&str, &str)]) -> Daemon {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_postrider"))
             .args(["serve", "--config"])
             .arg(self.folder.path().join("config.toml"))
             .env_clear()
             .env("RUST_BACKTRACE", "1")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -136,10 +142,24 @@ impl Daemon {
     }
 
     /// Asks it to stop with SIGTERM, and waits until it is gone.
-    pub fn stop(mut self) -> ExitStatus {
-        let id = i32::try_from(self.child.id()).unwrap();
-        kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
-        wait_for("the daemon to stop", || self.child.try_wait().unwrap())
+    pub fn stop(self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.ended()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.id()).unwrap()), signal).unwrap();
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it is gone by itself.
+    pub fn ended(mut self) -> ExitStatus {
+        wait_for("the daemon to end", || self.child.try_wait().unwrap())
     }
 }
 
