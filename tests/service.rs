@@ -67,6 +67,34 @@ impl Gate {
     }
 }
 
+/// A daemon in the middle of an attempt, whose receiver waits at a gate.
+struct Stuck {
+    gate: Arc<Gate>,
+    arrived: Arc<AtomicUsize>,
+    daemon: Daemon,
+    admin: Admin,
+    receiver: Receiver,
+}
+
+impl Stuck {
+    fn in_its_attempt(home: &Home) -> Self {
+        let (gate, arrived) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(0)));
+        let receiver = {
+            let (gate, arrived) = (Arc::clone(&gate), Arc::clone(&arrived));
+            Receiver::start(move |_| {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                gate.pass();
+                Reaction::Answer(200)
+            })
+        };
+        let (daemon, admin) = (home.start(), home.admin());
+        destination(&admin, receiver.url("/in"), "*", json!({}));
+        emit(home, [json!({ "type": "a", "data": 1 })]);
+        wait_for("the request to arrive", || (arrived.load(Ordering::SeqCst) == 1).then_some(()));
+        Stuck { gate, arrived, daemon, admin, receiver }
+    }
+}
+
 #[test]
 fn the_supervisor_hears_ready_when_the_sockets_answer_and_stopping_at_the_end() {
     let home = Home::new("");
@@ -92,20 +120,7 @@ fn the_supervisor_hears_ready_when_the_sockets_answer_and_stopping_at_the_end() 
 #[test]
 fn a_drain_lets_what_is_under_way_end_and_takes_nothing_new() {
     let home = Home::new("");
-    let (gate, arrived) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(0)));
-    let receiver = {
-        let (gate, arrived) = (Arc::clone(&gate), Arc::clone(&arrived));
-        Receiver::start(move |_| {
-            arrived.fetch_add(1, Ordering::SeqCst);
-            gate.pass();
-            Reaction::Answer(200)
-        })
-    };
-    let daemon = home.start();
-    let admin = home.admin();
-    destination(&admin, receiver.url("/in"), "*", json!({}));
-    emit(&home, [json!({ "type": "a", "data": 1 })]);
-    wait_for("the request to arrive", || (arrived.load(Ordering::SeqCst) == 1).then_some(()));
+    let Stuck { gate, arrived, daemon, admin, receiver: _receiver } = Stuck::in_its_attempt(&home);
     let mut early = UnixStream::connect(home.ingest_socket()).unwrap();
     early.write_all(b" ").unwrap();
     daemon.signal(Signal::SIGTERM);
@@ -124,20 +139,7 @@ fn a_drain_lets_what_is_under_way_end_and_takes_nothing_new() {
 #[test]
 fn a_second_signal_ends_the_daemon_at_once_and_the_delivery_is_repeated() {
     let home = Home::new("");
-    let (gate, arrived) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(0)));
-    let receiver = {
-        let (gate, arrived) = (Arc::clone(&gate), Arc::clone(&arrived));
-        Receiver::start(move |_| {
-            arrived.fetch_add(1, Ordering::SeqCst);
-            gate.pass();
-            Reaction::Answer(200)
-        })
-    };
-    let daemon = home.start();
-    let admin = home.admin();
-    destination(&admin, receiver.url("/in"), "*", json!({}));
-    emit(&home, [json!({ "type": "a", "data": 1 })]);
-    wait_for("the request to arrive", || (arrived.load(Ordering::SeqCst) == 1).then_some(()));
+    let Stuck { gate, arrived, daemon, admin, receiver: _receiver } = Stuck::in_its_attempt(&home);
     daemon.signal(Signal::SIGTERM);
     wait_for("the drain to begin", || {
         home.log()

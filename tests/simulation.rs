@@ -12,7 +12,6 @@ use bytes::Bytes;
 use postrider::client::{Exchange, Request, Wire};
 use postrider::clock::Clock;
 use postrider::engine::{BreakerSettings, Engine, Settings};
-use postrider::model::destination::{Format, Method};
 use postrider::model::event::NewEvent;
 use postrider::model::schedule::{Plan, Retry};
 use postrider::model::*;
@@ -231,29 +230,14 @@ fn run(store: &Store, world: &World, seed: u64) -> Running {
 
 fn destination(no: usize) -> Destination {
     let delays = DELAYS.map(Duration::from_secs).to_vec();
+    let id = DestinationId(uuid::Uuid::from_u128(no as u128 + 1));
+    let (tenant, url) = (TenantId::default_tenant(), "https://hooks.example.com/in");
     Destination {
-        no: DestinationNo(0),
-        id: DestinationId(uuid::Uuid::from_u128(no as u128 + 1)),
-        tenant: TenantId::default_tenant(),
-        name: format!("d{no}"),
-        description: None,
-        url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
-        headers: vec![],
-        auth: Auth::None,
-        signatures: vec![],
-        format: Format::Raw,
         retry: Retry { plan: Plan::Delays(delays), attempts_max: Some(ATTEMPTS_MAX), jitter: Some(0.2) },
-        success: Success::default(),
         timeout: Some(Duration::from_secs(10)),
         in_flight_max: Some(CAP),
         rate: (no % 4 == 3).then_some(Rate { events: 1, per: Duration::from_millis(200) }),
-        tls: TlsOptions::default(),
-        allow_private: false,
-        gone_at_once: false,
-        confirmed: true,
-        disabled: false,
-        created: START,
+        ..Destination::new(DestinationNo(0), id, tenant, format!("d{no}"), url, START)
     }
 }
 

@@ -331,36 +331,16 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::destination::Method;
     use crate::model::event::{Body, EventHead};
-    use crate::model::{DestinationId, DestinationNo, Epoch, Retry, Secret, Success, TenantId, TlsOptions};
+    use crate::model::{DestinationId, DestinationNo, Epoch, Secret, TenantId};
     use crate::store::Plan;
 
     fn destination(headers: &[(&str, &str)]) -> Destination {
-        Destination {
-            no: DestinationNo(1),
-            id: DestinationId(uuid::Uuid::nil()),
-            tenant: TenantId::default_tenant(),
-            name: "d".into(),
-            description: None,
-            url: "https://example.com/".into(),
-            method: Method::Post,
-            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect(),
-            auth: Auth::None,
-            signatures: vec![],
-            format: Format::Raw,
-            retry: Retry::default(),
-            success: Success::default(),
-            timeout: None,
-            in_flight_max: None,
-            rate: None,
-            tls: TlsOptions::default(),
-            allow_private: false,
-            gone_at_once: false,
-            confirmed: true,
-            disabled: false,
-            created: Timestamp::ZERO,
-        }
+        let id = DestinationId(uuid::Uuid::nil());
+        let tenant = TenantId::default_tenant();
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect();
+        let plain = Destination::new(DestinationNo(1), id, tenant, "d", "https://example.com/", Timestamp::ZERO);
+        Destination { headers, ..plain }
     }
 
     fn event() -> Event {

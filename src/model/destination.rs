@@ -58,6 +58,44 @@ pub struct Destination {
     pub created: Timestamp,
 }
 
+impl Destination {
+    /// A destination with the defaults: POST, no headers, no credentials, no signature, the raw body, the installation's
+    /// schedule and limits; confirmed and switched on.
+    pub fn new(
+        no: DestinationNo,
+        id: DestinationId,
+        tenant: TenantId,
+        name: impl Into<String>,
+        url: impl Into<String>,
+        created: Timestamp,
+    ) -> Self {
+        Destination {
+            no,
+            id,
+            tenant,
+            name: name.into(),
+            description: None,
+            url: url.into(),
+            method: Method::default(),
+            headers: Vec::new(),
+            auth: Auth::default(),
+            signatures: Vec::new(),
+            format: Format::default(),
+            retry: Retry::default(),
+            success: Success::default(),
+            timeout: None,
+            in_flight_max: None,
+            rate: None,
+            tls: TlsOptions::default(),
+            allow_private: false,
+            gone_at_once: false,
+            confirmed: true,
+            disabled: false,
+            created,
+        }
+    }
+}
+
 /// The request method of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Method {

@@ -6,9 +6,8 @@ use bytes::Bytes;
 
 use crate::clock::Clock;
 use crate::model::delivery::{Ending, Phases};
-use crate::model::destination::{Destination, Format, Method};
+use crate::model::destination::Destination;
 use crate::model::event::{NewEvent, Skip};
-use crate::model::schedule::Retry;
 use crate::model::*;
 
 use super::op::*;
@@ -26,30 +25,8 @@ fn open() -> Store {
 }
 
 fn destination(name: &str) -> Destination {
-    Destination {
-        no: DestinationNo(0),
-        id: DestinationId(uuid::Uuid::new_v4()),
-        tenant: TenantId::default_tenant(),
-        name: name.into(),
-        description: None,
-        url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
-        headers: vec![],
-        auth: Auth::None,
-        signatures: vec![],
-        format: Format::Raw,
-        retry: Retry::default(),
-        success: Success::default(),
-        timeout: None,
-        in_flight_max: None,
-        rate: None,
-        tls: TlsOptions::default(),
-        allow_private: false,
-        gone_at_once: false,
-        confirmed: true,
-        disabled: false,
-        created: START,
-    }
+    let id = DestinationId(uuid::Uuid::new_v4());
+    Destination::new(DestinationNo(0), id, TenantId::default_tenant(), name, "https://hooks.example.com/in", START)
 }
 
 fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Subscription {

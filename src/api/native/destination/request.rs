@@ -251,30 +251,7 @@ impl DestinationRequest {
             self.signature = Patch::Absent;
         }
         let says_signature = self.signature != Patch::Absent;
-        let blank = Destination {
-            no,
-            id,
-            tenant,
-            name: String::new(),
-            description: None,
-            url: String::new(),
-            method: Method::default(),
-            headers: Vec::new(),
-            auth: Auth::None,
-            signatures: Vec::new(),
-            format: Format::default(),
-            retry: Retry::default(),
-            success: Success::default(),
-            timeout: None,
-            in_flight_max: None,
-            rate: None,
-            tls: TlsOptions::default(),
-            allow_private: false,
-            gone_at_once: false,
-            confirmed,
-            disabled: false,
-            created,
-        };
+        let blank = Destination { confirmed, ..Destination::new(no, id, tenant, "", "", created) };
         let mut signed = if says_signature { Vec::new() } else { default_pair(signing) };
         let destination = self.lay_over(blank, &mut signed, limits, signing, faults)?;
         Ok(Weighed { destination, fresh: signed.iter().map(|signed| signed.is_fresh).collect() })
