@@ -3,7 +3,10 @@
 //! The reader hands each line's events to the service and goes on reading; the writer waits for one commit after the other
 //! and sends the replies as they become ready. The channel between them is the bound on what is outstanding.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use serde::Serialize;
@@ -123,36 +126,50 @@ pub(super) fn allowed(allowed: &super::Allowed, event: Parsed) -> Parsed {
 async fn write(mut writer: OwnedWriteHalf, mut outstanding: mpsc::Receiver<Reply>) -> io::Result<()> {
     let mut text = Vec::with_capacity(4 << 10);
     while let Some(reply) = outstanding.recv().await {
-        put(&mut text, reply).await;
-        // What else is ready goes along; what is not does not hold up what is.
+        let mut line = pin!(line_of(reply));
+        // What is ready goes along with the rest; what is not does not hold up the rest.
+        let ready = poll_fn(|context| match line.as_mut().poll(context) {
+            Poll::Ready(line) => Poll::Ready(Some(line)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        match ready.await {
+            Some(line) => text.extend(line),
+            None => {
+                flush(&mut writer, &mut text).await?;
+                text.extend(line.await);
+            }
+        }
         if outstanding.is_empty() || text.len() >= FLUSH_AT {
-            writer.write_all(&text).await?;
-            text.clear();
+            flush(&mut writer, &mut text).await?;
         }
     }
-    writer.write_all(&text).await?;
+    flush(&mut writer, &mut text).await?;
     writer.shutdown().await
 }
 
 /// Bytes of replies that are gathered before they are written.
 const FLUSH_AT: usize = 16 << 10;
 
-async fn put(text: &mut Vec<u8>, reply: Reply) {
+async fn flush(writer: &mut OwnedWriteHalf, text: &mut Vec<u8>) -> io::Result<()> {
+    writer.write_all(text).await?;
+    text.clear();
+    Ok(())
+}
+
+async fn line_of(reply: Reply) -> Vec<u8> {
     match reply {
-        Reply::Pong => write_line(text, &Line::PONG),
-        Reply::Refused(rejection) => write_line(text, &Line::refused(&rejection)),
-        Reply::One(handed_in) => {
-            let result = handed_in.result().await;
-            write_line(text, &Line::of(&result));
-        }
+        Reply::Pong => line(&Line::PONG),
+        Reply::Refused(rejection) => line(&Line::refused(&rejection)),
+        Reply::One(handed_in) => line(&Line::of(&handed_in.result().await)),
         Reply::Batch(handed_in) => {
             let results = handed_in.results().await;
-            write_line(text, &results.iter().map(Line::of).collect::<Vec<_>>());
+            line(&results.iter().map(Line::of).collect::<Vec<_>>())
         }
     }
 }
 
-fn write_line(text: &mut Vec<u8>, line: &impl Serialize) {
-    serde_json::to_writer(&mut *text, line).expect("a reply is plain data, and a Vec takes every write");
+fn line(reply: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec(reply).expect("a reply is plain data");
     text.push(b'\n');
+    text
 }
