@@ -519,12 +519,14 @@ fn nothing_acknowledged_is_lost_and_nothing_is_half_there_after_kills() {
     if log.contains("panicked") {
         found.push("the daemon panicked".to_owned());
     }
-    let abandoned = books.sent.iter().filter(|entry| entry.fate == Fate::Abandoned).count();
-    let half_way = books.stored.len() + abandoned - books.sent.len();
+    let stored: BTreeSet<&str> = books.stored.iter().map(|(name, _)| name.as_str()).collect();
+    let abandoned: Vec<&Entry> = books.sent.iter().filter(|entry| entry.fate == Fate::Abandoned).collect();
+    let half_way = abandoned.iter().filter(|entry| stored.contains(entry.producer_id().as_str())).count();
     println!(
-        "{kills} kills; {} events sent, {answers_lost} found again after a lost answer, {half_way} of {abandoned} abandoned \
+        "{kills} kills; {} events sent, {answers_lost} found again after a lost answer, {half_way} of {} abandoned \
          ones stored; {} requests received, {duplicates} duplicates (at most {per_kill} for each kill)",
         books.sent.len(),
+        abandoned.len(),
         receipts.moments.len(),
     );
     if !found.is_empty() {
