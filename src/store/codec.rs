@@ -113,3 +113,6 @@ fn split_event(record: &[u8]) -> Result<(u8, &[u8], &[u8]), DecodeError> {
     let (head, body) = rest.split_at_checked(length).ok_or_else(short)?;
     Ok((*kept, head, body))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! What lies on disk stays readable: the bytes of each kind of record, and what happens to bytes that are none.
+//!
+//! A file under `tests/golden/` holds one record in hex. When a record changes on purpose it gets a new version and a new
+//! file beside the old one; `POSTRIDER_BLESS=1` writes files that are missing, and never one that is there.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::delivery::{Ending, Phases};
+use crate::model::destination::{
+    Algorithm, BodyRule, CustomScheme, Encoding, Format, KeyEncoding, Method, Preset, Rate, Scheme, Signature,
+};
+use crate::model::event::{CloudAttributes, Peer, Skip, Target};
+use crate::model::schedule::{self, Retry};
+use crate::model::*;
+use crate::store::record::{AttemptRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
+
+const THEN: Timestamp = Timestamp::from_millis(1_750_000_000_123);
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"))
+}
+
+/// The bytes of a golden file: hex digits, with white space for people.
+fn read(name: &str) -> Vec<u8> {
+    let path = golden(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+fn compare(name: &str, record: &[u8]) {
+    let path = golden(name);
+    if std::env::var_os("POSTRIDER_BLESS").is_some() && !path.exists() {
+        let lines: Vec<_> = record.chunks(32).map(crate::model::id::hex).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    }
+    assert_eq!(read(name), record, "{name}: what is written now is not what was written then");
+}
+
+/// A record's bytes are what they were, read as what they were, and every part of them is no record.
+fn holds<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    compare(name, &encode(value));
+    let record = read(name);
+    assert_eq!(decode::<T>(&record).unwrap(), *value, "{name}");
+    for length in 0..record.len() {
+        assert!(decode::<T>(&record[..length]).is_err(), "{name}: its first {length} bytes are read as a whole");
+    }
+    assert!(
+        matches!(decode::<T>(&[&record[..], &[0]].concat()), Err(DecodeError::Damaged(_))),
+        "{name}: trailing byte"
+    );
+    for place in 0..ENVELOPE.len() {
+        let mut other = record.clone();
+        other[place] ^= 0x80;
+        assert!(matches!(decode::<T>(&other), Err(DecodeError::Envelope(_))), "{name}: byte {place} of the envelope");
+    }
+    // Whatever length a damaged record claims, what is not there is not read, let alone made room for.
+    for place in ENVELOPE.len()..record.len().saturating_sub(8) {
+        let mut other = record.clone();
+        other[place..place + 8].fill(0xff);
+        let _ = decode::<T>(&other);
+    }
+}
+
+fn tenant_id(id: &str) -> TenantId {
+    id.parse().unwrap()
+}
+
+fn head() -> EventHead {
+    EventHead {
+        epoch: Epoch(0x0102_0304),
+        tenant: tenant_id("merchant-1"),
+        kind: "transaction.sale.success".parse().unwrap(),
+        producer_id: Some("T 1/7".parse().unwrap()),
+        occurred: THEN,
+        accepted: THEN.after(Duration::from_secs(1)),
+        due: THEN.after(Duration::from_secs(2)),
+        key: Some("card ä".parse().unwrap()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        expires_at: Some(THEN.after(Duration::from_secs(3600))),
+        source: Some("till 4".into()),
+        peer: Some(Peer { uid: 1000, gid: 100, pid: Some(4242) }),
+        content_type: Some("application/json".into()),
+        cloud: Some(CloudAttributes {
+            id: "c-1".into(),
+            source: "/till".into(),
+            others: vec![("subject".into(), "\"x\"".into())],
+        }),
+        targets: vec![Target {
+            destination: DestinationNo(3),
+            subscriptions: vec![SubscriptionNo(5), SubscriptionNo(6)],
+        }],
+        skipped: vec![(DestinationNo(4), Skip::Disabled), (DestinationNo(9), Skip::Unconfirmed)],
+    }
+}
+
+fn bare_head() -> EventHead {
+    EventHead {
+        producer_id: None,
+        key: None,
+        traceparent: None,
+        expires_at: None,
+        source: None,
+        peer: None,
+        content_type: None,
+        cloud: None,
+        targets: vec![],
+        skipped: vec![],
+        ..head()
+    }
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        number: 2,
+        started: THEN,
+        duration: Duration::from_micros(1_234_567),
+        trigger: Trigger::Manual,
+        outcome: Outcome::Failed,
+        reason: Some(Reason::Status),
+        status: Some(503),
+        request_headers: vec![("x-webhook-id".into(), "evt_1".into()), ("authorization".into(), "***".into())],
+        response_headers: vec![("retry-after".into(), "120".into())],
+        response_body: b"busy\xff".to_vec(),
+        error: Some("status 503".into()),
+        address: Some("[2001:db8::1]:443".parse().unwrap()),
+        phases: Phases {
+            dns: Some(Duration::from_millis(1)),
+            connect: Some(Duration::from_millis(2)),
+            tls: Some(Duration::from_millis(3)),
+            head: Some(Duration::from_millis(4)),
+            body: None,
+        },
+        reconnected: true,
+        next: Some(THEN.after(Duration::from_secs(300))),
+    }
+}
+
+fn destination() -> Destination {
+    let custom = CustomScheme {
+        header: "X-Own".into(),
+        prefix: "v={ts};".into(),
+        message: "{ts}.{body}".into(),
+        algorithm: Algorithm::Sha512,
+        encoding: Encoding::HexUpper,
+        key_encoding: KeyEncoding::Base64,
+    };
+    Destination {
+        no: DestinationNo(3),
+        id: "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6".parse().unwrap(),
+        tenant: tenant_id("merchant-1"),
+        name: "till".into(),
+        description: Some("the till".into()),
+        url: "https://hooks.example.com/in?x=1".into(),
+        method: Method::Put,
+        headers: vec![("x-own".into(), Secret::new("header value"))],
+        auth: Auth::Basic { username: "user".into(), password: Secret::new("password") },
+        signatures: vec![
+            Signature {
+                scheme: Scheme::Preset(Preset::Standard),
+                secret: Secret::new("whsec_AAAA"),
+                previous: Some((Secret::new("whsec_BBBB"), THEN)),
+            },
+            Signature { scheme: Scheme::Custom(custom), secret: Secret::new("AAAA"), previous: None },
+        ],
+        format: Format::Raw,
+        retry: Retry {
+            plan: schedule::Plan::Delays(vec![Duration::from_secs(1), Duration::from_secs(5)]),
+            attempts_max: Some(7),
+            jitter: Some(0.25),
+        },
+        success: Success { status: vec![(200, 204), (409, 409)], body: Some(BodyRule::Prefix("OK".into())) },
+        timeout: Some(Duration::from_secs(10)),
+        in_flight_max: Some(4),
+        rate: Some(Rate { events: 10, per: Duration::from_secs(1) }),
+        tls: TlsOptions {
+            ca: Some("ca".into()),
+            client_cert: Some("cert".into()),
+            client_key: Some(Secret::new("key")),
+            pin: Some([7; 32]),
+        },
+        allow_private: true,
+        gone_at_once: true,
+        confirmed: true,
+        disabled: true,
+        created: THEN,
+    }
+}
+
+#[test]
+fn each_kind_of_record_keeps_its_bytes() {
+    let health = LaneHealth {
+        hold_until: Some(THEN),
+        gone_since: Some(THEN),
+        gone: true,
+        failures: 11,
+        shut_until: Some(THEN.after(Duration::from_secs(30))),
+    };
+    let (key, _) = ApiKey::generate([9; 38], "ops".into(), Role::Operate, Some(tenant_id("merchant-1")), THEN);
+    let subscription = Subscription {
+        no: SubscriptionNo(5),
+        id: "9603F4B2-1874-42FE-A2BC-F7B45C45A9D7".parse().unwrap(),
+        tenant: tenant_id("merchant-1"),
+        pattern: "transaction.*".parse().unwrap(),
+        name: Some("all sales".into()),
+        roll_up: true,
+        destinations: vec![DestinationNo(3), DestinationNo(4)],
+        created: THEN,
+    };
+    let tombstone = Tombstone {
+        no: DestinationNo(3),
+        id: destination().id,
+        tenant: tenant_id("merchant-1"),
+        name: "till".into(),
+        deleted: THEN,
+    };
+    let tenant = Tenant {
+        id: tenant_id("merchant-1"),
+        name: "Mérchant".into(),
+        parent: Some(tenant_id("reseller")),
+        created: THEN,
+    };
+    holds("plan-1", &Plan { number: 3, tried: 2, trigger: Trigger::Replay });
+    holds("attempt-planned-1", &AttemptRow::Planned { due: THEN });
+    holds("attempt-done-1", &AttemptRow::Done(Box::new(attempt())));
+    holds("ended-1", &EndedRow { ending: Ending::DestinationDeleted, at: THEN });
+    holds("tally-1", &Tally { accepted: 10, succeeded: 4, failed: 3, cancelled: 2 });
+    holds("lane-1", &Lane { paused: true, health });
+    holds("tenant-1", &tenant);
+    holds("destination-1", &destination());
+    holds("subscription-1", &subscription);
+    holds("key-1", &key);
+    holds("tombstone-1", &tombstone);
+    holds("epoch-1", &Epoch(0x0102_0304));
+    holds("numbers-1", &crate::store::writer::Numbers { next_seq: 1 << 40, next_destination: 7, next_subscription: 9 });
+}
+
+#[test]
+fn an_events_record_keeps_its_bytes() {
+    let body = Body::Kept(Bytes::from_static(b"{ \"n\" : 1.0 }\xff\0"));
+    for (name, head, body) in [
+        ("event-1", head(), body.clone()),
+        ("event-bare-1", bare_head(), body),
+        ("event-erased-1", head(), Body::Erased),
+    ] {
+        compare(name, &encode_event(&head, &body));
+        let record = read(name);
+        let event = Event { seq: Seq(5), head: head.clone(), body: body.clone() };
+        assert_eq!(decode_event(Seq(5), &record).unwrap(), event, "{name}");
+        assert_eq!(decode_event_head(&record).unwrap(), head, "{name}");
+        assert_eq!(keeps_body(&record).unwrap(), body.bytes().is_some(), "{name}");
+        // The body has no length of its own: it is the rest, as the store gives it back.
+        let without_body = record.len() - body.bytes().map_or(0, Bytes::len);
+        for length in 0..without_body {
+            assert!(decode_event(Seq(5), &record[..length]).is_err(), "{name}: its first {length} bytes");
+            assert!(decode_event_head(&record[..length]).is_err(), "{name}: its first {length} bytes");
+        }
+        for place in 0..ENVELOPE.len() {
+            let mut other = record.clone();
+            other[place] ^= 0x80;
+            assert!(matches!(decode_event(Seq(5), &other), Err(DecodeError::Envelope(_))), "{name}: byte {place}");
+        }
+        let mut mark = record.clone();
+        mark[ENVELOPE.len()] = 2;
+        assert!(matches!(decode_event(Seq(5), &mark), Err(DecodeError::Damaged(_))), "{name}: an unknown mark");
+        for place in ENVELOPE.len()..without_body - 8 {
+            let mut other = record.clone();
+            other[place..place + 8].fill(0xff);
+            let _ = decode_event(Seq(5), &other);
+        }
+    }
+}
+
+/// A record that claims more than there is, or more than the limit, is refused before anything is made for it.
+#[test]
+fn lengths_that_cannot_be_are_refused() {
+    for length in [1, 9, 1 << 20, RECORD_BYTES_MAX, RECORD_BYTES_MAX + 1, u64::from(u32::MAX), u64::MAX] {
+        let mut record = ENVELOPE.to_vec();
+        record.extend_from_slice(&length.to_le_bytes());
+        assert!(decode::<String>(&record).is_err());
+        assert!(decode::<Vec<u8>>(&record).is_err());
+        assert!(decode::<Vec<(u64, String)>>(&record).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn bytes_of_chance_never_panic_a_reader(bytes: Vec<u8>, enveloped: bool) {
+        let record = if enveloped { [&ENVELOPE[..], &bytes].concat() } else { bytes };
+        let _ = decode_event(Seq(1), &record);
+        let _ = decode_event_head(&record);
+        let _ = keeps_body(&record);
+        let _ = decode::<Plan>(&record);
+        let _ = decode::<AttemptRow>(&record);
+        let _ = decode::<EndedRow>(&record);
+        let _ = decode::<Lane>(&record);
+        let _ = decode::<Destination>(&record);
+        let _ = decode::<Subscription>(&record);
+        let _ = decode::<ApiKey>(&record);
+        let _ = decode::<Tenant>(&record);
+        let _ = decode::<Tombstone>(&record);
+    }
+
+    /// A true record with some of its bytes changed comes closer to what damage looks like.
+    #[test]
+    fn a_damaged_record_never_panics_a_reader(places in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        let damage = |mut record: Vec<u8>| {
+            for (place, byte) in &places {
+                let place = place.index(record.len());
+                record[place] = *byte;
+            }
+            record
+        };
+        let _ = decode::<Destination>(&damage(encode(&destination())));
+        let _ = decode::<AttemptRow>(&damage(encode(&AttemptRow::Done(Box::new(attempt())))));
+        let _ = decode_event(Seq(1), &damage(encode_event(&head(), &Body::Kept(Bytes::from_static(b"body")))));
+    }
+}
