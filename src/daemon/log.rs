@@ -1,12 +1,30 @@
 //! The log: an event name and ids as fields, to the terminal, as JSON lines, or to the journal.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Stderr, Write};
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::engine::mask::mask_cards;
+
+/// Standard error, without card numbers. Nothing that is logged should hold one; a failure's own words might.
+struct Masked(Stderr);
+
+impl Write for Masked {
+    /// Takes the whole of `line`: the formatter writes an event in one piece.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut masked = line.to_vec();
+        mask_cards(&mut masked);
+        self.0.write_all(&masked)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 /// Starts logging, once in a process; a second call changes nothing.
 ///
@@ -27,7 +45,7 @@ pub fn start(log: &Log) {
         LogFormat::Auto => LogFormat::Json,
         chosen => chosen,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Masked(io::stderr())).with_target(false);
     // A subscriber that is there already, as in tests that start several daemons, stays.
     let _ = match format {
         LogFormat::Journald => match tracing_journald::layer() {

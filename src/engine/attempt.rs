@@ -19,12 +19,11 @@ use crate::store::{DueRow, Store};
 
 use super::Settings;
 use super::health::{Kind, Signal};
+use super::mask::{MASK, Masker};
 use super::verdict::{self, Verdict};
 
 /// Bytes of a reply's body that are stored.
 const REPLY_KEPT_MAX: usize = 4096;
-/// What stands in a record in place of a secret.
-const MASK: &str = "***";
 
 /// What became of a lease.
 pub(super) enum Done {
@@ -209,7 +208,9 @@ async fn send<W: Wire>(
         Err(error) => (Vec::new(), crate::client::Exchange::failed(Reason::ProtocolError, error)),
     };
     let verdict = verdict::judge(&exchange, &destination.success, parts.clock.now());
-    let kept = exchange.body.len().min(REPLY_KEPT_MAX);
+    // A receiver may echo what it was sent: its words are kept without our secrets in them.
+    let masker = Masker::of(&destination);
+    let masked = |(name, value): &(String, String)| (masker.text(name), masker.text(value));
     let attempt = Attempt {
         number: row.plan.number,
         started,
@@ -219,9 +220,9 @@ async fn send<W: Wire>(
         reason: verdict.reason,
         status: exchange.status,
         request_headers: headers,
-        response_headers: exchange.headers,
-        response_body: exchange.body[..kept].to_vec(),
-        error: verdict.error.clone(),
+        response_headers: exchange.headers.iter().map(masked).collect(),
+        response_body: masker.body(&exchange.body, REPLY_KEPT_MAX),
+        error: verdict.error.as_deref().map(|error| masker.text(error)),
         address: exchange.address,
         phases: exchange.phases,
         reconnected: exchange.reconnected,

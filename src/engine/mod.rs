@@ -8,6 +8,7 @@ mod attempt;
 pub mod health;
 mod janitor;
 pub mod lanes;
+pub mod mask;
 mod scheduler;
 pub mod verdict;
 
