@@ -11,7 +11,7 @@ use crate::client::Wire;
 use crate::clock::Clock;
 use crate::model::{DeliveryId, DestinationNo, EventId, Outcome, Reason, Timestamp};
 use crate::store::op::{Finish, GiveUp};
-use crate::store::{Change, DueRow, Heard, ReadError, Store};
+use crate::store::{DueRow, Heard, ReadError, Store};
 
 use super::attempt::{Attempts, Done, Made};
 use super::health::{Kind, Signal};
@@ -153,10 +153,10 @@ impl<W: Wire> Scheduler<W> {
                 let spec_of = specs(&self.settings, &self.store);
                 changes.into_iter().for_each(|change| self.lanes.hear(change, now, &spec_of));
             }
-            Heard::Everything(ends) => {
+            Heard::Everything(changes) => {
                 let now = self.clock.now();
                 let spec_of = specs(&self.settings, &self.store);
-                ends.into_iter().for_each(|key| self.lanes.hear(Change::Settled(key), now, &spec_of));
+                changes.into_iter().for_each(|change| self.lanes.hear(change, now, &spec_of));
                 self.survey();
             }
         }

@@ -1,8 +1,9 @@
 //! The bell: what the engine hears of after each commit.
 //!
 //! Changes arrive in the order of their commits. Nothing depends on hearing all of them: when the engine has fallen too far
-//! behind, the queue is dropped and replaced by [`Heard::Everything`], and the engine reads the disk again. The ends of its own
-//! attempts are the one thing that the disk cannot tell it: whether a row is from before such an end or after it. They are kept.
+//! behind, the rows in the queue are dropped and replaced by [`Heard::Everything`], and the engine reads the disk again. Two
+//! things a walk over the rows cannot tell it, and they are kept: the ends of its own attempts (whether a row is from before such
+//! an end or after it), and what operators changed of its lanes.
 
 use std::sync::Mutex;
 
@@ -35,8 +36,8 @@ pub enum Change {
 pub enum Heard {
     /// These changes, in order.
     Changes(Vec<Change>),
-    /// More than was kept: read the disk again. The ends of attempts that had been rung until then.
-    Everything(Vec<DeliveryKey>),
+    /// More than was kept: read the disk again. What had been rung until then and does not lie in the rows, in order.
+    Everything(Vec<Change>),
 }
 
 /// Rung by the writer, heard by the scheduler.
@@ -66,13 +67,14 @@ impl Bell {
                 Heard::Changes(kept) if kept.is_empty() && changes.len() <= CHANGES_MAX => *kept = changes,
                 Heard::Changes(kept) if kept.len() + changes.len() <= CHANGES_MAX => kept.extend(changes),
                 Heard::Changes(kept) => {
-                    let ends = kept.iter().chain(&changes).filter_map(end_of).collect();
-                    *waiting = Heard::Everything(ends);
+                    let others = kept.iter().chain(&changes).filter(|change| !is_row(change)).copied();
+                    let others = others.take(CHANGES_MAX).collect();
+                    *waiting = Heard::Everything(others);
                 }
                 // The engine bounds how many attempts have no end on disk; where there is none to listen, nothing is missed.
-                Heard::Everything(ends) => {
-                    let room = CHANGES_MAX.saturating_sub(ends.len());
-                    ends.extend(changes.iter().filter_map(end_of).take(room));
+                Heard::Everything(others) => {
+                    let room = CHANGES_MAX.saturating_sub(others.len());
+                    others.extend(changes.iter().filter(|change| !is_row(change)).take(room));
                 }
             }
         }
@@ -91,10 +93,11 @@ impl Bell {
     }
 }
 
-fn end_of(change: &Change) -> Option<DeliveryKey> {
+/// Whether a change is one of the rows, which are read again.
+fn is_row(change: &Change) -> bool {
     match change {
-        Change::Settled(key) => Some(*key),
-        Change::Due(_) | Change::Gone(_) | Change::Lane(_) | Change::Opened(_) => None,
+        Change::Due(_) | Change::Gone(_) => true,
+        Change::Settled(_) | Change::Lane(_) | Change::Opened(_) => false,
     }
 }
 
@@ -106,7 +109,7 @@ mod tests {
     fn a_new_bell_says_everything_and_then_what_was_rung() {
         let bell = Bell::default();
         bell.ring(vec![Change::Lane(DestinationNo(1))]);
-        assert_eq!(bell.heard(), Heard::Everything(vec![]));
+        assert_eq!(bell.heard(), Heard::Everything(vec![Change::Lane(DestinationNo(1))]));
         bell.ring(vec![Change::Lane(DestinationNo(2))]);
         bell.ring(vec![Change::Lane(DestinationNo(3))]);
         let both = vec![Change::Lane(DestinationNo(2)), Change::Lane(DestinationNo(3))];
@@ -118,25 +121,32 @@ mod tests {
     fn a_bell_that_nobody_hears_stays_bounded() {
         let bell = Bell::default();
         bell.heard();
-        for _ in 0..3 {
+        for _ in 0..5 {
             bell.ring(vec![Change::Lane(DestinationNo(1)); CHANGES_MAX / 2]);
         }
-        assert_eq!(bell.heard(), Heard::Everything(vec![]));
+        assert!(matches!(bell.heard(), Heard::Everything(kept) if kept.len() == CHANGES_MAX));
     }
 
-    /// A commit that changed more than the bell keeps took the ends of attempts along: the engine held their deliveries for
-    /// unsettled and did not try them again until the next start.
+    /// One commit of events for many destinations rings more than the bell keeps. The ends of attempts went with it, and their
+    /// deliveries were not tried again until the next start; so did a resume, and its lane, shown as open, stayed held.
     #[test]
-    fn the_ends_of_attempts_are_heard_also_when_everything_else_was_too_much() {
+    fn what_does_not_lie_in_the_rows_is_heard_also_when_everything_else_was_too_much() {
         let bell = Bell::default();
         bell.heard();
-        let key = |seq| DeliveryKey { destination: DestinationNo(1), seq: crate::model::Seq(seq) };
-        bell.ring(vec![Change::Settled(key(1)), Change::Lane(DestinationNo(1))]);
-        let mut many = vec![Change::Lane(DestinationNo(1)); CHANGES_MAX];
-        many.push(Change::Settled(key(2)));
+        let (no, seq) = (DestinationNo(1), crate::model::Seq(1));
+        let row = DueRow {
+            destination: no,
+            due: crate::model::Timestamp::ZERO,
+            seq,
+            plan: super::super::record::Plan::FIRST,
+        };
+        let settled = Change::Settled(row.key());
+        bell.ring(vec![settled, Change::Due(row), Change::Lane(no)]);
+        let mut many = vec![Change::Due(row); CHANGES_MAX];
+        many.push(Change::Opened(no));
         bell.ring(many);
-        bell.ring(vec![Change::Lane(DestinationNo(1)), Change::Settled(key(3))]);
-        assert_eq!(bell.heard(), Heard::Everything(vec![key(1), key(2), key(3)]));
+        bell.ring(vec![Change::Gone(row), settled]);
+        assert_eq!(bell.heard(), Heard::Everything(vec![settled, Change::Lane(no), Change::Opened(no), settled]));
         assert_eq!(bell.heard(), Heard::Changes(vec![]));
     }
 }
