@@ -19,7 +19,7 @@ mod tables;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock, mpsc};
@@ -231,19 +231,42 @@ impl Store {
             move |source| OpenError::Io { path, source }
         };
         std::fs::create_dir_all(folder).map_err(io(folder))?;
-        let is_new = !path.exists();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(path).map_err(io(path))?;
-        let db = Builder::new()
-            .set_cache_size(settings.cache_bytes)
-            .create_with_backend(FileBackend::new(file).map_err(|error| open_error(path, error))?)
-            .map_err(|error| open_error(path, error))?;
-        if is_new {
-            // redb syncs the file, not the folder's entry for it.
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
-        }
-        Self::start(db, settings, clock, epoch, WriterRuns::InThread)
+        let open = |at: &Path| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(at).map_err(io(at))
+        };
+        let make = |file: File| {
+            let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
+            let db = Builder::new().set_cache_size(settings.cache_bytes).create_with_backend(backend);
+            let db = db.map_err(|error| open_error(path, error))?;
+            found(&db, clock, epoch).map_err(|why| OpenError::Damaged { path: path.clone(), why: why.0 })?;
+            Ok(db)
+        };
+        let draft = draft_of(path);
+        let db = if path.exists() {
+            make(open(path)?)?
+        } else {
+            // redb cannot open a file whose making a power cut has stopped. So it gets its name when a store is in it.
+            let file = open(&draft)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.clone() }),
+                Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: draft, source }),
+            }
+            if path.exists() {
+                // Somebody else has made the store since we looked; nobody makes one while we hold the draft.
+                std::fs::remove_file(&draft).map_err(io(&draft))?;
+                make(open(path)?)?
+            } else {
+                file.set_len(0).map_err(io(&draft))?;
+                let db = make(file)?;
+                std::fs::rename(&draft, path).map_err(io(path))?;
+                // redb syncs the file, not the folder's entry for it.
+                File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
+                db
+            }
+        };
+        Self::start(db, settings, clock, WriterRuns::InThread)
     }
 
     /// Opens a store on any backend: a disk that forgets, fails or records, for tests.
@@ -258,13 +281,13 @@ impl Store {
             .set_cache_size(settings.cache_bytes)
             .create_with_backend(backend)
             .map_err(|error| open_error(&settings.path, error))?;
-        Self::start(db, settings, clock, epoch, runs)
+        found(&db, clock, epoch).map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
+        Self::start(db, settings, clock, runs)
     }
 
-    fn start(db: Database, settings: &Settings, clock: Clock, epoch: u32, runs: WriterRuns) -> Result<Self, OpenError> {
-        let damaged = |why: LoadError| OpenError::Damaged { path: settings.path.clone(), why: why.0 };
-        found(&db, clock, epoch).map_err(damaged)?;
-        let Loaded { epoch, numbers, catalog, standing } = load(&db).map_err(damaged)?;
+    fn start(db: Database, settings: &Settings, clock: Clock, runs: WriterRuns) -> Result<Self, OpenError> {
+        let loaded = load(&db).map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
+        let Loaded { epoch, numbers, catalog, standing } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
             catalog: RwLock::new(Arc::new(catalog)),
@@ -406,6 +429,13 @@ impl Store {
             }
         }
     }
+}
+
+/// Where a store is made before it gets its name.
+fn draft_of(path: &Path) -> PathBuf {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    draft.into()
 }
 
 fn open_error(path: &Path, error: DatabaseError) -> OpenError {
