@@ -98,10 +98,21 @@ impl Progress {
         *self.counts.lock().unwrap()
     }
 
-    fn wait_until(&self, what: &str, reached: impl Fn(&Counts) -> bool) {
-        let counts = self.counts.lock().unwrap();
-        let (counts, waited) = self.changed.wait_timeout_while(counts, PATIENCE, |counts| !reached(counts)).unwrap();
-        assert!(!waited.timed_out(), "waited {} s for {what}: {counts:?}", PATIENCE.as_secs());
+    fn wait_until(&self, what: &str, home: &Home, reached: impl Fn(&Counts) -> bool) {
+        let counts = self.counts();
+        let waited = {
+            let counts = self.counts.lock().unwrap();
+            self.changed.wait_timeout_while(counts, PATIENCE, |counts| !reached(counts)).unwrap().1
+        };
+        if waited.timed_out() {
+            let status = home.admin().call("GET", "/v1/status", None);
+            let now = self.counts();
+            panic!(
+                "waited {} s for {what}: {counts:?}, then {now:?}; the status is {status:?}; the log ends:\n{}",
+                PATIENCE.as_secs(),
+                home.log_end()
+            );
+        }
     }
 }
 
@@ -464,7 +475,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_half_there_after_kills() {
         })
         .collect();
 
-    progress.wait_until("a beginning without faults", |counts| counts.taken >= 500);
+    progress.wait_until("a beginning without faults", &home, |counts| counts.taken >= 500);
     assert_eq!(taken.lock().unwrap().duplicates(), 0, "nothing went wrong yet, so nothing may come twice");
     for _ in 0..kills {
         // After some acknowledgements, after some deliveries, or while it is still opening the store.
@@ -472,17 +483,19 @@ fn nothing_acknowledged_is_lost_and_nothing_is_half_there_after_kills() {
         let further = rng.usize(1..stride);
         match rng.u8(..5) {
             0 => {}
-            1 | 2 => progress.wait_until("acknowledgements", |now| now.acknowledged >= start.acknowledged + further),
-            _ => progress.wait_until("deliveries", |now| now.taken >= start.taken + further),
+            1 | 2 => {
+                progress.wait_until("acknowledgements", &home, |now| now.acknowledged >= start.acknowledged + further)
+            }
+            _ => progress.wait_until("deliveries", &home, |now| now.taken >= start.taken + further),
         }
         // Not always at the moment of a reply: somewhere in a commit, or in the opening.
         std::thread::sleep(Duration::from_micros(rng.u64(..20_000)));
-        daemon.kill();
+        home.kill(daemon);
         daemon = home.spawn();
     }
     home.wait_until_ready(&mut daemon);
     let start = progress.counts();
-    progress.wait_until("a day without kills", |now| now.acknowledged >= start.acknowledged + 200);
+    progress.wait_until("a day without kills", &home, |now| now.acknowledged >= start.acknowledged + 200);
     progress.stopping.store(true, Ordering::Relaxed);
     calm.store(true, Ordering::Relaxed);
     let (mut sent, mut found, mut answers_lost) = (Vec::new(), Vec::new(), 0);
@@ -515,8 +528,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_half_there_after_kills() {
     if duplicates > kills * per_kill {
         found.push(format!("{duplicates} duplicates are more than {per_kill} for each kill"));
     }
-    let log = home.log();
-    if log.contains("panicked") {
+    if home.log().contains("panicked") {
         found.push("the daemon panicked".to_owned());
     }
     let stored: BTreeSet<&str> = books.stored.iter().map(|(name, _)| name.as_str()).collect();
@@ -530,9 +542,8 @@ fn nothing_acknowledged_is_lost_and_nothing_is_half_there_after_kills() {
         receipts.moments.len(),
     );
     if !found.is_empty() {
-        let tail: Vec<&str> = log.lines().rev().take(20).collect();
         let shown: Vec<&String> = found.iter().take(20).collect();
-        panic!("POSTRIDER_SEED={seed}: {} faults: {shown:#?}\nthe log, newest first: {tail:#?}", found.len());
+        panic!("POSTRIDER_SEED={seed}: {} faults: {shown:#?}\nthe log ends:\n{}", found.len(), home.log_end());
     }
 
     assert!(

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -113,10 +114,29 @@ impl Home {
     pub fn wait_until_ready(&self, daemon: &mut Daemon) {
         wait_for("the daemon to be ready", || {
             if let Some(ended) = daemon.child.try_wait().unwrap() {
-                panic!("the daemon ended with {ended} instead of being ready; its log:\n{}", self.log());
+                panic!("the daemon ended with {ended} instead of being ready; its log ends:\n{}", self.log_end());
             }
             matches!(self.admin().call("GET", "/readyz", None), Ok((200, _))).then_some(())
         });
+    }
+
+    /// Kills a daemon with SIGKILL, and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// When it had ended by itself.
+    pub fn kill(&self, mut daemon: Daemon) {
+        daemon.child.kill().unwrap();
+        let ended = daemon.child.wait().unwrap();
+        let killed = ended.signal() == Some(Signal::SIGKILL as i32);
+        assert!(killed, "the daemon ended by itself with {ended}; its log ends:\n{}", self.log_end());
+    }
+
+    /// The last lines of what its daemons have logged.
+    pub fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
     /// What all its daemons have logged.
@@ -135,12 +155,6 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Kills it with SIGKILL, and waits until it is gone.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
     /// Asks it to stop with SIGTERM, and waits until it is gone.
     pub fn stop(self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
