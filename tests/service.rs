@@ -194,12 +194,12 @@ fn dead_receivers_slow_only_themselves() {
     }
     emit(&home, events(50));
     wait_for("its deliveries beside the dead ones", || (status(&admin, "succeeded") == 55).then_some(()));
-    daemon.kill();
+    home.kill(daemon);
     let daemon = home.start();
     emit(&home, events(50));
     wait_for("its deliveries after a restart", || (status(&admin, "succeeded") == 105).then_some(()));
     gate.open();
-    daemon.kill();
+    home.kill(daemon);
 }
 
 /// Invariant 5, P12 in small: what waits on disk does not show in the resident size, and is there after a restart.
@@ -234,7 +234,7 @@ fn a_backlog_lies_on_disk_and_not_in_memory() {
     assert!(resident_bytes(&daemon) < 80 << 20, "a restart reads ids, not bodies");
     admin.must("POST", &format!("/v1/destinations/webhook/{id}/resume"), None);
     wait_for("the first deliveries after the resume", || (taken.load(Ordering::SeqCst) > 100).then_some(()));
-    daemon.kill();
+    home.kill(daemon);
 }
 
 /// Invariant 8: a pause, a resume and a resend reach the engine through the store alone.
@@ -254,7 +254,7 @@ fn what_an_operator_says_reaches_the_engine_and_survives_a_kill() {
     admin.must("POST", &format!("/v1/destinations/webhook/{id}/pause"), None);
     let delivery = admin.list("/v1/deliveries", "deliveries")[0]["id"].as_str().unwrap().to_owned();
     admin.must("POST", &format!("/v1/deliveries/{delivery}/resend"), None);
-    daemon.kill();
+    home.kill(daemon);
 
     let daemon = home.start();
     let seen = admin.must("GET", &format!("/v1/deliveries/{delivery}"), None);
