@@ -1,6 +1,7 @@
 //! Who may emit for which tenants, by what the kernel says of the process at the other end.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::model::TenantId;
 use crate::model::event::Peer;
@@ -42,8 +43,19 @@ impl Allowed {
     }
 }
 
+/// For whom a peer may emit, asked on a thread where the system's user database may take its time.
+pub(super) async fn look_up(rules: &Arc<[Rule]>, peer: Peer) -> Allowed {
+    if rules.is_empty() {
+        return Allowed::All;
+    }
+    let rules = Arc::clone(rules);
+    let asked = tokio::task::spawn_blocking(move || of(&rules, &peer)).await;
+    // A look-up that fails lets nobody in.
+    asked.unwrap_or(Allowed::These(HashSet::new()))
+}
+
 /// For whom a peer may emit: without rules for all, otherwise for what the rules that let it in say together.
-pub fn of(rules: &[Rule], peer: &Peer) -> Allowed {
+fn of(rules: &[Rule], peer: &Peer) -> Allowed {
     if rules.is_empty() {
         return Allowed::All;
     }

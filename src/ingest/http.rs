@@ -1,5 +1,7 @@
 //! HTTP/1.1 on the ingest socket: `POST /v1/events` for one event or a batch, so that `curl --unix-socket` works.
 
+use std::sync::Arc;
+
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::{Peer, Request};
 use crate::http::serve::Handler;
@@ -11,14 +13,14 @@ use super::default_tenant;
 use super::lines::allowed;
 
 /// Answers the requests of the ingest socket.
-pub(super) fn handler(service: Service, rules: Vec<Rule>, body_max: usize) -> impl Handler {
+pub(super) fn handler(service: Service, rules: Arc<[Rule]>, body_max: usize) -> impl Handler {
     move |mut request: Request| {
         let service = service.clone();
         let peer = match request.peer() {
             Peer::Unix(peer) => Some(peer),
             Peer::Tcp(_) => None,
         };
-        let may = peer.as_ref().map_or(Allowed::These(Default::default()), |peer| allow::of(&rules, peer));
+        let rules = Arc::clone(&rules);
         async move {
             match (request.method().as_str(), request.path()) {
                 ("POST", "/v1/events") => {}
@@ -28,6 +30,10 @@ pub(super) fn handler(service: Service, rules: Vec<Rule>, body_max: usize) -> im
                     return Err(Problem::new(ProblemCode::NotFound, detail));
                 }
             }
+            let may = match peer {
+                Some(peer) => allow::look_up(&rules, peer).await,
+                None => Allowed::These(Default::default()),
+            };
             let body = request.body(body_max).await?;
             mouth::post_events(&service, &body, &default_tenant(), peer, |event| allowed(&may, event)).await
         }

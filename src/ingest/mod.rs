@@ -47,8 +47,12 @@ impl Default for Settings {
     }
 }
 
-/// Replies that one connection may have outstanding: a producer that pipelines and does not read is not read any further.
-const OUTSTANDING_MAX: usize = 1024;
+/// Results that one connection may have outstanding: a producer that pipelines and does not read is not read any further.
+const OUTSTANDING_MAX: usize = 4096;
+/// Bytes that long lines which have not ended may hold over all connections, unless a single one may be longer.
+const LONG_LINES_BYTES_MAX: usize = 64 << 20;
+/// Bytes per unit of that bound.
+const LONG_LINE_UNIT: usize = 1024;
 /// How long a listener rests after an accept that failed.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -61,7 +65,8 @@ pub struct Ingest {
 /// What every connection shares.
 struct Shared {
     line_max: usize,
-    allow: Vec<Rule>,
+    allow: Arc<[Rule]>,
+    long_lines: Arc<Semaphore>,
     service: Service,
     server: Server,
 }
@@ -82,8 +87,10 @@ impl Ingest {
     /// rest is cut.
     pub async fn run(self, listener: UnixListener, stop: CancellationToken, drain_max: Duration) {
         let Settings { line_max, connections_max, allow, http } = self.settings;
-        let server = Server::new(http, http::handler(self.service.clone(), allow.clone(), line_max));
-        let shared = Arc::new(Shared { line_max, allow, service: self.service, server });
+        let allow: Arc<[Rule]> = allow.into();
+        let server = Server::new(http, http::handler(self.service.clone(), Arc::clone(&allow), line_max));
+        let long_lines = Arc::new(Semaphore::new(LONG_LINES_BYTES_MAX.max(line_max) / LONG_LINE_UNIT + 1));
+        let shared = Arc::new(Shared { line_max, allow, long_lines, service: self.service, server });
         let slots = Arc::new(Semaphore::new(connections_max.max(1)));
         let mut connections = JoinSet::new();
         loop {
@@ -157,7 +164,7 @@ async fn greet(shared: &Shared, mut stream: UnixStream, stop: CancellationToken)
     };
     match first {
         b'{' | b'[' => {
-            let producer = Producer { peer, allowed: allow::of(&shared.allow, &peer) };
+            let producer = Producer { peer, allowed: allow::look_up(&shared.allow, peer).await };
             lines::serve(shared, producer, first, stream, stop).await
         }
         _ => {
