@@ -63,6 +63,7 @@ fn request(url: impl Into<String>) -> Request {
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{\"amount\":\"5.00\"}"),
         timeout: LONG,
+        head_timeout: None,
         tls: Arc::default(),
         allow_private: false,
         in_flight_max: 4,

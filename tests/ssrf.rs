@@ -121,6 +121,7 @@ async fn send(client: &Client, row: &Row<'_>) -> postrider::client::Exchange {
         headers: http::HeaderMap::new(),
         body: bytes::Bytes::from_static(b"{}"),
         timeout: Duration::from_secs(5),
+        head_timeout: None,
         tls: Arc::default(),
         allow_private: false,
         in_flight_max: 1,

@@ -11,6 +11,7 @@ use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -84,13 +85,14 @@ impl Link {
     pub(super) async fn exchange(
         &mut self,
         request: http::Request<Full<Bytes>>,
+        head_timeout: Duration,
         settings: &Settings,
         progress: &mut Progress,
     ) -> Result<Reuse, Failure> {
         self.meter.begin(settings.head_bytes_max, settings.body_bytes_max);
         progress.meter = Some(Arc::clone(&self.meter));
         let started = Instant::now();
-        let replied = self.reply(request, settings).await;
+        let replied = self.reply(request, head_timeout).await;
         progress.exchange.phases.head = Some(started.elapsed());
         let response = replied?;
         self.meter.head_is_in(settings.body_bytes_max);
@@ -127,17 +129,17 @@ impl Link {
     async fn reply(
         &mut self,
         request: http::Request<Full<Bytes>>,
-        settings: &Settings,
+        head_timeout: Duration,
     ) -> Result<Response<Incoming>, Failure> {
         let response = self.sender.send_request(request);
         let meter = Arc::clone(&self.meter);
         let mut response = pin!(self.alongside(response));
-        let response = match timeout(settings.head_timeout, response.as_mut()).await {
+        let response = match timeout(head_timeout, response.as_mut()).await {
             Ok(response) => response,
             // Something has come: from here on only the attempt's own deadline counts.
             Err(_) if meter.plain_read() > 0 => response.await,
             Err(_) => {
-                let message = format!("wait for the reply: not a byte within {:?}", settings.head_timeout);
+                let message = format!("wait for the reply: not a byte within {head_timeout:?}");
                 return Err(Failure::new(Reason::TimeoutHead, message));
             }
         };

@@ -139,6 +139,8 @@ pub struct Request {
     pub body: Bytes,
     /// The deadline over everything.
     pub timeout: Duration,
+    /// How long its first byte may take, where that differs from [`Settings::head_timeout`].
+    pub head_timeout: Option<Duration>,
     /// TLS beyond the system's roots.
     pub tls: Arc<TlsOptions>,
     /// Whether private addresses are open to this destination.
@@ -297,6 +299,7 @@ impl Inner {
     async fn attempt(&self, request: &Request, progress: &mut Progress) -> Result<(), Failure> {
         let blocked = |refused: guard::Refused| Failure::new(Reason::BlockedDestination, refused.message);
         let scope = Scope { tenant: &request.tenant, allow_private: request.allow_private };
+        let head_timeout = request.head_timeout.unwrap_or(self.settings.head_timeout);
         // Before any look-up: a name that is closed is not even asked for.
         let target = self.guard.admit(&request.url, scope).map_err(blocked)?;
         let tls = match target.scheme() {
@@ -313,7 +316,8 @@ impl Inner {
         let still_open = |address: SocketAddr| self.guard.vet(&target, &[address.ip()], scope).is_ok();
         if let Some(mut link) = self.pool.take(&key, still_open) {
             progress.exchange.address = Some(link.address());
-            match link.exchange(exchange::http_request(&target, request), &self.settings, progress).await {
+            match link.exchange(exchange::http_request(&target, request), head_timeout, &self.settings, progress).await
+            {
                 Ok(reuse) => {
                     self.keep(key, link, reuse, request);
                     return Ok(());
@@ -338,7 +342,8 @@ impl Inner {
         let tls = tls.map(|(_, config)| config);
         let (stream, address) = connect::connect(&target, &vetted, proxy, tls, &self.settings, progress).await?;
         let mut link = Link::new(stream, address, self.settings.head_bytes_max).await?;
-        let reuse = link.exchange(exchange::http_request(&target, request), &self.settings, progress).await?;
+        let reuse =
+            link.exchange(exchange::http_request(&target, request), head_timeout, &self.settings, progress).await?;
         self.keep(key, link, reuse, request);
         Ok(())
     }

@@ -199,6 +199,8 @@ async fn send<W: Wire>(
                 headers,
                 body,
                 timeout: destination.timeout.unwrap_or(parts.settings.timeout),
+                // A destination that asks for patience gets it for the first byte, too.
+                head_timeout: destination.timeout,
                 tls: Arc::new(destination.tls.clone()),
                 allow_private: destination.allow_private,
                 in_flight_max: destination.in_flight_max.unwrap_or(parts.settings.in_flight_max),
