@@ -82,12 +82,14 @@ async fn a_wrong_create_names_its_fields() {
     assert_eq!(world.get(WEBHOOKS).await.json()["webhook"], json!([]));
 }
 
-/// S2.19, S2.23: mode `off` of confirmation: confirmed from creation, unless the caller says otherwise.
+/// Mode `off` of confirmation: confirmed from creation. A destination that nothing could confirm is not made.
 #[tokio::test]
-async fn confirmed_may_be_said_at_creation() {
+async fn a_destination_is_confirmed_from_its_creation() {
     let world = World::new();
     assert_eq!(world.done(201, "POST", WEBHOOKS, minimal()).await["confirmed"], true);
-    assert_eq!(world.done(201, "POST", WEBHOOKS, with("confirmed", json!(false))).await["confirmed"], false);
+    assert_eq!(world.done(201, "POST", WEBHOOKS, with("confirmed", json!(true))).await["confirmed"], true);
+    let refused = world.done(400, "POST", WEBHOOKS, with("confirmed", json!(false))).await;
+    assert_eq!(refused["errors"][0]["pointer"], "/confirmed");
 }
 
 /// S2.5, S2.6, S2.7, S2.8, S2.10, S2.11: pages by limit and offset, by cursor, in a stable order.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::api::caller::{Caller, forbidden};
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
-use crate::http::problem::Problem;
+use crate::http::problem::{FieldError, Problem, ProblemCode};
 use crate::http::response::Response;
 use crate::model::destination::{Scheme, Signature};
 use crate::model::{Destination, DestinationId, DestinationNo, Secret};
@@ -139,6 +139,12 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
         Chance::draw(service).weigh(|signing| request.create(identity, true, call.settings.limits, signing))?;
     let Weighed { destination, fresh } = weighed;
     may_reach(&caller, None, &destination)?;
+    if !destination.confirmed {
+        // Nothing could confirm it later: events would be skipped for ever.
+        let detail = "a destination is confirmed from its creation; leave it out, or say true".to_owned();
+        let error = FieldError { pointer: "/confirmed".to_owned(), detail };
+        return Err(Problem::of_fields(ProblemCode::BadField, vec![error]));
+    }
     let destination = service.create_destination(destination).await?;
     Ok(native::created(&path_of(destination.id), &view(service, &destination, &fresh).with_url()))
 }
