@@ -290,8 +290,11 @@ fn policy(client: Client) -> impl Fn(&Destination) -> Result<(), service::Error>
 async fn watch_disk(service: Service, folder: PathBuf, reserve: u64, stop: CancellationToken) {
     let mut was_low = false;
     loop {
-        match nix::sys::statvfs::statvfs(&folder) {
-            Ok(disk) => {
+        let folder = folder.clone();
+        // A disk in trouble may not answer at once.
+        let looked = tokio::task::spawn_blocking(move || nix::sys::statvfs::statvfs(&folder)).await;
+        match looked {
+            Ok(Ok(disk)) => {
                 let free = disk.blocks_available().saturating_mul(disk.fragment_size());
                 let low = free < reserve;
                 if low != was_low {
@@ -300,6 +303,7 @@ async fn watch_disk(service: Service, folder: PathBuf, reserve: u64, stop: Cance
                     was_low = low;
                 }
             }
+            Ok(Err(error)) => tracing::warn!(event = "disk_unknown", %error, "look at the store's disk"),
             Err(error) => tracing::warn!(event = "disk_unknown", %error, "look at the store's disk"),
         }
         tokio::select! {

@@ -9,8 +9,10 @@ use crate::store::LaneHealth;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Two 410s in a row this far apart hold a lane as gone, so that one bad deployment does not cut payments off.
 pub const GONE_APART: Duration = Duration::from_secs(3600);
-/// The longest that a lane is shut between two probes.
+/// The longest that a lane is shut between two probes, unless the first time is set longer.
 const SHUT_MAX: Duration = Duration::from_secs(300);
+/// The longest that a lane is shut at all: the first time may be set to a day.
+pub const SHUT_LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// When a lane is shut, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,18 +5,20 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::model::{DestinationNo, Seq, Timestamp};
-use crate::store::op::{Purge, Sweep};
+use crate::model::{Seq, Timestamp};
+use crate::store::op::{Ages, Purge, Sweep};
 use crate::store::{Store, StoreFailed};
 
 use super::Retention;
 
-/// Events that one slice looks at.
+/// Events that one slice of a walk looks at.
+const LOOKED_AT: usize = 2000;
+/// Events, or deliveries, that one operation changes at most.
 const SLICE: usize = 500;
-/// The pause between two slices of one sweep: 25,000 events a second at most, and room for everybody else.
+/// The pause between two slices of one walk: room for everybody else.
 const BETWEEN_SLICES: Duration = Duration::from_millis(20);
-/// Rounds between two sweeps once nothing is left to do.
-const SWEEP_EVERY: u32 = 60;
+/// Rounds between two walks over what has aged.
+const WALK_EVERY: u32 = 3600;
 /// Producers' ids are remembered this long, so their events stay at least as long.
 const EVENTS_STAY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Before this moment (2024-01-01) the clock is wrong: nothing is removed by its word.
@@ -43,44 +45,55 @@ impl Janitor {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            if self.next.is_some() {
-                let Ok(()) = self.sweep().await else { return };
-                continue;
-            }
             let Ok(()) = self.purge(&stop).await else { return };
-            if rounds == 0 {
-                let Ok(()) = self.sweep().await else { return };
+            if self.next.is_none() {
+                if rounds == 0 {
+                    self.next = Some(Seq(0));
+                }
+                rounds = (rounds + 1) % WALK_EVERY;
             }
-            rounds = (rounds + 1) % SWEEP_EVERY;
+            if let Some(from) = self.next {
+                let Ok(next) = self.sweep(from).await else { return };
+                self.next = next;
+            }
         }
     }
 
     /// Cancels what waits for deleted destinations.
     async fn purge(&self, stop: &CancellationToken) -> Result<(), StoreFailed> {
         let catalog = self.store.catalog();
-        let deleted = catalog.tombstones().map(|tombstone| tombstone.no);
-        let waits = |no: &DestinationNo| self.store.standing(|standing| standing.tally(*no).waiting() > 0);
-        for no in deleted.filter(waits).collect::<Vec<_>>() {
+        let waiting: Vec<_> = self.store.standing(|standing| {
+            let deleted = catalog.tombstones().map(|tombstone| tombstone.no);
+            deleted.filter(|no| standing.tally(*no).waiting() > 0).collect()
+        });
+        for no in waiting {
             while !stop.is_cancelled() && self.store.submit(Purge { no, limit: SLICE }).await?.answer == SLICE {}
         }
         Ok(())
     }
 
-    /// One slice of retention.
-    async fn sweep(&mut self) -> Result<(), StoreFailed> {
+    /// One slice of retention: looks, and changes only where there is something to change. Answers where to go on.
+    async fn sweep(&self, from: Seq) -> Result<Option<Seq>, StoreFailed> {
         let now = self.clock.now();
         if now < PLAUSIBLE {
-            return Ok(());
+            return Ok(None);
         }
         let Retention { events, attempts } = self.retention;
-        let sweep = Sweep {
-            from: self.next.unwrap_or(Seq(0)),
-            limit: SLICE,
+        let ages = Ages {
             payloads_before: now.before(events),
             attempts_before: now.before(attempts),
             events_before: now.before(events.max(attempts).max(EVENTS_STAY)),
         };
-        self.next = self.store.submit(sweep).await?.answer.next;
-        Ok(())
+        let aged = match self.store.read(move |snapshot| snapshot.first_aged(from, LOOKED_AT, ages)).await {
+            Ok(aged) => aged,
+            Err(error) => {
+                tracing::error!(event = "retention_unreadable", %error, "look for what has aged; the next walk tries again");
+                return Ok(None);
+            }
+        };
+        match aged.found {
+            Some(from) => Ok(self.store.submit(Sweep { from, limit: SLICE, ages }).await?.answer.next),
+            None => Ok(aged.next),
+        }
     }
 }

@@ -154,10 +154,15 @@ impl Lane {
         if (health.shut_until.is_some() || self.line() == Line::Fresh) && self.in_flight > 0 {
             return When::Later;
         }
-        let earliest = [health.shut_until, health.hold_until, Some(self.next_slot)]
-            .into_iter()
-            .flatten()
-            .fold(due, Timestamp::max);
+        // A moment further ahead than it can have been set to is from a clock that has jumped: it does not count.
+        let sane = |(moment, ahead): (Option<Timestamp>, Duration)| moment.filter(|moment| *moment <= now.after(ahead));
+        let pace = self.spec.interval.unwrap_or_default().max(Duration::from_secs(1));
+        let bounds = [
+            (health.shut_until, health::SHUT_LONGEST),
+            (health.hold_until, health::RETRY_AFTER_MAX),
+            (Some(self.next_slot), pace),
+        ];
+        let earliest = bounds.into_iter().filter_map(sane).fold(due, Timestamp::max);
         if earliest <= now { When::Now } else { When::At(earliest) }
     }
 
@@ -352,7 +357,11 @@ impl Lanes {
         if lane.generation != load.generation {
             return;
         }
-        let Some(missed) = lane.loading.take() else { return };
+        let Some(missed) = lane.loading.take() else {
+            // Given up meanwhile: it is asked for again.
+            self.look(load.destination, now);
+            return;
+        };
         if lane.bound == Some(load.from) {
             // Fewer rows than asked for: the window is all there is. Otherwise it covers what came, the last row included.
             lane.bound = match rows.last() {

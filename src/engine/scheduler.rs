@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -20,6 +21,8 @@ use super::{Ended, Settings, verdict};
 
 /// Attempts whose end is not on disk yet, at most.
 const UNSETTLED_MAX: usize = 8192;
+/// The pause after a read that failed.
+const READ_REST: Duration = Duration::from_secs(1);
 /// Pages that are read at once.
 const LOADS_MAX: usize = 4;
 
@@ -166,7 +169,10 @@ impl<W: Wire> Scheduler<W> {
     fn survey(&mut self) {
         self.lanes.forget_windows();
         let store = self.store.clone();
-        self.surveying.spawn(async move { store.read(|snapshot| snapshot.lanes_with_work()).await });
+        self.surveying.spawn(async move {
+            let found = store.read_for_engine(|snapshot| snapshot.lanes_with_work()).await;
+            rested(found).await
+        });
     }
 
     /// Begins what the lanes have decided on.
@@ -177,7 +183,8 @@ impl<W: Wire> Scheduler<W> {
             let store = self.store.clone();
             self.loading.spawn(async move {
                 let Load { destination, from, limit, .. } = load;
-                (load, store.read(move |snapshot| snapshot.lane(destination, from, limit)).await)
+                let page = store.read_for_engine(move |snapshot| snapshot.lane(destination, from, limit)).await;
+                (load, rested(page).await)
             });
         }
         let now = self.clock.now();
@@ -214,7 +221,7 @@ impl<W: Wire> Scheduler<W> {
         let schedule = self.settings.schedule_of(&destination);
         let next = verdict::next(&verdict, &schedule, row.plan.tried + 1, head.expires_at, now, &mut self.rng);
         attempt.next = match next {
-            crate::store::op::Next::Retry(due) => Some(due),
+            crate::store::op::Next::Retry(due) | crate::store::op::Next::Again(due) => Some(due),
             crate::store::op::Next::Succeeded | crate::store::op::Next::GivenUp(_) => None,
         };
         let delivery = DeliveryId { event: EventId::new(head.epoch, row.seq), destination: row.destination };
@@ -264,7 +271,9 @@ impl<W: Wire> Scheduler<W> {
 
     /// Lets attempts under way end, cuts off what takes too long, and records all of them.
     async fn drain(&mut self) {
-        let deadline = tokio::time::Instant::now() + self.settings.drain_max;
+        // A store that has failed records nothing: waiting for outcomes would only keep the next start waiting.
+        let drain_max = if self.store.has_failed() { Duration::ZERO } else { self.settings.drain_max };
+        let deadline = tokio::time::Instant::now() + drain_max;
         while !self.making.is_empty() {
             match tokio::time::timeout_at(deadline, self.making.join_next_with_id()).await {
                 Ok(Some(made)) => self.take(Woken::Made(made)),
@@ -278,6 +287,14 @@ impl<W: Wire> Scheduler<W> {
             }
         }
     }
+}
+
+/// What was read. After a read that failed it comes a moment later, so that trying again does not spin.
+async fn rested<T>(read: Result<T, ReadError>) -> Result<T, ReadError> {
+    if read.is_err() {
+        tokio::time::sleep(READ_REST).await;
+    }
+    read
 }
 
 /// What the configuration and the store say of a lane.

@@ -90,6 +90,9 @@ fn retry_after(exchange: &Exchange, now: Timestamp) -> Option<Timestamp> {
     (moment > now).then(|| moment.min(now.after(RETRY_AFTER_MAX)))
 }
 
+/// The wait after an attempt that we cut off.
+const INTERRUPTED_DELAY: Duration = Duration::from_secs(5);
+
 /// What an outcome means for the delivery, `tried` attempts into its schedule.
 pub fn next(
     verdict: &Verdict,
@@ -102,12 +105,17 @@ pub fn next(
     if verdict.outcome == Outcome::Succeeded {
         return Next::Succeeded;
     }
-    let Some(base) = schedule.base_delay(tried) else { return Next::GivenUp(Ending::Exhausted) };
-    let scheduled = now.after(schedule.jittered(base, rng));
-    let due = verdict.signal.retry_after.map_or(scheduled, |wish| wish.max(scheduled));
+    let interrupted = verdict.reason == Some(Reason::Interrupted);
+    let (due, next): (_, fn(Timestamp) -> Next) = match schedule.base_delay(tried) {
+        // We cut it off: that is no failure of the delivery.
+        _ if interrupted => (now.after(schedule.jittered(INTERRUPTED_DELAY, rng)), Next::Again),
+        Some(base) => (now.after(schedule.jittered(base, rng)), Next::Retry),
+        None => return Next::GivenUp(Ending::Exhausted),
+    };
+    let due = verdict.signal.retry_after.map_or(due, |wish| wish.max(due));
     match expires_at {
         Some(expires_at) if due >= expires_at => Next::GivenUp(Ending::Expired),
-        Some(_) | None => Next::Retry(due),
+        Some(_) | None => next(due),
     }
 }
 
@@ -206,5 +214,13 @@ mod tests {
         assert_eq!(next_of(&[], 3, None), Next::GivenUp(Ending::Exhausted));
         assert_eq!(next_of(&[], 1, Some(10)), Next::GivenUp(Ending::Expired));
         assert_eq!(next_of(&[], 1, Some(11)), seconds(10));
+    }
+
+    #[test]
+    fn an_attempt_that_we_cut_off_never_ends_its_delivery() {
+        let schedule = Schedule::new(vec![], Some(1), 0.0).unwrap();
+        let cut = judge(&Exchange::failed(Reason::Interrupted, "cut"), &Success::default(), NOW);
+        let mut rng = fastrand::Rng::with_seed(1);
+        assert_eq!(next(&cut, &schedule, 1, None, NOW, &mut rng), Next::Again(NOW.after(INTERRUPTED_DELAY)));
     }
 }

@@ -35,7 +35,7 @@ use crate::model::{
 
 pub use bell::{Bell, Change, Heard};
 pub use catalog::{Catalog, Routed};
-pub use reader::{DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot, Window};
+pub use reader::{Aged, DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot, Window};
 pub use record::{DueRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
 pub use redb::StorageBackend;
 pub use redb::backends::{FileBackend, InMemoryBackend};
@@ -206,7 +206,13 @@ struct Inner {
     door: Door,
     room: Arc<Semaphore>,
     room_units: u32,
-    readers: Semaphore,
+    readers: Readers,
+}
+
+/// Who may read at once. The engine has turns of its own: whoever lists much delays no delivery.
+struct Readers {
+    engine: Semaphore,
+    others: Semaphore,
 }
 
 /// A handle on the open store. Clones share it.
@@ -215,8 +221,8 @@ pub struct Store(Arc<Inner>);
 
 /// Bytes per unit of the room before the writer.
 const ROOM_UNIT: usize = 1024;
-/// Threads that may read at once.
-const READERS_MAX: usize = 4;
+/// Threads that may read at once, for the engine and for everybody else.
+const READERS_MAX: usize = 2;
 
 impl Store {
     /// Opens the file, or makes it. `epoch` is a random number for a new store.
@@ -261,11 +267,11 @@ impl Store {
                 file.set_len(0).map_err(io(&draft))?;
                 let db = make(file)?;
                 std::fs::rename(&draft, path).map_err(io(path))?;
-                // redb syncs the file, not the folder's entry for it.
-                File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
                 db
             }
         };
+        // redb syncs the file, not the folder's entry for it; and a start before this one may not have come so far.
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
         Self::start(db, settings, clock, WriterRuns::InThread)
     }
 
@@ -311,7 +317,8 @@ impl Store {
         };
         let room_units = u32::try_from(settings.queue_bytes_max / ROOM_UNIT).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(room_units as usize));
-        Ok(Store(Arc::new(Inner { db, shared, door, room, room_units, readers: Semaphore::new(READERS_MAX) })))
+        let readers = Readers { engine: Semaphore::new(READERS_MAX), others: Semaphore::new(READERS_MAX) };
+        Ok(Store(Arc::new(Inner { db, shared, door, room, room_units, readers })))
     }
 
     /// Hands an operation to the writer, as soon as there is room; its ticket resolves after the commit.
@@ -367,10 +374,26 @@ impl Store {
         &self,
         look: impl FnOnce(&Snapshot) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
+        self.read_in_turn(&self.0.readers.others, look).await
+    }
+
+    /// Reads for the engine, whose turns nobody else takes.
+    pub async fn read_for_engine<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Snapshot) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        self.read_in_turn(&self.0.readers.engine, look).await
+    }
+
+    async fn read_in_turn<T: Send + 'static>(
+        &self,
+        turns: &Semaphore,
+        look: impl FnOnce(&Snapshot) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
         if let Door::Inline(_) = self.0.door {
             return look(&Snapshot::open(&self.0.db)?);
         }
-        let _turn = self.0.readers.acquire().await.map_err(|_| ReadError::Stopped)?;
+        let _turn = turns.acquire().await.map_err(|_| ReadError::Stopped)?;
         let db = Arc::clone(&self.0.db);
         let reading = tokio::task::spawn_blocking(move || look(&Snapshot::open(&db)?));
         reading.await.map_err(|_| ReadError::Stopped)?
@@ -381,7 +404,7 @@ impl Store {
         if let Some(event) = lock(&self.0.shared.events).find(seq) {
             return Ok(Some(event));
         }
-        self.read(move |snapshot| Ok(snapshot.event(seq)?.map(Arc::new))).await
+        self.read_for_engine(move |snapshot| Ok(snapshot.event(seq)?.map(Arc::new))).await
     }
 
     /// What is configured at this moment.

@@ -186,6 +186,8 @@ pub enum Next {
     Succeeded,
     /// Another attempt at this moment.
     Retry(Timestamp),
+    /// Another attempt at this moment; the one that ended was cut off by us, and does not count on the schedule.
+    Again(Timestamp),
     /// Given up.
     GivenUp(Ending),
 }
@@ -221,6 +223,9 @@ impl Op for Finish {
                 Next::Retry(due) => {
                     let plan = Plan { number: number + 1, tried: row.plan.tried + 1, trigger: Trigger::Schedule };
                     put_due(batch, DueRow { due, plan, ..row })?;
+                }
+                Next::Again(due) => {
+                    put_due(batch, DueRow { due, plan: Plan { number: number + 1, ..row.plan }, ..row })?
                 }
                 Next::GivenUp(ending) => end(batch, key, ending)?,
             }
@@ -612,12 +617,26 @@ pub struct Sweep {
     pub from: Seq,
     /// How many events to look at.
     pub limit: usize,
+    /// What has aged.
+    pub ages: Ages,
+}
+
+/// From when on what has aged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ages {
     /// Payloads of events accepted before this moment are erased.
     pub payloads_before: Timestamp,
     /// Attempts of events accepted before this moment are removed.
     pub attempts_before: Timestamp,
     /// Events accepted before this moment are removed whole.
     pub events_before: Timestamp,
+}
+
+impl Ages {
+    /// Nothing accepted at or after this moment has aged.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.payloads_before.max(self.attempts_before).max(self.events_before)
+    }
 }
 
 /// How far a [`Sweep`] came.
@@ -637,7 +656,7 @@ impl Op for Sweep {
     }
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<Swept, ApplyError> {
-        let newest = self.payloads_before.max(self.attempts_before).max(self.events_before);
+        let newest = self.ages.newest();
         let mut slice = Vec::new();
         for entry in batch.events.range(self.from.0..)?.take(self.limit) {
             let (seq, record) = entry?;
@@ -664,9 +683,9 @@ impl Op for Sweep {
 
 impl Sweep {
     fn age(&self, batch: &mut Batch<'_>, seq: Seq, head: &EventHead, keeps_body: bool) -> Result<bool, ApplyError> {
-        let gone = head.accepted < self.events_before;
+        let gone = head.accepted < self.ages.events_before;
         let mut touched = gone;
-        if gone || head.accepted < self.attempts_before {
+        if gone || head.accepted < self.ages.attempts_before {
             let rows = (seq.0, 0, 0)..=(seq.0, u32::MAX, u32::MAX);
             batch.attempts.retain_in(rows, |_, _| {
                 touched = true;
@@ -679,7 +698,7 @@ impl Sweep {
             }
             dedup::forget(&mut batch.producer_ids, head, seq)?;
             batch.events.remove(seq.0)?;
-        } else if keeps_body && head.accepted < self.payloads_before {
+        } else if keeps_body && head.accepted < self.ages.payloads_before {
             erase(batch, seq)?;
             touched = true;
         }

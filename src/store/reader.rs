@@ -12,6 +12,7 @@ use crate::model::{
     Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Seq, TenantId, Timestamp, TypePattern,
 };
 
+use super::op::Ages;
 use super::record::{AttemptRow, DueRow, EndedRow, Tally};
 use super::standing::BLOCK;
 use super::writer::ApplyError;
@@ -133,6 +134,15 @@ pub struct Window {
     pub skip: usize,
     /// How many, at most. A page ends sooner when much has been looked at, or when its items are large.
     pub limit: usize,
+}
+
+/// What a look for aged events found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aged {
+    /// The first event that retention would change.
+    pub found: Option<Seq>,
+    /// Where to go on looking, when nothing was found and something older remains.
+    pub next: Option<Seq>,
 }
 
 /// Part of a list.
@@ -381,6 +391,42 @@ impl Snapshot {
             seen = Some(seq);
         }
         Ok(None)
+    }
+
+    /// Looks for the first event, from a place on, that retention would change. Looks at so many.
+    pub fn first_aged(&self, from: Seq, limit: usize, ages: Ages) -> Result<Aged, ReadError> {
+        for (looked_at, entry) in self.events.range(from.0..)?.enumerate() {
+            let (key, record) = entry?;
+            let seq = Seq(key.value());
+            if looked_at == limit {
+                return Ok(Aged { found: None, next: Some(seq) });
+            }
+            let head = codec::decode_event_head(record.value())?;
+            if head.accepted >= ages.newest() {
+                break;
+            }
+            if self.has_aged(seq, &head, record.value(), ages)? {
+                return Ok(Aged { found: Some(seq), next: None });
+            }
+        }
+        Ok(Aged { found: None, next: None })
+    }
+
+    fn has_aged(&self, seq: Seq, head: &EventHead, record: &[u8], ages: Ages) -> Result<bool, ReadError> {
+        let attempts = (seq.0, 0, 0)..=(seq.0, u32::MAX, u32::MAX);
+        let touched = head.accepted < ages.events_before
+            || (head.accepted < ages.payloads_before && codec::keeps_body(record)?)
+            || (head.accepted < ages.attempts_before && self.attempts.range(attempts)?.next().is_some());
+        if !touched {
+            return Ok(false);
+        }
+        for target in &head.targets {
+            let key = DeliveryKey { destination: target.destination, seq };
+            if op::find_waiting(&self.events, &self.attempts, &self.due, key)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// When the oldest unfinished event was accepted, given the first sequence of the block that holds it.

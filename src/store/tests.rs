@@ -110,7 +110,7 @@ fn attempt(row: DueRow, outcome: Outcome, next: Option<Timestamp>) -> Attempt {
 
 async fn finish(store: &Store, row: DueRow, outcome: Outcome, next: Next) {
     let due = match next {
-        Next::Retry(due) => Some(due),
+        Next::Retry(due) | Next::Again(due) => Some(due),
         Next::Succeeded | Next::GivenUp(_) => None,
     };
     let attempt = attempt(row, outcome, due);
@@ -345,10 +345,14 @@ async fn retention_erases_then_removes_and_skips_what_is_unfinished() {
     let sweep = |payloads_before, attempts_before, events_before| Sweep {
         from: Seq(0),
         limit: 2,
-        payloads_before,
-        attempts_before,
-        events_before,
+        ages: Ages { payloads_before, attempts_before, events_before },
     };
+    let look = |ages: Ages| {
+        let store = store.clone();
+        async move { store.read(move |snapshot| snapshot.first_aged(Seq(0), 2, ages)).await.unwrap() }
+    };
+    let payloads = sweep(now, Timestamp::ZERO, Timestamp::ZERO).ages;
+    assert_eq!(look(payloads).await, Aged { found: Some(Seq(1)), next: None });
     let swept = store.submit(sweep(now, Timestamp::ZERO, Timestamp::ZERO)).await.unwrap().answer;
     assert_eq!(swept, Swept { next: Some(Seq(3)), touched: 1 }, "the second is unfinished");
     let kept = |id| {
@@ -362,6 +366,7 @@ async fn retention_erases_then_removes_and_skips_what_is_unfinished() {
         }
     };
     assert_eq!([kept(ids[0]).await, kept(ids[1]).await, kept(ids[2]).await], [Some(false), Some(true), Some(true)]);
+    assert_eq!(look(payloads).await, Aged { found: None, next: Some(Seq(3)) }, "what is done is not done again");
     let resend = Resend { key: due[0].key(), trigger: Trigger::Manual };
     assert_eq!(store.submit(resend).await.unwrap().answer, Steered::Erased);
     assert!(store.event(ids[0].seq()).await.unwrap().unwrap().body.bytes().is_none(), "memory forgets as well");

@@ -30,6 +30,8 @@ use super::{Committed, Receipt, Shared, StoreFailed, tables};
 const BATCH_OPS_MAX: usize = 2048;
 /// Bytes in one commit at most, as far as the operations tell.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Changes in one commit at most, unless a single operation makes more: an event may go to many destinations.
+const BATCH_CHANGES_MAX: usize = 16_384;
 /// How long a batch of outcomes waits for company.
 const LINGER: Duration = Duration::from_millis(10);
 
@@ -166,39 +168,48 @@ impl Writer {
         Writer { db, clock, epoch, numbers, standing, catalog, shared, commits: 0 }
     }
 
-    /// Applies the jobs in one transaction, syncs it, publishes what changed, and answers every job.
+    /// Applies the jobs in one transaction (or several, where they change much), syncs it, publishes what changed, and answers
+    /// every job.
     pub(super) fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         if self.shared.has_failed() {
             jobs.into_iter().for_each(|job| job.settle(Err(StoreFailed)));
             return;
         }
-        match self.write(&mut jobs) {
-            Ok(aftermath) => {
-                self.commits += 1;
-                let receipt = Receipt { commit: self.commits };
-                self.publish(aftermath);
-                jobs.into_iter().for_each(|job| job.settle(Ok(receipt)));
-            }
-            Err(error) => {
-                self.shared.fail(&error);
-                jobs.into_iter().for_each(|job| job.settle(Err(StoreFailed)));
+        while !jobs.is_empty() {
+            match self.write(&mut jobs) {
+                Ok((applied, aftermath)) => {
+                    self.commits += 1;
+                    let receipt = Receipt { commit: self.commits };
+                    self.publish(aftermath);
+                    jobs.drain(..applied).for_each(|job| job.settle(Ok(receipt)));
+                }
+                Err(error) => {
+                    self.shared.fail(&error);
+                    jobs.drain(..).for_each(|job| job.settle(Err(StoreFailed)));
+                }
             }
         }
     }
 
-    fn write(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Aftermath, CommitError> {
+    /// One commit; answers how many of the jobs are in it.
+    fn write(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(usize, Aftermath), CommitError> {
         let mut transaction = self.db.begin_write()?;
         // Payloads are chosen by others, so a checksum alone could be met by design.
         transaction.set_two_phase_commit(true);
-        let aftermath = {
+        let written = {
             let mut batch = Batch::open(&transaction, self)?;
+            let mut applied = 0;
             for job in jobs {
                 job.apply(&mut batch)?;
+                applied += 1;
+                if batch.changes.len() >= BATCH_CHANGES_MAX {
+                    break;
+                }
             }
-            batch.close()?
+            (applied, batch.close()?)
         };
         transaction.commit()?;
-        Ok(aftermath)
+        Ok(written)
     }
 
     fn publish(&mut self, aftermath: Aftermath) {

@@ -389,7 +389,8 @@ async fn try_hand_in(store: &Store, deed: Deed) -> Result<Pending, StoreFailed> 
         Deed::Sweep { from, limit, payloads, attempts, events } => {
             let before = |all| if all { Timestamp::MAX } else { Timestamp::ZERO };
             let (payloads_before, attempts_before) = (before(payloads), before(attempts));
-            let sweep = Sweep { from, limit, payloads_before, attempts_before, events_before: before(events) };
+            let ages = Ages { payloads_before, attempts_before, events_before: before(events) };
+            let sweep = Sweep { from, limit, ages };
             Pending::Swept(store.enqueue(sweep).await?)
         }
         Deed::PutKey { key, must_exist } => Pending::Done(store.enqueue(PutKey { key, must_exist }).await?),
@@ -415,7 +416,7 @@ fn attempt(lease: &super::model::Lease, next: Next, reply: Vec<u8>) -> Attempt {
         phases: Phases::default(),
         reconnected: false,
         next: match next {
-            Next::Retry(due) => Some(due),
+            Next::Retry(due) | Next::Again(due) => Some(due),
             Next::Succeeded | Next::GivenUp(_) => None,
         },
     }

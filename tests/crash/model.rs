@@ -410,6 +410,7 @@ impl Model {
                     let plan = Plan { number: plan.number + 1, tried: plan.tried + 1, trigger: Trigger::Schedule };
                     self.put_row(key, plan);
                 }
+                Next::Again(_) => self.put_row(key, Plan { number: plan.number + 1, ..plan }),
                 Next::GivenUp(ending) => self.end(key, ending),
             }
         } else if let Some(planned) = self.delivery(key).plan {
@@ -576,5 +577,6 @@ pub fn outcome_of(next: Next) -> Outcome {
     match next {
         Next::Succeeded => Outcome::Succeeded,
         Next::Retry(_) | Next::GivenUp(_) => Outcome::Failed,
+        Next::Again(_) => Outcome::Unknown,
     }
 }
