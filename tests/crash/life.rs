@@ -1,5 +1,6 @@
 //! A store's life on a recording disk: sessions of seeded operations, each beside the model, with what had been acknowledged when.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Life {
     pub models: Vec<Model>,
     /// How many acts the disk had seen when the store was first open.
     pub born: usize,
+    /// When it was closed and opened again: from the session's end to the next one's beginning.
+    pub turns: Vec<Range<usize>>,
 }
 
 impl Life {
@@ -80,10 +83,13 @@ pub async fn live(habits: Habits, base: Vec<u8>, model: Model, clock: Clock, rng
     let mut living = Living { habits, disk, model, clock, steps: Vec::new(), models: Vec::new(), leases: Vec::new() };
     living.models.push(living.model.clone());
     let mut born = None;
+    let mut turns = Vec::new();
+    let mut ended = None;
     for _ in 0..rng.usize(1..=3) {
         let settings = settings(habits.cache_bytes);
         let store = Store::open_on(living.disk.clone(), &settings, clock, EPOCH.0, habits.runs).expect("a whole disk");
         born = born.or(Some(living.disk.acts()));
+        turns.extend(ended.map(|ended| ended..living.disk.acts()));
         living.leases.clear();
         match habits.runs {
             WriterRuns::Inline => living.session(&store, rng).await,
@@ -92,13 +98,16 @@ pub async fn live(habits: Habits, base: Vec<u8>, model: Model, clock: Clock, rng
         // What the model says is what a store that was never cut off says.
         let differences = living.model.picture.differences(&Picture::of(&store).await.expect("a whole disk"));
         assert!(differences.is_empty(), "without a cut: {differences:#?}");
+        ended = Some(living.disk.acts());
         // A store that is dropped without a last commit has no saved allocator. With a thread of its own it always has one.
         if habits.runs == WriterRuns::InThread || rng.bool() {
             store.close().await;
         }
     }
     let born = born.expect("there was a session");
-    Life { base, acts: living.disk.history(), steps: living.steps, models: living.models, born }
+    let acts = living.disk.history();
+    turns.extend(ended.map(|ended| ended..acts.len()));
+    Life { base, acts, steps: living.steps, models: living.models, born, turns }
 }
 
 struct Living {
