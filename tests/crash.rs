@@ -41,6 +41,9 @@ const IMAGES: usize = 16;
 /// Images of one recovery.
 const NESTED: usize = 3;
 
+/// After how many images a long run says how far it is.
+const PROGRESS: u64 = 5_000;
+
 /// What is wrong on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -321,7 +324,17 @@ fn explore(first: u64, images: u64, nested: u64, fault: Fault) -> Seen {
                         let what = Broken::Damaged("the life itself panicked; what it said is above".into());
                         Seen { findings: vec![Finding { at: format!("seed {seed}"), what }], ..Seen::default() }
                     });
-                    all.lock().unwrap().add(seen);
+                    let mut all = all.lock().unwrap();
+                    let before = all.images / PROGRESS;
+                    all.add(seen);
+                    if all.images / PROGRESS > before {
+                        println!(
+                            "{} images, {} of recoveries, {} findings",
+                            all.images,
+                            all.nested,
+                            all.findings.len()
+                        );
+                    }
                 }
             });
         }
