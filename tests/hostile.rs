@@ -304,7 +304,9 @@ async fn the_parser_alone_swallows_what_the_budget_refuses() {
 
 #[tokio::test]
 async fn whoever_hangs_is_left() {
-    let brief = || Settings { head_timeout: SHORT, ..settings() };
+    // Long enough for a machine under load to connect and to send a first byte in.
+    let head = 5 * SHORT;
+    let brief = || Settings { head_timeout: head, ..settings() };
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let table: Vec<(&str, &str, Then, Settings, Seen)> = vec![
         ("before the head", "", Then::Hang, brief(), failed(Reason::TimeoutHead)),
@@ -319,8 +321,9 @@ async fn whoever_hangs_is_left() {
     ];
     let mut cases = tokio::task::JoinSet::new();
     for (name, reply, then, settings, expected) in table {
+        let client = client(settings);
         cases.spawn(async move {
-            let (seen, exchange) = seen(&client(settings), reply.as_bytes().to_vec(), then, 2 * SHORT).await;
+            let (seen, exchange) = seen(&client, reply.as_bytes().to_vec(), then, 2 * head).await;
             assert_eq!(seen, expected, "{name}: {exchange:?}");
             assert_eq!(exchange.bytes_read > 0, !reply.is_empty() || matches!(then, Then::Drip(_)), "{name}");
         });

@@ -614,6 +614,33 @@ async fn a_peer_that_never_reads_is_no_longer_read() {
     }
 }
 
+/// A line of two kilobytes may ask for a thousand results: what is outstanding was counted in lines, and two megabytes of such
+/// lines held 183 MB for a peer that read none of its replies.
+#[tokio::test]
+async fn refusals_that_nobody_reads_are_bounded_in_results() {
+    let house = House::new().await;
+    let mut flood = UnixStream::connect(house.path()).await.unwrap();
+    let line = format!("[0{}]\n", ",0".repeat(999));
+    let lines = line.repeat(100);
+    let mut taken = 0;
+    while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), flood.write(lines.as_bytes())).await {
+        taken += written.unwrap();
+        assert!(taken < 1 << 20, "{taken} bytes were taken from a peer that reads nothing");
+    }
+    let mut other = house.connect().await;
+    other.write(format!("{EVENT}\n")).await;
+    assert_eq!(other.reply().await["ok"], true);
+    let mut flood = BufReader::new(flood);
+    flood.get_mut().shutdown().await.unwrap();
+    let (mut replies, mut reply) = (0, String::new());
+    while tokio::time::timeout(PATIENCE, flood.read_line(&mut reply)).await.unwrap().unwrap() > 0 {
+        assert!(reply.contains("bad_json"), "{reply}");
+        replies += 1;
+        reply.clear();
+    }
+    assert!(replies >= taken / line.len(), "{replies} replies");
+}
+
 #[tokio::test]
 async fn two_hundred_connections_are_served_at_once() {
     let house = House::new().await;
