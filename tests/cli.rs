@@ -82,6 +82,7 @@ fn help_lists_the_commands_and_exit_codes() {
       status       Show how the daemon fares
       emit         Hand an event to the daemon, and wait until it is on disk
       listen       Receive webhooks on this machine and print them
+      bench        Measure a throw-away daemon on this machine, beside the same load without one
       sign         Print the signature headers for a body
       verify       Say whether a body's signature is right
       config       Show the configuration
@@ -117,6 +118,39 @@ fn the_demonstration_ends_well_and_every_signature_is_verified() {
     let output = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
     let last: serde_json::Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
     assert_eq!(last["succeeded"], 10);
+}
+
+/// The shape of what the benchmark says, and that nothing was lost on its way; its speed is nobody's business here.
+#[test]
+fn the_benchmark_measures_everything_beside_its_floor_and_leaves_nothing_behind() {
+    let folder = folder();
+    let arguments = ["bench", "--quick", "--json", "--events", "120", "--destinations", "3", "--fanout", "3"];
+    let preload = ["--preload", "50", "--preload-as", "waiting"];
+    let assert =
+        postrider(folder.path()).args(arguments).args(preload).env("TMPDIR", folder.path()).assert().code(0).stderr("");
+    let told: serde_json::Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    let mut ids = Vec::new();
+    for figure in told["figures"].as_array().unwrap() {
+        let id = figure["id"].as_str().unwrap();
+        let is_measured = figure["value"].as_f64().is_some_and(|value| value >= 0.0);
+        let has_floor = figure["floor"].is_f64();
+        assert!(is_measured, "{figure}");
+        assert_eq!(has_floor, !id.starts_with("memory") && !id.starts_with("ready"), "{figure}");
+        ids.push(id);
+    }
+    assert_eq!(
+        ids.join(" "),
+        "memory_idle memory_waiting ready_after_restart memory_restarted intake_4x64 intake_64x1 latency_50_p50 \
+         latency_50_p99 latency_1000_p50 latency_1000_p99 deliveries_1 cpu_1 deliveries_fanout cpu_fanout memory_peak \
+         memory_after"
+    );
+    // The open loop's 50 and 120, twice; then the warm-up; then all deliveries and as many of the floor, twice.
+    assert_eq!(told["received"], 2 * (50 + 120) + 12 + 4 * 120);
+    for nothing in ["lost", "repeats", "strays", "unverified"] {
+        assert_eq!(told[nothing], 0, "{nothing}");
+    }
+    assert!(told["verified"].as_u64().unwrap() > 10);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the scratch folder is gone");
 }
 
 #[test]

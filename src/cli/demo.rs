@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admin::Admin;
 use super::receiver::{Answer, Behaviour, Delivery, Receiver};
+use super::scratch::Scratch;
 use super::signature::{NotVerified, Proof, verdict_text};
 use super::{Exit, Failure, Form, Trouble, serve};
 use crate::config::{Loaded, Places, Sources};
@@ -83,12 +84,12 @@ fn samples() -> [Value; 5] {
 }
 
 pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
-    let scratch = Scratch::make()?;
+    let scratch = Scratch::make("demo")?;
     super::runtime()?.block_on(show(arguments, form, &scratch))
 }
 
 async fn show(arguments: &Arguments, form: Form, scratch: &Scratch) -> Result<Exit, Failure> {
-    let config = configuration(&scratch.0)?;
+    let config = configuration(scratch.path())?;
     daemon::start_log(&config.log);
     let stage = Arc::new(Stage::default());
     let receiver = Receiver::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
@@ -115,7 +116,7 @@ async fn show(arguments: &Arguments, form: Form, scratch: &Scratch) -> Result<Ex
 }
 
 /// Resolves when the person has seen enough.
-async fn interrupted() -> Result<(), Failure> {
+pub(super) async fn interrupted() -> Result<(), Failure> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         heard = tokio::signal::ctrl_c() => Ok(heard?),
@@ -369,7 +370,7 @@ async fn settled(admin: &Admin, deliveries: usize) -> Result<(Value, bool), Fail
 }
 
 /// The secrets that a create shows, in the order of its signatures.
-fn secrets_of(made: &Value) -> Vec<Secret> {
+pub(super) fn secrets_of(made: &Value) -> Vec<Secret> {
     let text = |signature: &Value| Secret::new(signature["secret"].as_str().unwrap_or_default());
     match &made["signature"] {
         Value::Array(signatures) => signatures.iter().map(text).collect(),
@@ -393,29 +394,4 @@ fn configuration(scratch: &Path) -> Result<crate::config::Config, Failure> {
     // Nothing of this machine's own configuration or environment reaches in.
     let places = Places { config: scratch.join("none"), state: scratch.to_owned(), runtime: scratch.to_owned() };
     Ok(Loaded::load(&Sources { file: None, env: Vec::new(), flags, places })?.config)
-}
-
-/// A folder for this run only; it goes with the run.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> Result<Self, Failure> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("postrider-demo-{}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            let help = "set TMPDIR to a folder that this user may write to";
-            Failure::new(
-                Exit::Failed,
-                Trouble::new("cannot make a scratch folder", path.display().to_string(), error.to_string(), help),
-            )
-        })?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed lies in the system's folder for such things.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -5,6 +5,7 @@
 //! the data is JSON, one object a line, and so is a failure. The daemon's own log is not this module's matter.
 
 mod admin;
+mod bench;
 mod check;
 mod config;
 mod demo;
@@ -13,6 +14,7 @@ mod failure;
 mod listen;
 mod pages;
 mod receiver;
+mod scratch;
 mod serve;
 mod signature;
 mod status;
@@ -60,6 +62,8 @@ enum Command {
     Emit(emit::Arguments),
     /// Receive webhooks on this machine and print them
     Listen(listen::Arguments),
+    /// Measure a throw-away daemon on this machine, beside the same load without one
+    Bench(bench::Arguments),
     /// Print the signature headers for a body
     Sign(signature::SignArguments),
     /// Say whether a body's signature is right
@@ -112,6 +116,7 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Status(arguments) => status::run(&arguments, form),
         Command::Emit(arguments) => emit::run(&arguments, form),
         Command::Listen(arguments) => listen::run(&arguments, form),
+        Command::Bench(arguments) => bench::run(&arguments, form),
         Command::Sign(arguments) => signature::sign(&arguments, form),
         Command::Verify(arguments) => signature::verify(&arguments, form),
         Command::Config { command } => config::run(&command, form),
