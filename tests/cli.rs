@@ -141,8 +141,8 @@ fn the_benchmark_measures_everything_beside_its_floor_and_leaves_nothing_behind(
     assert_eq!(
         ids.join(" "),
         "memory_idle memory_waiting ready_after_restart memory_restarted intake_4x64 intake_64x1 latency_50_p50 \
-         latency_50_p99 latency_1000_p50 latency_1000_p99 deliveries_1 cpu_1 deliveries_fanout cpu_fanout memory_peak \
-         memory_after"
+         latency_50_p99 whole_50_p50 whole_50_p99 latency_1000_p50 latency_1000_p99 whole_1000_p50 whole_1000_p99 \
+         deliveries_1 cpu_1 deliveries_fanout cpu_fanout memory_peak memory_after"
     );
     // The open loop's 50 and 120, twice; then the warm-up; then all deliveries and as many of the floor, twice.
     assert_eq!(told["received"], 2 * (50 + 120) + 12 + 4 * 120);

@@ -46,8 +46,8 @@ pub(super) struct Posted {
     pub(super) took: Duration,
     /// The client's own processor time meanwhile.
     pub(super) cpu: Duration,
-    /// When each was sent, in nanoseconds since the round began; at a fixed rate only.
-    pub(super) sent: Vec<u64>,
+    /// When each was to be sent, in nanoseconds since the round began; at a fixed rate only.
+    pub(super) due: Vec<u64>,
 }
 
 type Sender = SendRequest<Full<Bytes>>;
@@ -63,14 +63,14 @@ impl Floor {
                 senders.push(floor.connect().await?);
             }
             let (before, began) = (cpu_of_thread()?, Instant::now());
-            let (deliveries, sent) = match floor.rate {
+            let (deliveries, due) = match floor.rate {
                 None => (floor.closed_loop(senders).await?, Vec::new()),
                 Some(rate) => {
-                    let sent = floor.open_loop(senders, rate).await?;
-                    (sent.len() as u64, sent)
+                    let due = floor.open_loop(senders, rate).await?;
+                    (due.len() as u64, due)
                 }
             };
-            Ok(Posted { deliveries, took: began.elapsed(), cpu: cpu_of_thread()?.saturating_sub(before), sent })
+            Ok(Posted { deliveries, took: began.elapsed(), cpu: cpu_of_thread()?.saturating_sub(before), due })
         })
     }
 
@@ -112,11 +112,11 @@ impl Floor {
 
     async fn open_loop(self: &Arc<Self>, mut idle: Vec<Sender>, rate: u32) -> io::Result<Vec<u64>> {
         let (back, mut returned) = mpsc::unbounded_channel();
-        let mut sent = Vec::new();
+        let mut due = Vec::new();
         let mut posting = JoinSet::new();
         let mut ticks = producer::ticks(rate);
         for delivery in 0..self.deliveries {
-            ticks.tick().await;
+            due.push(self.round.nanos_at(ticks.tick().await));
             while let Ok(sender) = returned.try_recv() {
                 idle.push(sender);
             }
@@ -124,7 +124,6 @@ impl Floor {
                 Some(sender) => sender,
                 None => self.connect().await?,
             };
-            sent.push(self.round.nanos());
             let (floor, back) = (Arc::clone(self), back.clone());
             posting.spawn(async move {
                 let request = floor.request(delivery)?;
@@ -137,7 +136,7 @@ impl Floor {
         while let Some(done) = posting.join_next().await {
             done.map_err(io::Error::other)??;
         }
-        Ok(sent)
+        Ok(due)
     }
 
     /// A delivery as the daemon would send it.

@@ -1,7 +1,7 @@
 //! The daemon under measurement: a process of its own on a scratch store, and what the kernel says of it.
 //!
 //! It is this very program with `serve` and a file of our own; nothing of this machine's configuration or environment
-//! reaches in. It ends when this is dropped: asked first, then made to.
+//! reaches in, but for what steers the loader and the allocator: those one may want to compare. It ends when this is dropped: asked first, then made to.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ use crate::clock::Stopwatch;
 const READY_MAX: Duration = Duration::from_secs(120);
 /// How long it may take to end when it is asked to.
 const END_MAX: Duration = Duration::from_secs(30);
+/// The environment that the daemon is given.
+const KEPT: [&str; 3] = ["LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX"];
 /// Ticks of the kernel's clock in `/proc/PID/stat` per second: part of Linux's interface, the same on every machine that
 /// the daemon runs on.
 const TICKS_PER_SECOND: u64 = 100;
@@ -49,6 +51,7 @@ impl Process {
             .args(["serve", "--json", "--config"])
             .arg(&config)
             .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| KEPT.iter().any(|kept| name == kept)))
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

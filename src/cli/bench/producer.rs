@@ -71,34 +71,41 @@ impl Load {
         Ok((acknowledged, began.elapsed()))
     }
 
-    /// Emits `rate` events a second. When each was acknowledged, in nanoseconds since the round began.
-    pub(super) async fn open_loop(self, rate: u32, round: &Round) -> io::Result<Vec<u64>> {
+    /// Emits `rate` events a second.
+    pub(super) async fn open_loop(self, rate: u32, round: &Round) -> io::Result<Paced> {
         let (mut reader, mut writer) = UnixStream::connect(&self.socket).await?.into_split();
         let emit = async {
             let mut ticks = ticks(rate);
-            let mut text = Vec::new();
+            let (mut text, mut due) = (Vec::new(), Vec::new());
             for event in 0..self.events {
-                ticks.tick().await;
+                due.push(round.nanos_at(ticks.tick().await));
                 text.clear();
                 self.put_line(&mut text, event);
                 writer.write_all(&text).await?;
             }
-            Ok::<_, io::Error>(())
+            Ok::<_, io::Error>(due)
         };
         let hear = async {
             let mut acknowledged = Vec::new();
             let mut replies = BytesMut::with_capacity(READ_BYTES);
             while (acknowledged.len() as u64) < self.events {
                 let count = heard(&mut reader, &mut replies).await?;
-                let now = round.nanos();
+                let now = round.nanos_at(Instant::now());
                 acknowledged.extend(std::iter::repeat_n(now, count));
             }
-            Ok(acknowledged)
+            Ok::<_, io::Error>(acknowledged)
         };
-        let (emitted, acknowledged) = tokio::join!(emit, hear);
-        emitted?;
-        acknowledged
+        let (due, acknowledged) = tokio::join!(emit, hear);
+        Ok(Paced { due: due?, acknowledged: acknowledged? })
     }
+}
+
+/// Moments of each event of an open loop, in nanoseconds since its round began.
+pub(super) struct Paced {
+    /// When it was to be emitted.
+    pub(super) due: Vec<u64>,
+    /// When its acknowledgement had been read.
+    pub(super) acknowledged: Vec<u64>,
 }
 
 /// The fixed moments of an open loop. What is missed is caught up at once.

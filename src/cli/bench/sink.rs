@@ -93,9 +93,9 @@ impl Round {
         self.number
     }
 
-    /// Nanoseconds since the beginning.
-    pub(super) fn nanos(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// A moment, in nanoseconds since the beginning.
+    pub(super) fn nanos_at(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// When an event's first delivery came; `None` when it did not.
@@ -131,7 +131,7 @@ impl Round {
     }
 
     fn take(&self, request: &http::request::Parts, body: &[u8]) {
-        let nanos = self.nanos().max(1);
+        let nanos = self.nanos_at(Instant::now()).max(1);
         let place = request.uri.path().rsplit('/').next().and_then(|place| place.parse::<u64>().ok());
         let event = payload::read(body).filter(|(round, _)| *round == self.number).map(|(_, event)| event);
         let known = event.and_then(|event| Some((event, self.came.get(usize::try_from(event).ok()?)?)));
