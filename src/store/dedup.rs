@@ -1,31 +1,22 @@
 //! The door to de-duplication: has this tenant's producer used this id before?
 //!
-//! One row per id, keyed by a hash, so that ids of any length cost the same. What lies behind this door may change; its
-//! promise stays: within seven days the same id answers with the first event or with a conflict.
+//! There is no row per id: the runs ([`super::segments`]) say where an event with such an id may lie, and the event itself
+//! says whether it does. Within seven days the same id answers with the first event or with a conflict; when an event is
+//! removed, its id is free.
 
 use std::time::Duration;
 
-use redb::{ReadableTable, StorageError, Table};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
 use crate::model::event::{EventHead, NewEvent, ProducerId};
-use crate::model::{Seq, TenantId, Timestamp};
+use crate::model::{EventType, Seq, TenantId};
 
-use super::codec;
-use super::writer::ApplyError;
+use super::codec::{self, Content};
+use super::op::Records;
+use super::segments::pack::{self, Hash};
+use super::segments::{Runs, SegmentKey};
+use super::writer::{ApplyError, Batch};
 
 /// How long a producer's id is remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
-
-type Ids<'tx> = Table<'tx, &'static [u8; 16], &'static [u8]>;
-
-#[derive(Serialize, Deserialize)]
-struct Row {
-    seq: u64,
-    accepted: Timestamp,
-    fingerprint: [u8; 16],
-}
 
 /// What the look-up says about an event that carries a producer's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,74 +29,111 @@ pub enum Verdict {
     Conflict(Seq),
 }
 
-/// Hashes with a length before each part, so that no two lists of parts share bytes.
-fn digest(parts: &[&[u8]]) -> [u8; 16] {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update((part.len() as u64).to_le_bytes());
-        hasher.update(part);
+/// What makes an event the one that a producer means: a CloudEvent is one by (source, id), a native event by its id alone.
+#[derive(PartialEq, Eq)]
+struct Name<'event> {
+    tenant: &'event TenantId,
+    cloud_source: Option<&'event str>,
+    id: &'event ProducerId,
+}
+
+impl<'event> Name<'event> {
+    fn of(head: &'event EventHead) -> Option<Self> {
+        let cloud_source = head.cloud.as_ref().map(|cloud| cloud.source.as_str());
+        head.producer_id.as_ref().map(|id| Name { tenant: &head.tenant, cloud_source, id })
     }
-    *hasher.finalize().first_chunk().expect("a SHA-256 has 32 bytes")
+
+    fn of_new(event: &'event NewEvent) -> Option<Self> {
+        let cloud_source = event.cloud.as_ref().map(|cloud| cloud.source.as_str());
+        event.producer_id.as_ref().map(|id| Name { tenant: &event.tenant, cloud_source, id })
+    }
+
+    fn hash(&self) -> Hash {
+        let space = self.cloud_source.map_or(&b"native"[..], |_| b"cloudevents");
+        let source = self.cloud_source.unwrap_or("");
+        Hash::of(&[space, self.tenant.as_str().as_bytes(), source.as_bytes(), self.id.as_str().as_bytes()])
+    }
 }
 
-fn row_key(tenant: &TenantId, cloud_source: Option<&str>, id: &ProducerId) -> [u8; 16] {
-    // A CloudEvent is one by (source, id); a native event by its id alone. The empty source keeps the two apart.
-    let space = cloud_source.map_or(&b"native"[..], |_| b"cloudevents");
-    digest(&[space, tenant.as_str().as_bytes(), cloud_source.unwrap_or("").as_bytes(), id.as_str().as_bytes()])
+/// What the runs know an event's id by.
+pub(super) fn hash_of(head: &EventHead) -> Option<Hash> {
+    Name::of(head).map(|name| name.hash())
 }
 
-fn fingerprint(event: &NewEvent) -> [u8; 16] {
-    let key = event.key.as_ref().map_or("", |key| key.as_str());
-    digest(&[event.kind.as_str().as_bytes(), key.as_bytes(), &event.body])
+/// What is compared when an id comes again: type, ordering key and body.
+struct Said<'event> {
+    kind: &'event EventType,
+    key: &'event str,
+    body: &'event [u8],
+}
+
+impl Said<'_> {
+    fn fingerprint(&self) -> [u8; 16] {
+        let digest = pack::digest(&[self.kind.as_str().as_bytes(), self.key.as_bytes(), self.body]);
+        *digest.first_chunk().expect("a SHA-256 has 32 bytes")
+    }
+
+    fn is_in(&self, head: &EventHead, record: &[u8]) -> Result<bool, ApplyError> {
+        let key = head.key.as_ref().map_or("", |key| key.as_str());
+        Ok(match codec::content(record)? {
+            Content::Kept(body) => (self.kind, self.key, self.body) == (&head.kind, key, body),
+            Content::Erased(fingerprint) => fingerprint == Some(self.fingerprint()),
+        })
+    }
+}
+
+/// What is left of a body that is erased, so that its event's id still tells a repeat from a conflict.
+pub(super) fn remains(head: &EventHead, body: &[u8]) -> Option<[u8; 16]> {
+    let key = head.key.as_ref().map_or("", |key| key.as_str());
+    head.producer_id.as_ref().map(|_| Said { kind: &head.kind, key, body }.fingerprint())
 }
 
 /// Looks an event's id up.
-pub(super) fn look_up(ids: &Ids<'_>, event: &NewEvent, now: Timestamp) -> Result<Verdict, ApplyError> {
-    let Some(id) = &event.producer_id else { return Ok(Verdict::New) };
-    let key = row_key(&event.tenant, event.cloud.as_ref().map(|cloud| cloud.source.as_str()), id);
-    let Some(record) = ids.get(&key)? else { return Ok(Verdict::New) };
-    let row: Row = codec::decode(record.value())?;
-    if now.since(row.accepted) >= REMEMBERED {
-        return Ok(Verdict::New);
-    }
-    Ok(if row.fingerprint == fingerprint(event) {
-        Verdict::Same(Seq(row.seq))
-    } else {
-        Verdict::Conflict(Seq(row.seq))
-    })
+pub(super) fn look_up(batch: &Batch<'_>, event: &NewEvent) -> Result<Verdict, ApplyError> {
+    let Some(name) = Name::of_new(event) else { return Ok(Verdict::New) };
+    let key = event.key.as_ref().map_or("", |key| key.as_str());
+    let said = Said { kind: &event.kind, key, body: &event.body };
+    let found = batch.places_of(name.hash()).first(&batch.segments, |seq| {
+        let Some(record) = redb::ReadableTable::get(&batch.events, seq.0)? else { return Ok(None) };
+        let head = codec::decode_event_head(record.value())?;
+        if Name::of(&head).is_none_or(|other| other != name) {
+            return Ok(None);
+        }
+        Ok(Some(if batch.now.since(head.accepted) >= REMEMBERED {
+            Verdict::New
+        } else if said.is_in(&head, record.value())? {
+            Verdict::Same(seq)
+        } else {
+            Verdict::Conflict(seq)
+        }))
+    })?;
+    Ok(found.unwrap_or(Verdict::New))
 }
 
-/// Remembers that this event has its id.
-pub(super) fn remember(ids: &mut Ids<'_>, event: &NewEvent, seq: Seq, now: Timestamp) -> Result<(), StorageError> {
-    let Some(id) = &event.producer_id else { return Ok(()) };
-    let key = row_key(&event.tenant, event.cloud.as_ref().map(|cloud| cloud.source.as_str()), id);
-    let row = Row { seq: seq.0, accepted: now, fingerprint: fingerprint(event) };
-    ids.insert(&key, codec::encode(&row).as_slice())?;
-    Ok(())
-}
-
-/// Forgets the id of an event that is being deleted, unless a later event has taken it over.
-pub(super) fn forget(ids: &mut Ids<'_>, head: &EventHead, seq: Seq) -> Result<(), ApplyError> {
-    let Some(id) = &head.producer_id else { return Ok(()) };
-    let key = row_key(&head.tenant, head.cloud.as_ref().map(|cloud| cloud.source.as_str()), id);
-    let own = match ids.get(&key)? {
-        Some(record) => codec::decode::<Row>(record.value())?.seq == seq.0,
-        None => false,
-    };
-    if own {
-        ids.remove(&key)?;
-    }
-    Ok(())
-}
-
-/// The event that a producer's own id names, among native events.
+/// The event that a producer's own id names, among native events: the newest, however old.
 pub(super) fn find(
-    ids: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+    runs: &Runs,
+    segments: &impl Records<SegmentKey>,
+    events: &impl Records<u64>,
     tenant: &TenantId,
     id: &ProducerId,
 ) -> Result<Option<Seq>, ApplyError> {
-    match ids.get(&row_key(tenant, None, id))? {
-        Some(record) => Ok(Some(Seq(codec::decode::<Row>(record.value())?.seq))),
-        None => Ok(None),
-    }
+    let name = Name { tenant, cloud_source: None, id };
+    runs.places_of(name.hash(), None).first(segments, |seq| {
+        let Some(record) = events.get(seq.0)? else { return Ok(None) };
+        let head = codec::decode_event_head(record.value())?;
+        Ok(Name::of(&head).is_some_and(|other| other == name).then_some(seq))
+    })
+}
+
+/// Whether an event's id leads to its place, as long as the id is remembered.
+pub(super) fn leads_to(
+    runs: &Runs,
+    segments: &impl Records<SegmentKey>,
+    head: &EventHead,
+    seq: Seq,
+) -> Result<bool, ApplyError> {
+    let Some(hash) = hash_of(head) else { return Ok(true) };
+    let found = runs.places_of(hash, None).first(segments, |place| Ok((place == seq).then_some(())))?;
+    Ok(found.is_some())
 }

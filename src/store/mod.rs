@@ -11,9 +11,11 @@ mod cache;
 mod catalog;
 mod codec;
 mod dedup;
+mod history;
 pub mod op;
 mod reader;
 mod record;
+mod segments;
 mod standing;
 mod tables;
 mod writer;
@@ -30,7 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::model::{
-    ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId,
+    ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId, Timestamp,
 };
 
 pub use bell::{Bell, Change, Heard};
@@ -43,6 +45,8 @@ pub use standing::Standing;
 pub use writer::{ApplyError, Batch, Op};
 
 use cache::EventCache;
+use segments::Runs;
+use segments::seal::Sealer;
 use writer::{Job, META_EPOCH, META_NUMBERS, Message, Numbers, Submission, Writer};
 
 /// How the store is opened.
@@ -56,12 +60,20 @@ pub struct Settings {
     pub queue_bytes_max: usize,
     /// Bytes of fresh events that are kept in memory for their first attempt.
     pub event_cache_bytes_max: usize,
+    /// Events whose lists are written together, up to 65,536; may differ from one start to the next.
+    pub run_events: usize,
 }
 
 impl Settings {
     /// The defaults, for a file.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Settings { path: path.into(), cache_bytes: 16 << 20, queue_bytes_max: 32 << 20, event_cache_bytes_max: 8 << 20 }
+        Settings {
+            path: path.into(),
+            cache_bytes: 16 << 20,
+            queue_bytes_max: 32 << 20,
+            event_cache_bytes_max: 8 << 20,
+            run_events: segments::RUN_EVENTS_MAX,
+        }
     }
 }
 
@@ -137,6 +149,7 @@ struct Shared {
     // Each held for a clone or a small copy, never across an await.
     catalog: RwLock<Arc<Catalog>>,
     standing: Mutex<Standing>,
+    runs: Mutex<Runs>,
     events: Mutex<EventCache>,
     under_way: Mutex<HashSet<DeliveryKey>>,
     bell: Bell,
@@ -177,6 +190,8 @@ impl Shared {
 }
 
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -188,7 +203,7 @@ enum Door {
     /// In its own thread.
     Thread { inbox: mpsc::Sender<Message>, thread: Mutex<Option<JoinHandle<()>>> },
     /// In the caller: a simulation's paused clock must not run ahead while a plain thread works.
-    Inline(Mutex<Writer>),
+    Inline(Box<Mutex<Writer>>),
 }
 
 /// Where a new store's writer runs; see [`Store::open_on`].
@@ -213,6 +228,14 @@ struct Inner {
 struct Readers {
     engine: Semaphore,
     others: Semaphore,
+}
+
+impl Inner {
+    fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        // First what is in memory: whatever has been sealed by then is in the transaction's rows.
+        let runs = lock(&self.shared.runs).clone();
+        Snapshot::open(&self.db, runs)
+    }
 }
 
 /// A handle on the open store. Clones share it.
@@ -291,21 +314,23 @@ impl Store {
         Self::start(db, settings, clock, runs)
     }
 
-    fn start(db: Database, settings: &Settings, clock: Clock, runs: WriterRuns) -> Result<Self, OpenError> {
-        let loaded = load(&db).map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
-        let Loaded { epoch, numbers, catalog, standing } = loaded;
+    fn start(db: Database, settings: &Settings, clock: Clock, writer_runs: WriterRuns) -> Result<Self, OpenError> {
+        let loaded = load(&db, settings.run_events, clock.now());
+        let loaded = loaded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
+        let Loaded { epoch, numbers, catalog, standing, runs, sealer } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
             catalog: RwLock::new(Arc::new(catalog)),
             standing: Mutex::new(standing.clone()),
+            runs: Mutex::new(runs),
             events: Mutex::new(EventCache::new(settings.event_cache_bytes_max)),
             under_way: Mutex::new(HashSet::new()),
             bell: Bell::default(),
             failure: watch::Sender::new(None),
         });
-        let writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, Arc::clone(&shared));
-        let door = match runs {
-            WriterRuns::Inline => Door::Inline(Mutex::new(writer)),
+        let writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, sealer, Arc::clone(&shared));
+        let door = match writer_runs {
+            WriterRuns::Inline => Door::Inline(Box::new(Mutex::new(writer))),
             WriterRuns::InThread => {
                 let (inbox, messages) = mpsc::channel();
                 let thread = std::thread::Builder::new()
@@ -391,11 +416,11 @@ impl Store {
         look: impl FnOnce(&Snapshot) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         if let Door::Inline(_) = self.0.door {
-            return look(&Snapshot::open(&self.0.db)?);
+            return look(&self.0.snapshot()?);
         }
         let _turn = turns.acquire().await.map_err(|_| ReadError::Stopped)?;
-        let db = Arc::clone(&self.0.db);
-        let reading = tokio::task::spawn_blocking(move || look(&Snapshot::open(&db)?));
+        let inner = Arc::clone(&self.0);
+        let reading = tokio::task::spawn_blocking(move || look(&inner.snapshot()?));
         reading.await.map_err(|_| ReadError::Stopped)?
     }
 
@@ -488,7 +513,7 @@ fn found(db: &Database, clock: Clock, epoch: u32) -> Result<(), LoadError> {
         transaction.open_table(tables::DUE)?;
         transaction.open_table(tables::ATTEMPTS)?;
         transaction.open_table(tables::ENDED)?;
-        transaction.open_table(tables::PRODUCER_IDS)?;
+        transaction.open_table(tables::SEGMENTS)?;
         transaction.open_table(tables::LANES)?;
         transaction.open_table(tables::TALLIES)?;
         let mut things = transaction.open_table(tables::THINGS)?;
@@ -509,9 +534,11 @@ struct Loaded {
     numbers: Numbers,
     catalog: Catalog,
     standing: Standing,
+    runs: Runs,
+    sealer: Sealer,
 }
 
-fn load(db: &Database) -> Result<Loaded, LoadError> {
+fn load(db: &Database, run_events: usize, now: Timestamp) -> Result<Loaded, LoadError> {
     let transaction = db.begin_read()?;
     let meta = transaction.open_table(tables::META)?;
     let fact = |name: &str| meta.get(name)?.ok_or_else(|| LoadError(format!("the store has no {name} row")));
@@ -554,7 +581,8 @@ fn load(db: &Database) -> Result<Loaded, LoadError> {
         tracing::error!(event = "tally_mismatch", destination = no.0, rows, tally = tally.waiting(), "tally set right");
         tally.accepted = rows + tally.succeeded + tally.failed + tally.cancelled;
     }
-    Ok(Loaded { epoch, numbers, catalog, standing })
+    let (runs, sealer) = segments::seal::load(&transaction, run_events, Seq(numbers.next_seq), now)?;
+    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer })
 }
 
 /// The destinations whose tally disagrees with their due rows, and how many rows they have.

@@ -14,6 +14,7 @@ use crate::model::{
 
 use super::bell::Change;
 use super::catalog::TENANT_DEPTH_MAX;
+use super::codec::Content;
 use super::record::{AttemptRow, DueRow, EndedRow, LaneHealth, Plan, Tombstone};
 use super::writer::{ApplyError, Batch, Op};
 use super::{codec, dedup};
@@ -78,7 +79,7 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
     if batch.catalog().tenant(&new.tenant).is_none() {
         return Ok(Err(Refusal::UnknownTenant));
     }
-    match dedup::look_up(&batch.producer_ids, &new, batch.now)? {
+    match dedup::look_up(batch, &new)? {
         dedup::Verdict::New => {}
         dedup::Verdict::Same(seq) => {
             let head = head(batch, seq)?;
@@ -100,7 +101,6 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
     let routed = batch.catalog().route(&new.tenant, &new.kind);
     let seq = Seq(batch.numbers.next_seq);
     batch.numbers.next_seq += 1;
-    dedup::remember(&mut batch.producer_ids, &new, seq, batch.now)?;
     let due = new.deliver_at.map_or(batch.now, |deliver_at| deliver_at.max(batch.now));
     let head = EventHead {
         epoch: batch.epoch,
@@ -122,7 +122,7 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
     };
     let event = Event { seq, head, body: Body::Kept(new.body) };
     batch.events.insert(seq.0, codec::encode_event(&event.head, &event.body).as_slice())?;
-    batch.count_event();
+    batch.note(seq, &event.head);
     for target in &event.head.targets {
         batch.tally_mut(target.destination).accepted += 1;
         batch.begin(seq);
@@ -154,8 +154,13 @@ impl Op for ErasePayload {
 }
 
 fn erase(batch: &mut Batch<'_>, seq: Seq) -> Result<bool, ApplyError> {
-    let Some(head) = head(batch, seq)? else { return Ok(false) };
-    batch.events.insert(seq.0, codec::encode_event(&head, &Body::Erased).as_slice())?;
+    let erased = {
+        let Some(record) = batch.events.get(seq.0)? else { return Ok(false) };
+        let Content::Kept(body) = codec::content(record.value())? else { return Ok(true) };
+        let head = codec::decode_event_head(record.value())?;
+        codec::encode_erased(&head, dedup::remains(&head, body))
+    };
+    batch.events.insert(seq.0, erased.as_slice())?;
     batch.erased.push(seq);
     Ok(true)
 }
@@ -611,7 +616,8 @@ pub(super) fn due_rows(
 
 // ------------------------------------------------------------------------------------------------------- retention
 
-/// Removes what has passed its age, a slice at a time, in sequence order, skipping what is unfinished.
+/// Removes what has passed its age, a slice at a time, in sequence order, skipping what is unfinished. A run of which no
+/// event is left loses its lists.
 pub struct Sweep {
     /// Where to begin.
     pub from: Seq,
@@ -671,12 +677,18 @@ impl Op for Sweep {
             Some((seq, head, _)) if head.accepted < newest && slice.len() == self.limit => Some(Seq(seq.0 + 1)),
             Some(_) | None => None,
         };
+        let reached = match (next, slice.last()) {
+            (Some(next), _) => next,
+            (None, Some((seq, head, _))) if head.accepted >= newest => *seq,
+            (None, Some(_) | None) => Seq(u64::MAX),
+        };
         let mut touched = 0;
         for (seq, head, keeps_body) in slice {
             if head.accepted < newest && !is_unfinished(batch, seq, &head)? {
                 touched += usize::from(self.age(batch, seq, &head, keeps_body)?);
             }
         }
+        batch.drop_runs(reached, self.ages.events_before)?;
         Ok(Swept { next, touched })
     }
 }
@@ -696,7 +708,6 @@ impl Sweep {
             for target in &head.targets {
                 batch.ended.remove((target.destination.0, seq.0))?;
             }
-            dedup::forget(&mut batch.producer_ids, head, seq)?;
             batch.events.remove(seq.0)?;
         } else if keeps_body && head.accepted < self.ages.payloads_before {
             erase(batch, seq)?;

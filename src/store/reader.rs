@@ -1,9 +1,10 @@
 //! Reading: short transactions, paged, on threads where a cold read may wait.
 //!
-//! Look-ups by id are a seek. Lists walk events from the newest and look at a bounded number of rows per page: a page may be
-//! short and still have a next one.
+//! Look-ups by id are a seek. Lists look where [`super::history`] says, from the newest, and at a bounded number of rows per
+//! page: a page may be short and still have a next one.
 
-use std::collections::HashSet;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
@@ -12,14 +13,16 @@ use crate::model::{
     Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Seq, TenantId, Timestamp, TypePattern,
 };
 
+use super::history::{Candidates, Step};
 use super::op::Ages;
 use super::record::{AttemptRow, DueRow, EndedRow, Tally};
+use super::segments::{Answer, Asked, Runs, SegmentKey, Stretch};
 use super::standing::BLOCK;
 use super::writer::ApplyError;
 use super::{codec, dedup, op, tables};
 
-/// Rows that one page looks at, at most.
-const LOOKED_AT_MAX: usize = 20_000;
+/// Rows that one page looks at, at most: events, deliveries, lists.
+const LOOKED_AT_MAX: u64 = 20_000;
 /// Bytes of records on one page, at most, one record aside: payloads and kept replies are chosen by others.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -52,8 +55,10 @@ pub struct Snapshot {
     due: Rows<(u32, u64, u64)>,
     attempts: Rows<(u64, u32, u32)>,
     ended: Rows<(u32, u64)>,
-    producer_ids: Rows<&'static [u8; 16]>,
+    segments: Rows<SegmentKey>,
     tallies: Rows<u32>,
+    runs: Runs,
+    looked_at: Cell<u64>,
 }
 
 /// A delivery with everything that the store knows of it.
@@ -192,16 +197,81 @@ impl<T> Filling<T> {
 }
 
 impl Snapshot {
-    pub(super) fn open(db: &Database) -> Result<Self, ReadError> {
+    /// `runs` as they were before the transaction begins.
+    pub(super) fn open(db: &Database, runs: Runs) -> Result<Self, ReadError> {
         let transaction = db.begin_read()?;
         Ok(Snapshot {
             events: transaction.open_table(tables::EVENTS)?,
             due: transaction.open_table(tables::DUE)?,
             attempts: transaction.open_table(tables::ATTEMPTS)?,
             ended: transaction.open_table(tables::ENDED)?,
-            producer_ids: transaction.open_table(tables::PRODUCER_IDS)?,
+            segments: transaction.open_table(tables::SEGMENTS)?,
             tallies: transaction.open_table(tables::TALLIES)?,
+            runs,
+            looked_at: Cell::new(0),
         })
+    }
+
+    /// How many rows its lists have looked at: events, deliveries, and the rows that lead to them.
+    pub fn looked_at(&self) -> u64 {
+        self.looked_at.get()
+    }
+
+    pub(super) fn look(&self) {
+        self.looked_at.set(self.looked_at.get() + 1);
+    }
+
+    pub(super) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    pub(super) fn segments(&self) -> &Rows<SegmentKey> {
+        &self.segments
+    }
+
+    pub(super) fn event_rows(
+        &self,
+        from: Seq,
+        until: Seq,
+    ) -> Result<redb::Range<'static, u64, &'static [u8]>, ReadError> {
+        Ok(self.events.range(from.0..until.0.max(from.0))?)
+    }
+
+    /// The events that wait for one destination, or for any, in no particular order; at most so many.
+    pub(super) fn waiting(&self, no: Option<DestinationNo>, limit: usize) -> Result<Vec<Seq>, ReadError> {
+        let (from, to) = no.map_or((0, u32::MAX), |no| (no.0, no.0));
+        let rows = self.due.range((from, 0, 0)..=(to, u64::MAX, u64::MAX))?;
+        let seq = |row: Result<_, redb::StorageError>| {
+            self.look();
+            let (key, _): (redb::AccessGuard<'_, (u32, u64, u64)>, _) = row?;
+            Ok(Seq(key.value().2))
+        };
+        rows.take(limit).map(seq).collect()
+    }
+
+    /// The newest event before a place whose delivery to this destination ended without success.
+    pub(super) fn ended_before(&self, no: DestinationNo, before: Seq) -> Result<Option<Seq>, ReadError> {
+        self.look();
+        match self.ended.range((no.0, 0)..(no.0, before.0))?.next_back() {
+            Some(row) => Ok(Some(Seq(row?.0.value().1))),
+            None => Ok(None),
+        }
+    }
+
+    /// The destinations that have deliveries which ended without success, found by one seek each.
+    pub(super) fn destinations_with_ends(&self) -> Result<Vec<DestinationNo>, ReadError> {
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(row) = self.ended.range((from, 0)..)?.next() {
+            let no = row?.0.value().0;
+            self.look();
+            found.push(DestinationNo(no));
+            match no.checked_add(1) {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        Ok(found)
     }
 
     /// The event at a place.
@@ -219,7 +289,7 @@ impl Snapshot {
 
     /// The event that a tenant's producer named.
     pub fn event_by_producer_id(&self, tenant: &TenantId, id: &ProducerId) -> Result<Option<Event>, ReadError> {
-        match dedup::find(&self.producer_ids, tenant, id)? {
+        match dedup::find(&self.runs, &self.segments, &self.events, tenant, id)? {
             Some(seq) => self.event(seq),
             None => Ok(None),
         }
@@ -287,7 +357,8 @@ impl Snapshot {
     /// A page of events, newest first.
     pub fn events(&self, wanted: &EventsWanted, window: Window) -> Result<Page<Event>, ReadError> {
         let mut filling = Filling::new(window);
-        let next = self.walk(wanted, window.after.map(|place| place.seq), |seq, record, _| {
+        let candidates = Candidates::of_events(self, wanted, window.after.map(|place| place.seq));
+        let next = self.walk(wanted, candidates, |seq, record, _| {
             if filling.is_full() {
                 return Ok(Walk::Stop);
             }
@@ -315,7 +386,8 @@ impl Snapshot {
         if within.is_some() {
             return Ok(filling.page(within));
         }
-        let next = self.walk(&wanted.events, window.after.map(|place| place.seq), |seq, _, head| {
+        let candidates = Candidates::of_deliveries(self, wanted, window.after.map(|place| place.seq))?;
+        let next = self.walk(&wanted.events, candidates, |seq, _, head| {
             if filling.is_full() {
                 return Ok(Walk::Stop);
             }
@@ -348,6 +420,7 @@ impl Snapshot {
                 return Ok(Some(Place { seq, destination }));
             }
             last = Some(destination);
+            self.look();
             let delivery = self.delivery_of(DeliveryKey { destination, seq }, head.clone())?;
             let held = delivery.state == DeliveryState::Pending && wanted.held.contains(&destination);
             let state = if held { DeliveryState::Held } else { delivery.state };
@@ -362,22 +435,26 @@ impl Snapshot {
         Ok(None)
     }
 
-    /// Walks wanted events from the newest, until the visitor stops or enough has been looked at. Answers where to go on.
+    /// Looks at candidates for wanted events, until the visitor stops or enough has been looked at. Answers where to go on.
     fn walk(
         &self,
         wanted: &EventsWanted,
-        before: Option<Seq>,
+        mut candidates: Candidates,
         mut visit: impl FnMut(Seq, &[u8], EventHead) -> Result<Walk, ReadError>,
     ) -> Result<Option<Place>, ReadError> {
-        let end = before.map_or(u64::MAX, |seq| seq.0);
-        let mut seen = None;
-        for (looked_at, entry) in self.events.range(..end)?.rev().enumerate() {
-            let here = |seq| Some(Place { seq, destination: DestinationNo(u32::MAX) });
-            if looked_at == LOOKED_AT_MAX {
-                return Ok(seen.and_then(here));
+        let begun_at = self.looked_at();
+        loop {
+            let here = candidates.reached().map(|seq| Place { seq, destination: DestinationNo(u32::MAX) });
+            if self.looked_at() - begun_at >= LOOKED_AT_MAX {
+                return Ok(here);
             }
-            let (key, record) = entry?;
-            let seq = Seq(key.value());
+            let seq = match candidates.step(self)? {
+                Step::Look(seq) => seq,
+                Step::On => continue,
+                Step::End => return Ok(None),
+            };
+            self.look();
+            let Some(record) = self.events.get(seq.0)? else { continue };
             let head = codec::decode_event_head(record.value())?;
             if wanted.from.is_some_and(|from| head.accepted.after(CLOCK_SLACK) < from) {
                 return Ok(None);
@@ -385,12 +462,10 @@ impl Snapshot {
             if wanted.takes(&head) {
                 match visit(seq, record.value(), head)? {
                     Walk::On => {}
-                    Walk::Stop => return Ok(seen.and_then(here).or(before.and_then(here))),
+                    Walk::Stop => return Ok(here),
                 }
             }
-            seen = Some(seq);
         }
-        Ok(None)
     }
 
     /// Looks for the first event, from a place on, that retention would change. Looks at so many.
@@ -445,8 +520,8 @@ impl Snapshot {
         Ok(None)
     }
 
-    /// Checks that nothing is lost or counted twice: each destination's tally agrees with its due and ended rows, and each
-    /// due row has its event. Walks everything: for tests and for `doctor`.
+    /// Checks that nothing is lost or counted twice: each destination's tally agrees with its due and ended rows, each due
+    /// row has its event, and each event is found by all that it can be found by. Walks everything: for tests and for `doctor`.
     pub fn conservation(&self) -> Result<(), ReadError> {
         let mut waiting = std::collections::BTreeMap::<u32, u64>::new();
         let broken = |what: String| Err(ReadError::Storage(format!("conservation is broken: {what}")));
@@ -472,10 +547,43 @@ impl Snapshot {
         }
         tallied.retain(|_, waiting| *waiting > 0);
         if tallied != waiting {
-            broken(format!("tallies say {tallied:?} wait, due rows say {waiting:?}"))
-        } else {
-            Ok(())
+            return broken(format!("tallies say {tallied:?} wait, due rows say {waiting:?}"));
         }
+        let mut in_runs = 0;
+        for run in self.runs.newest_first() {
+            in_runs += self.check_run(&run)?;
+        }
+        let until_view = self.events.range(..self.runs.end().0)?.count();
+        if in_runs != until_view {
+            return broken(format!("{until_view} events are there, {in_runs} of them in runs"));
+        }
+        Ok(())
+    }
+
+    /// Checks that the lists of a run name each of its events; answers how many there are.
+    fn check_run(&self, run: &Stretch) -> Result<usize, ReadError> {
+        let mut lists = HashMap::<Asked, Vec<Seq>>::new();
+        let mut count = 0;
+        for entry in self.event_rows(run.first(), run.end().min(self.runs.end()))? {
+            let (place, record) = entry?;
+            let seq = Seq(place.value());
+            let head = codec::decode_event_head(record.value())?;
+            count += 1;
+            if !dedup::leads_to(&self.runs, &self.segments, &head, seq)? {
+                return Err(ReadError::Storage(format!("the id of the event at {} does not lead to it", seq.0)));
+            }
+            let mut asked: Vec<_> = head.targets.iter().map(|target| Asked::destination(target.destination)).collect();
+            asked.push(Asked { kind: Some(TypePattern::One(head.kind)), ..Asked::default() });
+            asked.extend(head.key.map(|key| Asked { key: Some(key.as_str().to_owned()), ..Asked::default() }));
+            asked.into_iter().for_each(|asked| lists.entry(asked).or_default().push(seq));
+        }
+        for (asked, wanted) in lists {
+            let Answer::These(named) = run.ask(&asked, &self.segments, || {})? else { continue };
+            if let Some(missing) = wanted.iter().find(|seq| named.binary_search(seq).is_err()) {
+                return Err(ReadError::Storage(format!("the event at {} is missing in {asked:?}", missing.0)));
+            }
+        }
+        Ok(count)
     }
 }
 

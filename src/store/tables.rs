@@ -12,8 +12,8 @@ pub const DUE: TableDefinition<(u32, u64, u64), &[u8]> = TableDefinition::new("d
 pub const ATTEMPTS: TableDefinition<(u64, u32, u32), &[u8]> = TableDefinition::new("attempts");
 /// `(destination, seq) -> how a delivery ended without success`. What is neither here nor due has succeeded.
 pub const ENDED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("ended");
-/// `hash of tenant and producer's id -> seq and fingerprint`; see [`super::dedup`].
-pub const PRODUCER_IDS: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("producer_ids");
+/// `(kind, key, first seq of a run) -> packed list`; see [`super::segments`].
+pub const SEGMENTS: TableDefinition<(u8, &[u8], u64), &[u8]> = TableDefinition::new("segments");
 /// `(kind, key) -> record`: tenants, destinations, subscriptions, keys. Few, and all in memory too.
 pub const THINGS: TableDefinition<(u8, &[u8]), &[u8]> = TableDefinition::new("things");
 /// `destination -> lane`: paused by an operator, held, gone or shut by the engine.

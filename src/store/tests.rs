@@ -24,12 +24,12 @@ fn open() -> Store {
     Store::open_on(InMemoryBackend::new(), &settings(), clock, 7, WriterRuns::Inline).unwrap()
 }
 
-fn destination(name: &str) -> Destination {
+pub(super) fn destination(name: &str) -> Destination {
     let id = DestinationId(uuid::Uuid::new_v4());
     Destination::new(DestinationNo(0), id, TenantId::default_tenant(), name, "https://hooks.example.com/in", START)
 }
 
-fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Subscription {
+pub(super) fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Subscription {
     Subscription {
         no: SubscriptionNo(0),
         id: SubscriptionId(uuid::Uuid::new_v4()),
@@ -42,7 +42,7 @@ fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Subscription {
     }
 }
 
-fn event(kind: &str, id: Option<&str>, body: &str) -> NewEvent {
+pub(super) fn event(kind: &str, id: Option<&str>, body: &str) -> NewEvent {
     NewEvent {
         tenant: TenantId::default_tenant(),
         kind: kind.parse().unwrap(),
@@ -60,7 +60,7 @@ fn event(kind: &str, id: Option<&str>, body: &str) -> NewEvent {
     }
 }
 
-async fn with_destinations(store: &Store, count: usize) -> Vec<DestinationNo> {
+pub(super) async fn with_destinations(store: &Store, count: usize) -> Vec<DestinationNo> {
     let mut nos = Vec::new();
     for place in 0..count {
         let created = store.submit(CreateDestination { destination: destination(&format!("d{place}")) }).await;
@@ -88,7 +88,7 @@ async fn conserved(store: &Store) {
     store.read(|snapshot| snapshot.conservation()).await.unwrap();
 }
 
-fn attempt(row: DueRow, outcome: Outcome, next: Option<Timestamp>) -> Attempt {
+pub(super) fn attempt(row: DueRow, outcome: Outcome, next: Option<Timestamp>) -> Attempt {
     Attempt {
         number: row.plan.number,
         started: START,

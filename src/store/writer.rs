@@ -8,23 +8,27 @@
 //! itself can fail a batch, and then nothing of it is acknowledged, and nothing will be until the store is opened again.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redb::{Database, StorageError, Table, WriteTransaction};
+use redb::{Database, ReadableTable, StorageError, Table, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::clock::{Clock, Stopwatch};
+use crate::model::event::EventHead;
 use crate::model::{DeliveryKey, DestinationNo, Epoch, Event, Seq, Timestamp};
 
 use super::bell::Change;
 use super::catalog::Catalog;
 use super::codec::{self, DecodeError};
 use super::record::{Lane, Tally};
+use super::segments::pack::Hash;
+use super::segments::seal::Sealer;
+use super::segments::{Places, Runs, SegmentChange, SegmentKey};
 use super::standing::Standing;
-use super::{Committed, Receipt, Shared, StoreFailed, tables};
+use super::{Committed, Receipt, Shared, StoreFailed, lock, tables};
 
 /// Operations in one commit at most.
 const BATCH_OPS_MAX: usize = 2048;
@@ -151,6 +155,7 @@ pub(super) struct Writer {
     numbers: Numbers,
     standing: Standing,
     catalog: Arc<Catalog>,
+    sealer: Sealer,
     shared: Arc<Shared>,
     commits: u64,
 }
@@ -162,10 +167,11 @@ impl Writer {
         epoch: Epoch,
         numbers: Numbers,
         standing: Standing,
+        sealer: Sealer,
         shared: Arc<Shared>,
     ) -> Self {
         let catalog = shared.catalog();
-        Writer { db, clock, epoch, numbers, standing, catalog, shared, commits: 0 }
+        Writer { db, clock, epoch, numbers, standing, catalog, sealer, shared, commits: 0 }
     }
 
     /// Applies the jobs in one transaction (or several, where they change much), syncs it, publishes what changed, and answers
@@ -213,11 +219,12 @@ impl Writer {
     }
 
     fn publish(&mut self, aftermath: Aftermath) {
-        let Aftermath { changes, fresh, erased, catalog_changed, tallies, lanes } = aftermath;
+        let Aftermath { changes, fresh, erased, catalog_changed, tallies, lanes, segments } = aftermath;
         if catalog_changed {
             self.shared.publish_catalog(Arc::clone(&self.catalog));
         }
         self.shared.publish_standing(&self.standing, &tallies, &lanes);
+        lock(&self.shared.runs).publish(Seq(self.numbers.next_seq), segments, self.clock.now());
         self.shared.cache_events(fresh, &erased);
         self.shared.bell.ring(changes);
     }
@@ -261,6 +268,7 @@ struct Aftermath {
     catalog_changed: bool,
     tallies: HashSet<DestinationNo>,
     lanes: HashSet<DestinationNo>,
+    segments: Vec<SegmentChange>,
 }
 
 type Rows<'tx, K> = Table<'tx, K, &'static [u8]>;
@@ -274,7 +282,7 @@ pub struct Batch<'tx> {
     pub(super) due: Rows<'tx, (u32, u64, u64)>,
     pub(super) attempts: Rows<'tx, (u64, u32, u32)>,
     pub(super) ended: Rows<'tx, (u32, u64)>,
-    pub(super) producer_ids: Rows<'tx, &'static [u8; 16]>,
+    pub(super) segments: Rows<'tx, SegmentKey>,
     pub(super) things: Rows<'tx, (u8, &'static [u8])>,
     pub(super) changes: Vec<Change>,
     pub(super) fresh: Vec<Arc<Event>>,
@@ -288,6 +296,9 @@ pub struct Batch<'tx> {
     catalog_changed: bool,
     tallies_changed: HashSet<DestinationNo>,
     lanes_changed: HashSet<DestinationNo>,
+    runs: &'tx Mutex<Runs>,
+    sealer: &'tx mut Sealer,
+    segments_changed: Vec<SegmentChange>,
 }
 
 impl<'tx> Batch<'tx> {
@@ -300,7 +311,7 @@ impl<'tx> Batch<'tx> {
             due: transaction.open_table(tables::DUE)?,
             attempts: transaction.open_table(tables::ATTEMPTS)?,
             ended: transaction.open_table(tables::ENDED)?,
-            producer_ids: transaction.open_table(tables::PRODUCER_IDS)?,
+            segments: transaction.open_table(tables::SEGMENTS)?,
             things: transaction.open_table(tables::THINGS)?,
             lanes: transaction.open_table(tables::LANES)?,
             tallies: transaction.open_table(tables::TALLIES)?,
@@ -314,6 +325,9 @@ impl<'tx> Batch<'tx> {
             catalog_changed: false,
             tallies_changed: HashSet::new(),
             lanes_changed: HashSet::new(),
+            runs: &writer.shared.runs,
+            sealer: &mut writer.sealer,
+            segments_changed: Vec::new(),
         })
     }
 
@@ -332,8 +346,32 @@ impl<'tx> Batch<'tx> {
         self.standing
     }
 
-    pub(super) fn count_event(&mut self) {
+    /// An event is new: it is counted, and found from now on.
+    pub(super) fn note(&mut self, seq: Seq, head: &EventHead) {
         self.standing.events += 1;
+        lock(self.runs).note(seq, head);
+    }
+
+    /// Where events with this hash of a producer's id may lie, as far as they are remembered.
+    pub(super) fn places_of(&self, hash: Hash) -> Places {
+        lock(self.runs).places_of(hash, Some(self.now))
+    }
+
+    /// Lets the lists go of sealed runs that end before a place, are older than a moment, and have no event left.
+    pub(super) fn drop_runs(&mut self, until: Seq, before: Timestamp) -> Result<(), ApplyError> {
+        let runs = lock(self.runs).sealed_until(until, before);
+        for run in &runs {
+            let is_dropping =
+                |change: &SegmentChange| matches!(change, SegmentChange::Dropping(first) if *first == run.first());
+            if self.segments_changed.iter().any(is_dropping)
+                || self.events.range(run.first().0..run.end().0)?.next().is_some()
+            {
+                continue;
+            }
+            self.sealer.drop_run(&mut self.segments, run)?;
+            self.segments_changed.push(SegmentChange::Dropping(run.first()));
+        }
+        Ok(())
     }
 
     /// A delivery has begun, or begins again.
@@ -362,8 +400,9 @@ impl<'tx> Batch<'tx> {
         self.changes.push(Change::Settled(key));
     }
 
-    /// Writes what the operations left in memory: numbers, tallies, lanes.
-    fn close(mut self) -> Result<Aftermath, StorageError> {
+    /// Writes what the operations left in memory: numbers, tallies, lanes, a slice of a run.
+    fn close(mut self) -> Result<Aftermath, ApplyError> {
+        self.segments_changed.extend(self.sealer.step(self.runs, &mut self.segments)?);
         if self.numbers != *self.writer_numbers {
             self.meta.insert(META_NUMBERS, codec::encode(&self.numbers).as_slice())?;
             *self.writer_numbers = self.numbers;
@@ -387,6 +426,7 @@ impl<'tx> Batch<'tx> {
             catalog_changed: self.catalog_changed,
             tallies: self.tallies_changed,
             lanes: self.lanes_changed,
+            segments: self.segments_changed,
         })
     }
 }

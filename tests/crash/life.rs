@@ -54,7 +54,9 @@ impl Life {
 }
 
 pub fn settings(cache_bytes: usize) -> store::Settings {
-    store::Settings { cache_bytes, event_cache_bytes_max: 4096, ..store::Settings::at("the disk of a test") }
+    // Small runs: their lists are written, and go, between any two cuts.
+    let at = store::Settings::at("the disk of a test");
+    store::Settings { cache_bytes, event_cache_bytes_max: 4096, run_events: 24, ..at }
 }
 
 /// How a life is led.

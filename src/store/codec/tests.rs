@@ -238,6 +238,7 @@ fn each_kind_of_record_keeps_its_bytes() {
     holds("subscription-1", &subscription);
     holds("key-1", &key);
     holds("tombstone-1", &tombstone);
+    holds("run-1", &crate::store::segments::seal::RunRow::sample());
     holds("epoch-1", &Epoch(0x0102_0304));
     holds("numbers-1", &crate::store::writer::Numbers { next_seq: 1 << 40, next_destination: 7, next_subscription: 9 });
 }
@@ -276,6 +277,16 @@ fn an_events_record_keeps_its_bytes() {
             let _ = decode_event(Seq(5), &other);
         }
     }
+}
+
+#[test]
+fn what_remains_of_an_erased_body_keeps_its_bytes() {
+    compare("event-erased-remains-1", &encode_erased(&head(), Some([7; 16])));
+    let record = read("event-erased-remains-1");
+    assert_eq!(decode_event(Seq(5), &record).unwrap().body, Body::Erased);
+    assert_eq!(decode_event_head(&record).unwrap(), head());
+    assert!(matches!(content(&record), Ok(Content::Erased(Some(remains))) if remains == [7; 16]));
+    assert!(content(&record[..record.len() - 1]).is_err(), "it has its whole length or none");
 }
 
 /// A record that claims more than there is, or more than the limit, is refused before anything is made for it.

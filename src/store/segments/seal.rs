@@ -1,0 +1,312 @@
+//! How a closed run becomes rows, how its rows go again, and how a start finds out what there is.
+//!
+//! All of it is done in slices that ride along with commits: no commit waits for a whole run, and none is made for it. A
+//! run's own row says how far it has come. [`Stage::Sealing`] is written with its first slice, names all rows there will be,
+//! and counts for nothing: a start that finds it removes those rows, and seals the run anew from its events.
+//! [`Stage::Sealed`] is written with the last. [`Stage::Dropping`] is written when no event of the run is left.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use redb::{ReadTransaction, Table};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DestinationNo, EventType, Seq, Timestamp};
+use crate::store::writer::ApplyError;
+use crate::store::{LoadError, codec, lock, op, tables};
+
+use super::filter::Filter;
+use super::pack::{self, Chunks};
+use super::{Run, Runs, Sealed, SegmentChange, SegmentKey, kind};
+
+/// What the removal of a row counts for.
+const REMOVAL_BYTES: usize = 1 << 10;
+
+type Segments<'tx> = Table<'tx, SegmentKey, &'static [u8]>;
+
+/// A run's own row: what it is, and which rows it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store) struct RunRow {
+    stage: Stage,
+    end: Seq,
+    accepted: (Timestamp, Timestamp),
+    ids: u32,
+    id_chunks: u32,
+    key_chunks: u32,
+    destinations: Vec<DestinationNo>,
+    types: Vec<EventType>,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    /// Some of its rows may be there.
+    Sealing,
+    /// All of its rows are there.
+    Sealed,
+    /// None of its events is there, and some of its rows may not be.
+    Dropping,
+}
+
+/// One of a run's rows.
+enum ListOf<'row> {
+    Ids(u32),
+    Keys(u32),
+    Destination(DestinationNo),
+    Type(&'row EventType),
+    TypesBeyond,
+}
+
+impl RunRow {
+    /// The rows one after the other; `None` after the last.
+    fn list(&self, step: usize) -> Option<ListOf<'_>> {
+        let (ids, keys) = (self.id_chunks as usize, self.key_chunks as usize);
+        let after_keys = step.checked_sub(ids + keys);
+        let after_destinations = after_keys.and_then(|step| step.checked_sub(self.destinations.len()));
+        match (after_keys, after_destinations) {
+            (None, _) if step < ids => Some(ListOf::Ids(step as u32)),
+            (None, _) => Some(ListOf::Keys((step - ids) as u32)),
+            (Some(step), None) => Some(ListOf::Destination(self.destinations[step])),
+            (_, Some(step)) if step < self.types.len() => Some(ListOf::Type(&self.types[step])),
+            (_, Some(step)) => (step == self.types.len()).then_some(ListOf::TypesBeyond),
+        }
+    }
+}
+
+impl ListOf<'_> {
+    /// Where it lies, but for the run.
+    fn key(&self) -> (u8, Vec<u8>) {
+        match self {
+            ListOf::Ids(chunk) => (kind::IDS, chunk.to_be_bytes().to_vec()),
+            ListOf::Keys(chunk) => (kind::KEYS, chunk.to_be_bytes().to_vec()),
+            ListOf::Destination(no) => (kind::DESTINATION, no.0.to_be_bytes().to_vec()),
+            ListOf::Type(kind) => (kind::TYPE, kind.as_str().as_bytes().to_vec()),
+            ListOf::TypesBeyond => (kind::TYPE, Vec::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl RunRow {
+    /// A row with something in each of its fields.
+    pub(in crate::store) fn sample() -> Self {
+        RunRow {
+            stage: Stage::Sealed,
+            end: Seq(131_072),
+            accepted: (Timestamp::from_millis(1_750_000_000_123), Timestamp::from_millis(1_750_000_009_999)),
+            ids: 60_000,
+            id_chunks: 150,
+            key_chunks: 7,
+            destinations: vec![DestinationNo(3), DestinationNo(4)],
+            types: vec!["transaction.sale".parse().unwrap()],
+        }
+    }
+}
+
+fn put_run(segments: &mut Segments<'_>, first: Seq, row: &RunRow) -> Result<(), ApplyError> {
+    segments.insert((kind::RUN, [].as_slice(), first.0), codec::encode(row).as_slice())?;
+    Ok(())
+}
+
+fn run_row(segments: &impl op::Records<SegmentKey>, first: Seq) -> Result<Option<RunRow>, ApplyError> {
+    match segments.get((kind::RUN, [].as_slice(), first.0))? {
+        Some(record) => Ok(Some(codec::decode(record.value())?)),
+        None => Ok(None),
+    }
+}
+
+/// The types that have lists in a sealed run.
+pub(super) fn types_of(segments: &impl op::Records<SegmentKey>, first: Seq) -> Result<Vec<EventType>, ApplyError> {
+    Ok(run_row(segments, first)?.map(|row| row.types).unwrap_or_default())
+}
+
+/// The writer's work on segments, in the order in which it is done.
+#[derive(Default)]
+pub(in crate::store) struct Sealer {
+    chores: VecDeque<Chore>,
+}
+
+enum Chore {
+    Seal(Box<Sealing>),
+    Drop { first: Seq, row: Box<RunRow>, step: usize },
+}
+
+struct Sealing {
+    run: Arc<Run>,
+    row: RunRow,
+    ids: Chunks,
+    keys: Chunks,
+    filter: Filter,
+    step: usize,
+}
+
+impl Sealer {
+    /// Does the next slice. Answers what it made true, once it is committed.
+    pub(in crate::store) fn step(
+        &mut self,
+        runs: &Mutex<Runs>,
+        segments: &mut Segments<'_>,
+    ) -> Result<Option<SegmentChange>, ApplyError> {
+        let (closed, run_events) = {
+            let runs = lock(runs);
+            (runs.closed(), runs.run_events)
+        };
+        // A slice has a byte for each event of a run, 64 KiB, and as much again for each run that has to wait.
+        let mut budget = run_events * closed.as_ref().map_or(1, |(_, count)| *count);
+        if self.chores.is_empty()
+            && let Some((run, _)) = closed
+        {
+            self.chores.push_back(Chore::Seal(Box::new(Sealing::begin(run, segments)?)));
+        }
+        while let Some(chore) = self.chores.front_mut() {
+            match chore {
+                Chore::Seal(sealing) => {
+                    if !sealing.advance(segments, &mut budget)? {
+                        return Ok(None);
+                    }
+                    let Some(Chore::Seal(sealing)) = self.chores.pop_front() else { return Ok(None) };
+                    return Ok(Some(SegmentChange::Sealed(sealing.finish(segments)?)));
+                }
+                Chore::Drop { first, row, step } => {
+                    while let Some(list) = row.list(*step) {
+                        let (kind, key) = list.key();
+                        segments.remove((kind, key.as_slice(), first.0))?;
+                        *step += 1;
+                        budget = budget.saturating_sub(REMOVAL_BYTES);
+                        if budget == 0 {
+                            return Ok(None);
+                        }
+                    }
+                    segments.remove((kind::RUN, [].as_slice(), first.0))?;
+                    self.chores.pop_front();
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lets the rows of a sealed run go that has no events any more.
+    pub(in crate::store) fn drop_run(&mut self, segments: &mut Segments<'_>, run: &Sealed) -> Result<(), ApplyError> {
+        if let Some(mut row) = run_row(segments, run.first)? {
+            row.stage = Stage::Dropping;
+            put_run(segments, run.first, &row)?;
+            self.chores.push_back(Chore::Drop { first: run.first, row: Box::new(row), step: 0 });
+        }
+        Ok(())
+    }
+}
+
+impl Sealing {
+    fn begin(run: Arc<Run>, segments: &mut Segments<'_>) -> Result<Self, ApplyError> {
+        let sealing = {
+            let lists = run.lists();
+            let ids = Chunks::of(lists.id_marks());
+            let keys = Chunks::of(lists.keys.iter().copied());
+            let mut destinations: Vec<_> = lists.destinations.keys().copied().collect();
+            destinations.sort_unstable();
+            let mut types: Vec<_> = lists.types.keys().cloned().collect();
+            types.sort_unstable();
+            let row = RunRow {
+                stage: Stage::Sealing,
+                end: lists.end,
+                accepted: lists.accepted,
+                ids: ids.marks() as u32,
+                id_chunks: ids.count(),
+                key_chunks: keys.count(),
+                destinations,
+                types,
+            };
+            let filter = Filter::with_room_for(ids.marks());
+            Sealing { run: Arc::clone(&run), row, ids, keys, filter, step: 0 }
+        };
+        put_run(segments, run.first, &sealing.row)?;
+        Ok(sealing)
+    }
+
+    /// Writes rows as far as the budget goes; whether all are written.
+    fn advance(&mut self, segments: &mut Segments<'_>, budget: &mut usize) -> Result<bool, ApplyError> {
+        let lists = self.run.lists();
+        while let Some(list) = self.row.list(self.step) {
+            if *budget == 0 {
+                return Ok(false);
+            }
+            let (kind, key) = list.key();
+            let packed = match list {
+                ListOf::Ids(chunk) => {
+                    let sorted = self.ids.sorted(chunk);
+                    sorted.iter().for_each(|mark| self.filter.add(mark.hash()));
+                    pack::pack_chunk(sorted)
+                }
+                ListOf::Keys(chunk) => pack::pack_chunk(self.keys.sorted(chunk)),
+                ListOf::Destination(no) => pack::pack_list(lists.destinations.get(&no).map_or(&[][..], |list| list)),
+                ListOf::Type(kind) => pack::pack_list(lists.types.get(kind).map_or(&[][..], |list| list)),
+                ListOf::TypesBeyond => pack::pack_list(&lists.types_beyond),
+            };
+            let record = codec::encode_packed(&packed);
+            segments.insert((kind, key.as_slice(), self.run.first.0), record.as_slice())?;
+            self.step += 1;
+            *budget = budget.saturating_sub(record.len());
+        }
+        Ok(true)
+    }
+
+    fn finish(mut self: Box<Self>, segments: &mut Segments<'_>) -> Result<Sealed, ApplyError> {
+        self.row.stage = Stage::Sealed;
+        put_run(segments, self.run.first, &self.row)?;
+        Ok(sealed(self.run.first, &self.row, Some(self.filter)))
+    }
+}
+
+fn sealed(first: Seq, row: &RunRow, filter: Option<Filter>) -> Sealed {
+    let RunRow { end, accepted, id_chunks, key_chunks, .. } = *row;
+    Sealed { first, end, accepted, id_chunks, key_chunks, filter }
+}
+
+/// Finds out at start what there is: reads the sealed runs' own rows, makes their filters anew, and reads the events after
+/// them into memory.
+pub(in crate::store) fn load(
+    transaction: &ReadTransaction,
+    run_events: usize,
+    end: Seq,
+    now: Timestamp,
+) -> Result<(Runs, Sealer), LoadError> {
+    let segments = transaction.open_table(tables::SEGMENTS)?;
+    let mut runs = Runs::new(run_events, end);
+    let mut sealer = Sealer::default();
+    let (mut known, mut unsealed_from) = (Vec::new(), Seq(0));
+    for entry in segments.range((kind::RUN, [].as_slice(), 0)..=(kind::RUN, [].as_slice(), u64::MAX))? {
+        let (key, record) = entry?;
+        let first = Seq(key.value().2);
+        let row: RunRow = codec::decode(record.value())?;
+        match row.stage {
+            Stage::Sealed => {
+                unsealed_from = unsealed_from.max(row.end);
+                let mut run = sealed(first, &row, None);
+                if run.is_remembered(now) {
+                    run.filter = Some(filter_of(&segments, first, &row)?);
+                }
+                known.push(Arc::new(run));
+            }
+            Stage::Sealing | Stage::Dropping => {
+                sealer.chores.push_back(Chore::Drop { first, row: Box::new(row), step: 0 });
+            }
+        }
+    }
+    runs.sealed = Arc::new(known);
+    for entry in transaction.open_table(tables::EVENTS)?.range(unsealed_from.0..)? {
+        let (seq, record) = entry?;
+        runs.note(Seq(seq.value()), &codec::decode_event_head(record.value())?);
+    }
+    Ok((runs, sealer))
+}
+
+fn filter_of(segments: &impl op::Records<SegmentKey>, first: Seq, row: &RunRow) -> Result<Filter, LoadError> {
+    let mut filter = Filter::with_room_for(row.ids as usize);
+    for chunk in 0..row.id_chunks {
+        let missing = || LoadError(format!("the segment at {} has no chunk {chunk} of ids", first.0));
+        let record = segments.get((kind::IDS, chunk.to_be_bytes().as_slice(), first.0))?.ok_or_else(missing)?;
+        let marks = pack::unpack_chunk(codec::open_packed(record.value())?)?;
+        marks.iter().for_each(|packed| filter.add(pack::mark(packed).hash()));
+    }
+    Ok(filter)
+}

@@ -1,0 +1,492 @@
+//! Segments against a plain list of everything that happened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use redb::{ReadableDatabase, ReadableTableMetadata};
+
+use crate::clock::Clock;
+use crate::model::delivery::Ending;
+use crate::model::event::{CloudAttributes, NewEvent};
+use crate::model::{DeliveryKey, DeliveryState, DestinationNo, Outcome, Seq, TenantId, Timestamp, Trigger};
+use crate::store::op::*;
+use crate::store::tests::{attempt, destination, event, subscription};
+use crate::store::{
+    DeliveriesWanted, DueRow, EventsWanted, InMemoryBackend, Settings, StorageBackend, Store, Window, WriterRuns, lock,
+    tables,
+};
+
+use super::pack::Hash;
+
+const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// A disk that outlives its store.
+#[derive(Debug, Clone, Default)]
+struct Disk(Arc<InMemoryBackend>);
+
+impl StorageBackend for Disk {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+fn open(disk: &Disk, clock: Clock, run_events: usize) -> Store {
+    let settings = Settings { cache_bytes: 1 << 20, run_events, ..Settings::at("memory") };
+    Store::open_on(disk.clone(), &settings, clock, 7, WriterRuns::Inline).unwrap()
+}
+
+/// Types of events; which destinations each goes to follows from the patterns of [`PATTERNS`].
+const KINDS: [&str; 5] = ["a.one", "a.two", "b", "c.x.y", "lonely"];
+/// One destination for each.
+const PATTERNS: [&str; 4] = ["*", "a.*", "c.x.*", "b"];
+
+#[derive(Debug, Clone)]
+enum Act {
+    Accept { kind: usize, id: Option<u8>, key: Option<u8>, body: u8, cloud: bool },
+    Finish { pick: usize, succeeds: bool },
+    Cancel { pick: usize },
+    Resend { pick: usize },
+    Erase { pick: usize },
+    Pause { hours: u64 },
+    Sweep { days: u64 },
+    DeleteDestination,
+    Restart { run_events: usize },
+    Look { limit: usize, skip: usize },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let of_some = |range: std::ops::Range<u8>| prop::option::weighted(0.7, range);
+    prop_oneof![
+        30 => (0..KINDS.len(), of_some(0..30), of_some(0..4), 0u8..2, prop::bool::weighted(0.2))
+            .prop_map(|(kind, id, key, body, cloud)| Act::Accept { kind, id, key, body, cloud }),
+        10 => (any::<usize>(), any::<bool>()).prop_map(|(pick, succeeds)| Act::Finish { pick, succeeds }),
+        2 => any::<usize>().prop_map(|pick| Act::Cancel { pick }),
+        1 => any::<usize>().prop_map(|pick| Act::Resend { pick }),
+        2 => any::<usize>().prop_map(|pick| Act::Erase { pick }),
+        2 => (1u64..72).prop_map(|hours| Act::Pause { hours }),
+        2 => (0u64..9).prop_map(|days| Act::Sweep { days }),
+        1 => Just(Act::DeleteDestination),
+        2 => prop_oneof![Just(16), Just(5)].prop_map(|run_events| Act::Restart { run_events }),
+        3 => (1usize..12, 0usize..4).prop_map(|(limit, skip)| Act::Look { limit, skip }),
+    ]
+}
+
+/// What is true, as a plain list tells it.
+struct Told {
+    seq: Seq,
+    new: NewEvent,
+    accepted: Timestamp,
+    deliveries: BTreeMap<DestinationNo, DeliveryState>,
+    erased: bool,
+}
+
+struct World {
+    disk: Disk,
+    clock: Clock,
+    store: Store,
+    nos: Vec<DestinationNo>,
+    deleted: Vec<DestinationNo>,
+    told: Vec<Told>,
+}
+
+impl World {
+    async fn new(run_events: usize) -> Self {
+        let (disk, clock) = (Disk::default(), Clock::of_runtime(START));
+        let store = open(&disk, clock, run_events);
+        let mut nos = Vec::new();
+        for pattern in PATTERNS {
+            let no = store.submit(CreateDestination { destination: destination(pattern) }).await.unwrap();
+            let no = no.answer.unwrap().no;
+            nos.push(no);
+            let subscription = subscription(pattern, &[no]);
+            store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+        }
+        World { disk, clock, store, nos, deleted: Vec::new(), told: Vec::new() }
+    }
+
+    /// P3, as a walk over all there is: the newest event of this name decides, for seven days.
+    fn verdict(&self, new: &NewEvent) -> Option<Result<Seq, Seq>> {
+        let source = |event: &NewEvent| event.cloud.as_ref().map(|cloud| cloud.source.clone());
+        let same_name = |told: &&Told| {
+            new.producer_id.is_some() && told.new.producer_id == new.producer_id && source(&told.new) == source(new)
+        };
+        let told = self.told.iter().rev().find(same_name)?;
+        let same = told.new.kind == new.kind && told.new.key == new.key && told.new.body == new.body;
+        let remembered = self.clock.now().since(told.accepted) < Duration::from_secs(7 * 24 * 3600);
+        remembered.then_some(if same { Ok(told.seq) } else { Err(told.seq) })
+    }
+
+    async fn accept(&mut self, new: NewEvent) {
+        let verdict = self.verdict(&new);
+        let accepted = Accept { events: vec![new.clone()], waiting_max: u64::MAX };
+        let answer = self.store.submit(accepted).await.unwrap().answer.remove(0);
+        match verdict {
+            Some(Ok(seq)) => assert_eq!(answer.map(|it| (it.id.seq(), it.duplicate)), Ok((seq, true))),
+            Some(Err(seq)) => {
+                let Err(Refusal::IdConflict(id)) = answer else { panic!("{answer:?}") };
+                assert_eq!(id.seq(), seq);
+            }
+            None => {
+                let answer = answer.unwrap();
+                assert!(!answer.duplicate);
+                let head = self.store.event(answer.id.seq()).await.unwrap().unwrap().head.clone();
+                let targets = head.targets.iter().map(|target| (target.destination, DeliveryState::Pending));
+                let (seq, accepted) = (answer.id.seq(), head.accepted);
+                self.told.push(Told { seq, new, accepted, deliveries: targets.collect(), erased: false });
+            }
+        }
+    }
+
+    /// One of the deliveries in these states.
+    fn pick(&self, pick: usize, states: &[DeliveryState]) -> Option<DeliveryKey> {
+        let all =
+            self.told.iter().flat_map(|told| told.deliveries.iter().map(move |(no, state)| (told.seq, *no, *state)));
+        let fitting: Vec<_> = all.filter(|(_, _, state)| states.contains(state)).collect();
+        let (seq, destination, _) = *fitting.get(pick.checked_rem(fitting.len())?)?;
+        Some(DeliveryKey { destination, seq })
+    }
+
+    fn set(&mut self, key: DeliveryKey, state: DeliveryState) {
+        let told = self.told.iter_mut().find(|told| told.seq == key.seq).unwrap();
+        *told.deliveries.get_mut(&key.destination).unwrap() = state;
+    }
+
+    async fn row(&self, key: DeliveryKey) -> DueRow {
+        let delivery = self.store.read(move |snapshot| snapshot.delivery(key)).await.unwrap().unwrap();
+        delivery.row.unwrap()
+    }
+
+    async fn act(&mut self, act: &Act) {
+        use DeliveryState::{Cancelled, Failed, Pending, Succeeded};
+        match *act {
+            Act::Accept { kind, id, key, body, cloud } => {
+                let id = id.map(|id| format!("T-{id}"));
+                let mut new = event(KINDS[kind], id.as_deref(), &body.to_string());
+                new.key = key.map(|key| format!("k{key}").parse().unwrap());
+                new.cloud = cloud.then(|| CloudAttributes { id: "1".into(), source: "/till".into(), others: vec![] });
+                self.accept(new).await;
+            }
+            Act::Finish { pick, succeeds } => {
+                let Some(key) = self.pick(pick, &[Pending]) else { return };
+                let row = self.row(key).await;
+                let (outcome, next, state) = match succeeds {
+                    true => (Outcome::Succeeded, Next::Succeeded, Succeeded),
+                    false => (Outcome::Failed, Next::GivenUp(Ending::Exhausted), Failed),
+                };
+                let attempt = attempt(row, outcome, None);
+                let _ = self.store.submit(Finish { row, attempt, next, health: None }).await.unwrap();
+                self.set(key, state);
+            }
+            Act::Cancel { pick } => {
+                let Some(key) = self.pick(pick, &[Pending]) else { return };
+                assert_eq!(self.store.submit(Cancel { key }).await.unwrap().answer, Steered::Done);
+                self.set(key, Cancelled);
+            }
+            Act::Resend { pick } => {
+                let Some(key) = self.pick(pick, &[Succeeded, Failed, Cancelled]) else { return };
+                let answer = self.store.submit(Resend { key, trigger: Trigger::Manual }).await.unwrap().answer;
+                if answer == Steered::Done {
+                    self.set(key, Pending);
+                }
+            }
+            Act::Erase { pick } => {
+                let Some(place) = pick.checked_rem(self.told.len()) else { return };
+                let told = &mut self.told[place];
+                told.erased = true;
+                assert!(self.store.submit(ErasePayload { seq: told.seq }).await.unwrap().answer);
+            }
+            Act::Pause { hours } => tokio::time::advance(Duration::from_secs(hours * 3600)).await,
+            Act::Sweep { days } => {
+                let before = self.clock.now().before(Duration::from_secs(days * 24 * 3600));
+                let mut from = Some(Seq(0));
+                while let Some(place) = from {
+                    let ages = Ages { payloads_before: before, attempts_before: before, events_before: before };
+                    let sweep = Sweep { from: place, limit: 7, ages };
+                    from = self.store.submit(sweep).await.unwrap().answer.next;
+                }
+                let waits = |told: &Told| told.deliveries.values().any(|state| *state == Pending);
+                self.told.retain(|told| told.accepted >= before || waits(told));
+            }
+            Act::DeleteDestination => {
+                if self.deleted.len() < 2 {
+                    let no = self.nos[self.deleted.len() + 1];
+                    self.store.submit(DeleteDestination { no }).await.unwrap().answer.unwrap();
+                    while self.store.submit(Purge { no, limit: 5 }).await.unwrap().answer == 5 {}
+                    self.deleted.push(no);
+                    let states = self.told.iter_mut().filter_map(|told| told.deliveries.get_mut(&no));
+                    states.filter(|state| **state == Pending).for_each(|state| *state = Cancelled);
+                }
+            }
+            Act::Restart { run_events } => {
+                // A store that is dropped has not been closed: what has not been committed is gone.
+                let elsewhere = open(&Disk::default(), self.clock, run_events);
+                drop(std::mem::replace(&mut self.store, elsewhere));
+                self.store = open(&self.disk, self.clock, run_events);
+            }
+            Act::Look { limit, skip } => self.look(limit, skip).await,
+        }
+    }
+
+    fn events_wanted(&self) -> Vec<EventsWanted> {
+        let kind = |text: &str| Some(text.parse().unwrap());
+        let middle = self.told.get(self.told.len() / 2).map(|told| told.accepted);
+        vec![
+            EventsWanted::default(),
+            EventsWanted { kind: kind("a.one"), ..EventsWanted::default() },
+            EventsWanted { kind: kind("a.*"), ..EventsWanted::default() },
+            EventsWanted { kind: kind("nothing.such"), ..EventsWanted::default() },
+            EventsWanted { key: Some("k1".into()), ..EventsWanted::default() },
+            EventsWanted { kind: kind("c.*"), key: Some("k2".into()), ..EventsWanted::default() },
+            EventsWanted { from: middle, ..EventsWanted::default() },
+            EventsWanted { to: middle, kind: kind("b"), ..EventsWanted::default() },
+        ]
+    }
+
+    fn takes(&self, wanted: &EventsWanted, told: &Told) -> bool {
+        wanted.kind.as_ref().is_none_or(|kind| kind.matches(&told.new.kind))
+            && wanted.key.as_ref().is_none_or(|key| told.new.key.as_ref().is_some_and(|own| own.as_str() == key))
+            && wanted.from.is_none_or(|from| told.accepted >= from)
+            && wanted.to.is_none_or(|to| told.accepted < to)
+    }
+
+    /// Every list in pages of `limit`, against the plain walk.
+    async fn look(&self, limit: usize, skip: usize) {
+        self.store.read(|snapshot| snapshot.conservation()).await.unwrap();
+        for wanted in self.events_wanted() {
+            let newest_first = self.told.iter().rev().filter(|told| self.takes(&wanted, told));
+            let all: Vec<_> = newest_first.map(|told| told.seq).skip(skip).collect();
+            let (mut seen, mut after, mut skip) = (Vec::new(), None, skip);
+            loop {
+                let (window, asked) = (Window { after, skip, limit }, wanted.clone());
+                let page = self.store.read(move |snapshot| snapshot.events(&asked, window)).await.unwrap();
+                seen.extend(page.items.iter().map(|event| event.seq));
+                (after, skip) = (page.next, 0);
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, all, "{wanted:?}");
+        }
+        let held = vec![self.nos[0]];
+        let states = [None, Some(DeliveryState::Pending), Some(DeliveryState::Held), Some(DeliveryState::Succeeded)];
+        let states = states.into_iter().chain([Some(DeliveryState::Failed), Some(DeliveryState::Cancelled)]);
+        for state in states {
+            for events in self.events_wanted() {
+                for (destination, among) in [(None, None), (Some(0), None), (Some(1), None), (None, Some([0, 2]))] {
+                    let wanted = DeliveriesWanted {
+                        events: events.clone(),
+                        destination: destination.map(|place: usize| self.nos[place]),
+                        among: among.map(|places: [usize; 2]| places.map(|place| self.nos[place]).into()),
+                        state,
+                        held: held.clone(),
+                        status: None,
+                    };
+                    self.look_at(&wanted, limit, skip).await;
+                }
+            }
+        }
+    }
+
+    async fn look_at(&self, wanted: &DeliveriesWanted, limit: usize, skip: usize) {
+        let told = self.told.iter().rev().filter(|told| self.takes(&wanted.events, told));
+        let deliveries = told.flat_map(|told| told.deliveries.iter().map(move |(no, state)| (told.seq, *no, *state)));
+        let is_wanted = |(_, no, state): &(Seq, DestinationNo, DeliveryState)| {
+            let held = *state == DeliveryState::Pending && wanted.held.contains(no);
+            let state = if held { DeliveryState::Held } else { *state };
+            wanted.destination.is_none_or(|wanted| wanted == *no)
+                && wanted.among.as_ref().is_none_or(|among| among.contains(no))
+                && wanted.state.is_none_or(|wanted| wanted == state)
+        };
+        let all: Vec<_> = deliveries.filter(is_wanted).map(|(seq, no, _)| (seq, no)).skip(skip).collect();
+        let (mut seen, mut after, mut skip) = (Vec::new(), None, skip);
+        loop {
+            let (window, asked) = (Window { after, skip, limit }, wanted.clone());
+            let page = self.store.read(move |snapshot| snapshot.deliveries(&asked, window)).await.unwrap();
+            seen.extend(page.items.iter().map(|delivery| (delivery.key.seq, delivery.key.destination)));
+            (after, skip) = (page.next, 0);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, all, "{wanted:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    /// P3, S2.21: whatever happens in between, restarts between two slices included, ids and lists are what a plain walk
+    /// over everything finds.
+    #[test]
+    fn segments_tell_what_a_plain_walk_tells(acts in prop::collection::vec(act(), 1..250)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new(16).await;
+            for act in &acts {
+                world.act(act).await;
+            }
+            world.act(&Act::Restart { run_events: 16 }).await;
+            world.look(100, 0).await;
+        });
+    }
+}
+
+fn soak() -> bool {
+    std::env::var("POSTRIDER_SOAK").is_ok_and(|set| set == "1")
+}
+
+fn cases() -> u32 {
+    if soak() { 2000 } else { 24 }
+}
+
+impl World {
+    /// A commit that does nothing but carry a slice.
+    async fn carry(&self) {
+        assert!(!self.store.submit(SetPaused { no: DestinationNo(u32::MAX), paused: true }).await.unwrap().answer);
+    }
+
+    fn segment_rows(&self) -> u64 {
+        let transaction = self.store.0.db.begin_read().unwrap();
+        transaction.open_table(tables::SEGMENTS).unwrap().len().unwrap()
+    }
+}
+
+/// A run's own row names all rows before the first of them is written, so that a crash between two slices leaves none that
+/// nobody knows of.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_cut_short_is_written_anew_and_leaves_nothing_when_its_events_go() {
+    let mut world = World::new(16).await;
+    for round in 0..120u8 {
+        world.act(&Act::Accept { kind: 0, id: Some(round), key: Some(round % 3), body: 0, cloud: false }).await;
+        if round % 3 == 0 {
+            world.act(&Act::Restart { run_events: if round % 2 == 0 { 16 } else { 9 } }).await;
+        }
+    }
+    assert!(world.segment_rows() > 0);
+    world.look(100, 0).await;
+    while world.pick(0, &[DeliveryState::Pending]).is_some() {
+        world.act(&Act::Cancel { pick: 0 }).await;
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        world.act(&Act::Sweep { days: 0 }).await;
+        for _ in 0..300 {
+            world.carry().await;
+        }
+    }
+    assert!(world.told.is_empty());
+    assert_eq!((world.segment_rows(), lock(&world.store.0.shared.runs).counts()), (0, (1, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn filters_go_when_their_ids_are_no_longer_remembered() {
+    let mut world = World::new(16).await;
+    let fill = async |world: &mut World, ids: std::ops::Range<u8>| {
+        for id in ids {
+            world.act(&Act::Accept { kind: 0, id: Some(id), key: None, body: 0, cloud: false }).await;
+        }
+        for _ in 0..50 {
+            world.carry().await;
+        }
+    };
+    fill(&mut world, 0..40).await;
+    let runs = || lock(&world.store.0.shared.runs).clone();
+    assert_eq!((runs().counts().1, runs().filter_bytes()), (2, 2 * 64));
+    tokio::time::advance(Duration::from_secs(8 * 24 * 3600)).await;
+    fill(&mut world, 40..80).await;
+    let runs = || lock(&world.store.0.shared.runs).clone();
+    assert_eq!(runs().counts().1, 4);
+    assert!(runs().filter_bytes() < 4 * 64, "the two of the first week are gone");
+    let named = world
+        .store
+        .read(|snapshot| snapshot.event_by_producer_id(&TenantId::default_tenant(), &"T-3".parse().unwrap()));
+    assert_eq!(named.await.unwrap().unwrap().seq, world.told[3].seq, "an old id is still found, without its filter");
+}
+
+/// S2.21, P3: a first page and a look-up cost the same however much there is; counted in rows, not in time.
+#[tokio::test]
+async fn a_first_page_looks_at_few_rows_however_many_there_are() {
+    let (total, run_events) = if soak() { (1_000_000, 65_536) } else { (20_000, 1000) };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { run_events, ..Settings::at(folder.path().join("postrider.redb")) };
+    let store = Store::open(&settings, Clock::system(), 7).unwrap();
+    let mut nos = Vec::new();
+    for pattern in ["*", "rare", "never"] {
+        let created = store.submit(CreateDestination { destination: destination(pattern) }).await.unwrap();
+        nos.push(created.answer.unwrap().no);
+        let subscription = subscription(pattern, &nos[nos.len() - 1..]);
+        store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+    }
+    for start in (0..total).step_by(500) {
+        let new = |n: usize| {
+            let kind = if n.is_multiple_of(run_events) { "rare" } else { "usual" };
+            let key = n.is_multiple_of(run_events).then(|| "few".parse().unwrap());
+            NewEvent { key, ..event(kind, Some(&n.to_string()), "1") }
+        };
+        let accept = Accept { events: (start..start + 500).map(new).collect(), waiting_max: u64::MAX };
+        assert!(store.submit(accept).await.unwrap().answer.iter().all(Result::is_ok));
+    }
+    let ended = (1..=total).step_by(total / 20).map(|seq| DeliveryKey { destination: nos[0], seq: Seq(seq as u64) });
+    for key in ended {
+        assert_eq!(store.submit(Cancel { key }).await.unwrap().answer, Steered::Done);
+    }
+    while lock(&store.0.shared.runs).counts().0 > 1 {
+        let _ = store.submit(SetPaused { no: DestinationNo(u32::MAX), paused: true }).await.unwrap();
+    }
+    let runs = (total / run_events) as u64 + 1;
+    let window = Window { after: None, skip: 0, limit: 10 };
+    let one = |text: &str| EventsWanted { kind: Some(text.parse().unwrap()), ..EventsWanted::default() };
+    let few = EventsWanted { key: Some("few".into()), ..EventsWanted::default() };
+    for (wanted, found) in
+        [(EventsWanted::default(), 10), (one("rare"), 10), (one("rar.*"), 0), (one("no"), 0), (few, 10)]
+    {
+        let asked = wanted.clone();
+        let look = store.read(move |snapshot| Ok((snapshot.events(&asked, window)?, snapshot.looked_at())));
+        let (page, looked_at) = look.await.unwrap();
+        assert_eq!(page.items.len(), found, "{wanted:?}");
+        assert!(looked_at <= 2 * runs + 20, "{looked_at} rows for {wanted:?}");
+    }
+    let to = |no| DeliveriesWanted { destination: Some(no), ..DeliveriesWanted::default() };
+    let state = |state| DeliveriesWanted { state: Some(state), ..DeliveriesWanted::default() };
+    let wants = [
+        (DeliveriesWanted::default(), 10),
+        (to(nos[0]), 10),
+        (to(nos[1]), 10),
+        (to(nos[2]), 0),
+        (DeliveriesWanted { events: one("rare"), ..to(nos[0]) }, 10),
+        (DeliveriesWanted { events: one("usual"), ..to(nos[1]) }, 0),
+        (state(DeliveryState::Cancelled), 10),
+        (DeliveriesWanted { state: Some(DeliveryState::Pending), ..to(nos[1]) }, 10),
+        (DeliveriesWanted { state: Some(DeliveryState::Held), held: vec![nos[1]], ..DeliveriesWanted::default() }, 10),
+    ];
+    for (wanted, found) in wants {
+        let asked = wanted.clone();
+        let look = store.read(move |snapshot| Ok((snapshot.deliveries(&asked, window)?, snapshot.looked_at())));
+        let (page, looked_at) = look.await.unwrap();
+        assert_eq!(page.items.len(), found, "{wanted:?}");
+        assert!(looked_at <= 4 * runs + 60, "{looked_at} rows for {wanted:?}");
+    }
+    let known = lock(&store.0.shared.runs).clone();
+    let hash = |id: usize| Hash::of(&[b"native", b"default", b"", id.to_string().as_bytes()]);
+    let looks = |ids: std::ops::Range<usize>| -> usize {
+        ids.map(|id| known.places_of(hash(id), Some(Clock::system().now())).len()).sum()
+    };
+    assert!((1000..1100).contains(&looks(0..1000)), "a known id leads to one place: {}", looks(0..1000));
+    let strangers = looks(total..total + 1000);
+    assert!(strangers < 1000 / 250 * runs as usize + 20, "an unknown id leads nowhere: {strangers} in a thousand do");
+    store.close().await;
+}
