@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::model::TenantId;
 use crate::model::event::Peer;
 
@@ -43,15 +45,35 @@ impl Allowed {
     }
 }
 
-/// For whom a peer may emit, asked on a thread where the system's user database may take its time.
-pub(super) async fn look_up(rules: &Arc<[Rule]>, peer: Peer) -> Allowed {
-    if rules.is_empty() {
-        return Allowed::All;
+/// The rules, and how many may ask the system's user database at once: where that hangs, only those who ask wait for it.
+pub(super) struct Rules {
+    rules: Vec<Rule>,
+    turns: Arc<Semaphore>,
+}
+
+/// Look-ups at once.
+const LOOK_UPS_MAX: usize = 4;
+
+impl Rules {
+    pub(super) fn new(rules: Vec<Rule>) -> Self {
+        Rules { rules, turns: Arc::new(Semaphore::new(LOOK_UPS_MAX)) }
     }
-    let rules = Arc::clone(rules);
-    let asked = tokio::task::spawn_blocking(move || of(&rules, &peer)).await;
-    // A look-up that fails lets nobody in.
-    asked.unwrap_or(Allowed::These(HashSet::new()))
+
+    /// For whom a peer may emit. The user database is asked only where a rule needs it, on a thread where it may take its time.
+    pub(super) async fn allow(&self, peer: Peer) -> Allowed {
+        let asks = |rule: &Rule| matches!(rule.who, Who::Gid(gid) if gid != peer.gid);
+        if !self.rules.iter().any(asks) {
+            return of(&self.rules, &peer);
+        }
+        let turn = Arc::clone(&self.turns).acquire_owned().await.expect("nobody closes the semaphore");
+        let rules = self.rules.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            of(&rules, &peer)
+        });
+        // A look-up that fails lets nobody in.
+        asked.await.unwrap_or(Allowed::These(HashSet::new()))
+    }
 }
 
 /// For whom a peer may emit: without rules for all, otherwise for what the rules that let it in say together.

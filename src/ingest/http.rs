@@ -8,19 +8,19 @@ use crate::http::serve::Handler;
 use crate::mouth;
 use crate::service::Service;
 
-use super::allow::{self, Allowed, Rule};
-use super::default_tenant;
+use super::allow::{Allowed, Rules};
 use super::lines::allowed;
+use super::{LongLines, SHORT_LINE, default_tenant};
 
 /// Answers the requests of the ingest socket.
-pub(super) fn handler(service: Service, rules: Arc<[Rule]>, body_max: usize) -> impl Handler {
+pub(super) fn handler(service: Service, rules: Arc<Rules>, body_max: usize, long: LongLines) -> impl Handler {
     move |mut request: Request| {
         let service = service.clone();
         let peer = match request.peer() {
             Peer::Unix(peer) => Some(peer),
             Peer::Tcp(_) => None,
         };
-        let rules = Arc::clone(&rules);
+        let (rules, long) = (Arc::clone(&rules), long.clone());
         async move {
             match (request.method().as_str(), request.path()) {
                 ("POST", "/v1/events") => {}
@@ -31,8 +31,13 @@ pub(super) fn handler(service: Service, rules: Arc<[Rule]>, body_max: usize) -> 
                 }
             }
             let may = match peer {
-                Some(peer) => allow::look_up(&rules, peer).await,
+                Some(peer) => rules.allow(peer).await,
                 None => Allowed::These(Default::default()),
+            };
+            let length = request.header("content-length")?.and_then(|length| length.parse::<usize>().ok());
+            let _room = match length {
+                Some(length) if length <= SHORT_LINE => None,
+                Some(_) | None => Some(long.room().await),
             };
             let body = request.body(body_max).await?;
             mouth::post_events(&service, &body, &default_tenant(), peer, |event| allowed(&may, event)).await

@@ -25,7 +25,7 @@ use crate::mouth::{Line, Parsed};
 use crate::service::submission::{self, Submission};
 use crate::service::{Code, HandedIn, Rejection};
 
-use super::{LONG_LINE_UNIT, OUTSTANDING_MAX, Producer, Shared, default_tenant};
+use super::{OUTSTANDING_MAX, Producer, SHORT_LINE, Shared, default_tenant};
 
 /// A reply that is being made, and its share of what may be outstanding.
 struct Outstanding {
@@ -77,18 +77,23 @@ async fn read(
             let reply = match line {
                 Ok(None) => break,
                 Ok(Some(line)) if line.iter().all(u8::is_ascii_whitespace) => continue,
-                Ok(Some(line)) => take(shared, producer, &results, &line).await,
+                Ok(Some(line)) => take(shared, producer, &results, long_line.is_some(), &line).await?,
                 Err(AnyDelimiterCodecError::MaxChunkLengthExceeded) => {
                     let message = format!(
                         "the line is over {} bytes (ingest.line_max); the rest of it is skipped",
                         shared.line_max
                     );
-                    refused(&results, Rejection::new(Code::TooLarge, message)).await
+                    let share = share(&results, 1, long_line.is_some()).await?;
+                    Outstanding { reply: Reply::Refused(Rejection::new(Code::TooLarge, message)), _results: share }
                 }
                 Err(AnyDelimiterCodecError::Io(error)) => return Err(error),
             };
             if replies.send(reply).is_err() {
                 return Ok(());
+            }
+            // The next line's time begins now: what we made it wait for is not its fault.
+            if let Some(line) = &mut long_line {
+                line.ends_before = Instant::now() + LONG_LINE_TIME;
             }
         }
         if at_end {
@@ -100,7 +105,13 @@ async fn read(
                 buffer = BytesMut::from(&buffer[..]);
             }
         } else if long_line.is_none() {
-            long_line = Some(LongLine::begin(shared).await);
+            let room = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = replies.closed() => return Ok(()),
+                room = shared.long_lines.room() => room,
+            };
+            long_line = Some(LongLine { ends_before: Instant::now() + LONG_LINE_TIME, _room: room });
         }
         let too_long = async {
             match &long_line {
@@ -120,57 +131,58 @@ async fn read(
     }
 }
 
-/// Bytes that every connection may hold of a line that has not ended.
-const SHORT_LINE: usize = 8 << 10;
-/// How long a longer line may take to end.
+/// How long a line longer than [`SHORT_LINE`] may take to end, and how long a peer that holds its room may take no replies.
 const LONG_LINE_TIME: Duration = Duration::from_secs(60);
 
-/// A line that is longer than [`SHORT_LINE`] and has not ended: its share of the bytes that all such lines may hold.
+/// A line that is longer than [`SHORT_LINE`] and has not ended: its room among all such lines.
 struct LongLine {
     ends_before: Instant,
     _room: OwnedSemaphorePermit,
 }
 
-impl LongLine {
-    /// Waits for room. Nothing is read meanwhile.
-    async fn begin(shared: &Shared) -> Self {
-        let units = u32::try_from(shared.line_max / LONG_LINE_UNIT + 1).unwrap_or(u32::MAX);
-        let room = Arc::clone(&shared.long_lines).acquire_many_owned(units).await;
-        let room = room.expect("nobody closes the semaphore, and it has room for a line of any length that is allowed");
-        LongLine { ends_before: Instant::now() + LONG_LINE_TIME, _room: room }
-    }
-}
-
-async fn share(results: &Arc<Semaphore>, count: usize) -> OwnedSemaphorePermit {
+/// A share of what may be outstanding. A peer that holds a long line's room has to take replies in time.
+async fn share(results: &Arc<Semaphore>, count: usize, holds_room: bool) -> io::Result<OwnedSemaphorePermit> {
     let count = u32::try_from(count.clamp(1, OUTSTANDING_MAX)).expect("the bound is far below");
-    Arc::clone(results).acquire_many_owned(count).await.expect("nobody closes the semaphore")
-}
-
-async fn refused(results: &Arc<Semaphore>, rejection: Rejection) -> Outstanding {
-    Outstanding { reply: Reply::Refused(rejection), _results: share(results, 1).await }
+    let share = Arc::clone(results).acquire_many_owned(count);
+    let share = if holds_room {
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes no replies");
+        tokio::time::timeout(LONG_LINE_TIME, share).await.map_err(late)?
+    } else {
+        share.await
+    };
+    Ok(share.expect("nobody closes the semaphore"))
 }
 
 /// Hands a line's events in, as soon as there is room.
-async fn take(shared: &Shared, producer: &Producer, results: &Arc<Semaphore>, line: &[u8]) -> Outstanding {
+async fn take(
+    shared: &Shared,
+    producer: &Producer,
+    results: &Arc<Semaphore>,
+    holds_room: bool,
+    line: &[u8],
+) -> io::Result<Outstanding> {
+    let outstanding = |reply, share| Outstanding { reply, _results: share };
     let submission = match submission::parse(line, &default_tenant()) {
         Ok(submission) => submission,
-        Err(rejection) => return refused(results, rejection).await,
+        Err(rejection) => return Ok(outstanding(Reply::Refused(rejection), share(results, 1, holds_room).await?)),
     };
     let peer = Some(producer.peer);
-    match submission {
-        Submission::Ping => Outstanding { reply: Reply::Pong, _results: share(results, 1).await },
+    let count = match &submission {
+        Submission::Ping | Submission::One(_) => 1,
+        Submission::Batch(events) => events.len(),
+    };
+    let share = share(results, count, holds_room).await?;
+    let reply = match submission {
+        Submission::Ping => Reply::Pong,
         Submission::One(event) => {
-            let share = share(results, 1).await;
-            let handed_in = shared.service.hand_in(vec![allowed(&producer.allowed, event)], peer).await;
-            Outstanding { reply: Reply::One(handed_in), _results: share }
+            Reply::One(shared.service.hand_in(vec![allowed(&producer.allowed, event)], peer).await)
         }
         Submission::Batch(events) => {
-            let share = share(results, events.len()).await;
             let events = events.into_iter().map(|event| allowed(&producer.allowed, event)).collect();
-            let handed_in = shared.service.hand_in(events, peer).await;
-            Outstanding { reply: Reply::Batch(handed_in), _results: share }
+            Reply::Batch(shared.service.hand_in(events, peer).await)
         }
-    }
+    };
+    Ok(outstanding(reply, share))
 }
 
 /// An event whose tenant the producer may emit for.

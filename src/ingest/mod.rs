@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,8 @@ use crate::model::event::Peer;
 use crate::service::Service;
 
 pub use allow::{Allowed, Rule, Who};
+
+use allow::Rules;
 
 /// How events are taken.
 #[derive(Debug, Clone)]
@@ -49,10 +51,33 @@ impl Default for Settings {
 
 /// Results that one connection may have outstanding: a producer that pipelines and does not read is not read any further.
 const OUTSTANDING_MAX: usize = 4096;
-/// Bytes that long lines which have not ended may hold over all connections, unless a single one may be longer.
+/// Bytes that long requests which have not ended may hold over all connections, unless a single one may be longer.
 const LONG_LINES_BYTES_MAX: usize = 64 << 20;
 /// Bytes per unit of that bound.
 const LONG_LINE_UNIT: usize = 1024;
+/// Bytes that every connection may hold of a request that has not ended.
+const SHORT_LINE: usize = 8 << 10;
+
+/// Room for requests longer than [`SHORT_LINE`] that have not ended, over all connections.
+#[derive(Clone)]
+struct LongLines {
+    room: Arc<Semaphore>,
+    units: u32,
+}
+
+impl LongLines {
+    fn new(line_max: usize) -> Self {
+        let units = u32::try_from(line_max / LONG_LINE_UNIT + 1).unwrap_or(u32::MAX);
+        let room = (LONG_LINES_BYTES_MAX / LONG_LINE_UNIT).max(units as usize);
+        LongLines { room: Arc::new(Semaphore::new(room)), units }
+    }
+
+    /// Waits for room for one request of any length that is allowed.
+    async fn room(&self) -> OwnedSemaphorePermit {
+        let room = Arc::clone(&self.room).acquire_many_owned(self.units).await;
+        room.expect("nobody closes the semaphore, and it has room for one of any length")
+    }
+}
 /// How long a listener rests after an accept that failed.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -65,8 +90,8 @@ pub struct Ingest {
 /// What every connection shares.
 struct Shared {
     line_max: usize,
-    allow: Arc<[Rule]>,
-    long_lines: Arc<Semaphore>,
+    rules: Arc<Rules>,
+    long_lines: LongLines,
     service: Service,
     server: Server,
 }
@@ -87,10 +112,11 @@ impl Ingest {
     /// rest is cut.
     pub async fn run(self, listener: UnixListener, stop: CancellationToken, drain_max: Duration) {
         let Settings { line_max, connections_max, allow, http } = self.settings;
-        let allow: Arc<[Rule]> = allow.into();
-        let server = Server::new(http, http::handler(self.service.clone(), Arc::clone(&allow), line_max));
-        let long_lines = Arc::new(Semaphore::new(LONG_LINES_BYTES_MAX.max(line_max) / LONG_LINE_UNIT + 1));
-        let shared = Arc::new(Shared { line_max, allow, long_lines, service: self.service, server });
+        let rules = Arc::new(Rules::new(allow));
+        let long_lines = LongLines::new(line_max);
+        let handler = http::handler(self.service.clone(), Arc::clone(&rules), line_max, long_lines.clone());
+        let server = Server::new(http, handler);
+        let shared = Arc::new(Shared { line_max, rules, long_lines, service: self.service, server });
         let slots = Arc::new(Semaphore::new(connections_max.max(1)));
         let mut connections = JoinSet::new();
         loop {
@@ -164,7 +190,7 @@ async fn greet(shared: &Shared, mut stream: UnixStream, stop: CancellationToken)
     };
     match first {
         b'{' | b'[' => {
-            let producer = Producer { peer, allowed: allow::look_up(&shared.allow, peer).await };
+            let producer = Producer { peer, allowed: shared.rules.allow(peer).await };
             lines::serve(shared, producer, first, stream, stop).await
         }
         _ => {
