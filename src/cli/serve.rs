@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::config::ConfigArguments;
@@ -19,6 +19,7 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
     let Loaded { config, .. } = arguments.load()?;
     daemon::start_log(&config.log);
     let stopped = super::runtime()?.block_on(async {
+        let signals = Signals::hear()?;
         let daemon = Daemon::start(&config).await.map_err(failure)?;
         tracing::info!(
             event = "ready",
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
         }
         notify(NotifyState::Ready);
         let stop = CancellationToken::new();
-        let signals = tokio::spawn(heed(stop.clone(), arguments.config.clone()));
+        let signals = tokio::spawn(heed(signals, stop.clone(), arguments.config.clone()));
         let stopped = daemon.run_until(stop).await;
         signals.abort();
         Ok::<_, Failure>(stopped)
@@ -59,18 +60,27 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
     }
 }
 
+/// The signals that the daemon heeds, from the moment this is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn hear() -> std::io::Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Signals { terminate, interrupt, hangup: signal(SignalKind::hangup())? })
+    }
+}
+
 /// Heeds signals until the daemon has stopped.
-async fn heed(stop: CancellationToken, config: Option<PathBuf>) {
-    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
-        tracing::error!(event = "signals_unheard", "signals cannot be heard; end the process with SIGKILL");
-        return;
-    };
+async fn heed(mut signals: Signals, stop: CancellationToken, config: Option<PathBuf>) {
     loop {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
+            _ = signals.hangup.recv() => {
                 check_again(config.clone());
                 continue;
             }

@@ -291,8 +291,12 @@ async fn watch_disk(service: Service, folder: PathBuf, reserve: u64, stop: Cance
     let mut was_low = false;
     loop {
         let folder = folder.clone();
-        // A disk in trouble may not answer at once.
-        let looked = tokio::task::spawn_blocking(move || nix::sys::statvfs::statvfs(&folder)).await;
+        // A disk in trouble may not answer at once, or at all.
+        let looking = tokio::task::spawn_blocking(move || nix::sys::statvfs::statvfs(&folder));
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = looking => looked,
+        };
         match looked {
             Ok(Ok(disk)) => {
                 let free = disk.blocks_available().saturating_mul(disk.fragment_size());

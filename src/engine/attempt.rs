@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,6 +23,8 @@ use super::health::{Kind, Signal};
 use super::mask::{MASK, Masker};
 use super::verdict::{self, Verdict};
 
+/// An attempt that takes this long marks its receiver as slow.
+const KEPT_WAITING: Duration = Duration::from_secs(5);
 /// Bytes of a reply's body that are stored.
 const REPLY_KEPT_MAX: usize = 4096;
 
@@ -51,13 +54,15 @@ impl Made {
         now: Timestamp,
         destination: Arc<Destination>,
         head: Arc<EventHead>,
+        cut_by_us: bool,
     ) -> Self {
         let error = "the attempt was cut off before its reply was read".to_owned();
         let verdict = Verdict {
             outcome: Outcome::Unknown,
             reason: Some(Reason::Interrupted),
             error: Some(error.clone()),
-            signal: Signal { kind: Kind::Silent, timed_out: false, retry_after: None },
+            signal: Signal { kind: Kind::Silent, kept_waiting: false, retry_after: None },
+            cut_by_us,
         };
         let attempt = Attempt {
             number: row.plan.number,
@@ -209,14 +214,17 @@ async fn send<W: Wire>(
         }
         Err(error) => (Vec::new(), crate::client::Exchange::failed(Reason::ProtocolError, error)),
     };
-    let verdict = verdict::judge(&exchange, &destination.success, parts.clock.now());
+    let duration = begun.elapsed();
+    let mut verdict = verdict::judge(&exchange, &destination.success, parts.clock.now());
+    // Whatever it answered in the end: while it took its time, it held a slot.
+    verdict.signal.kept_waiting |= duration >= KEPT_WAITING;
     // A receiver may echo what it was sent: its words are kept without our secrets in them.
     let masker = Masker::of(&destination);
     let masked = |(name, value): &(String, String)| (masker.text(name), masker.text(value));
     let attempt = Attempt {
         number: row.plan.number,
         started,
-        duration: begun.elapsed(),
+        duration,
         trigger: row.plan.trigger,
         outcome: verdict.outcome,
         reason: verdict.reason,

@@ -11,9 +11,6 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const GONE_APART: Duration = Duration::from_secs(3600);
 /// The longest that a lane is shut between two probes, unless the first time is set longer.
 const SHUT_MAX: Duration = Duration::from_secs(300);
-/// The longest that a lane is shut at all: the first time may be set to a day.
-pub const SHUT_LONGEST: Duration = Duration::from_secs(24 * 3600);
-
 /// When a lane is shut, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerSettings {
@@ -23,13 +20,20 @@ pub struct BreakerSettings {
     pub shut_for: Duration,
 }
 
+impl BreakerSettings {
+    /// The longest that a lane is shut at all.
+    pub fn shut_longest(&self) -> Duration {
+        SHUT_MAX.max(self.shut_for)
+    }
+}
+
 /// What an attempt tells about its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal {
     /// In one word.
     pub kind: Kind,
-    /// The receiver kept us waiting.
-    pub timed_out: bool,
+    /// The receiver kept us waiting: a limit passed, or the attempt took long.
+    pub kept_waiting: bool,
     /// The receiver asked for no request before this moment.
     pub retry_after: Option<Timestamp>,
 }
@@ -58,28 +62,29 @@ pub fn after(
     gone_at_once: bool,
 ) -> LaneHealth {
     let mut health = before;
-    if health.hold_until.is_some_and(|until| until <= now) {
-        health.hold_until = None;
-    }
+    // What has passed, and what lies further ahead than it can have been set to: the clock has jumped.
+    let holds = |until: &Timestamp| *until > now && *until <= now.after(RETRY_AFTER_MAX);
+    health.hold_until = health.hold_until.filter(holds);
+    health.shut_until = health.shut_until.filter(|until| *until <= now.after(breaker.shut_longest()));
     if let Some(until) = signal.retry_after {
         let until = until.min(now.after(RETRY_AFTER_MAX));
         health.hold_until = Some(health.hold_until.map_or(until, |already| already.max(until)));
     }
     match signal.kind {
         Kind::Succeeded | Kind::Refused => {
-            health = LaneHealth { hold_until: health.hold_until, proven: true, ..LaneHealth::default() };
+            let LaneHealth { hold_until, .. } = health;
+            health = LaneHealth { hold_until, proven: true, slow: signal.kept_waiting, ..LaneHealth::default() };
         }
         Kind::Failing => {
             health.gone_since = None;
-            health.slow = signal.timed_out;
+            health.slow = signal.kept_waiting;
             // Attempts that were under way when the lane was shut tell nothing new.
             if health.shut_until.is_none_or(|until| until <= now) {
                 health.failures = health.failures.saturating_add(1);
                 if let Some(extra) = health.failures.checked_sub(breaker.failures_max)
                     && breaker.failures_max > 0
                 {
-                    let shut_for =
-                        breaker.shut_for.saturating_mul(1 << extra.min(10)).min(SHUT_MAX.max(breaker.shut_for));
+                    let shut_for = breaker.shut_for.saturating_mul(1 << extra.min(10)).min(breaker.shut_longest());
                     health.shut_until = Some(now.after(shut_for));
                 }
             }
@@ -112,7 +117,7 @@ mod tests {
 
     fn told(signals: &[(u64, Kind)]) -> LaneHealth {
         signals.iter().fold(LaneHealth::default(), |health, &(seconds, kind)| {
-            after(health, Signal { kind, timed_out: false, retry_after: None }, at(seconds), &BREAKER, false)
+            after(health, Signal { kind, kept_waiting: false, retry_after: None }, at(seconds), &BREAKER, false)
         })
     }
 
@@ -130,13 +135,24 @@ mod tests {
 
     #[test]
     fn a_receiver_proves_itself_by_an_answer_and_is_slow_until_it_answers_in_time() {
-        let timed_out = Signal { kind: Kind::Failing, timed_out: true, retry_after: None };
-        let slow = after(proven(), timed_out, at(0), &BREAKER, false);
+        let kept_waiting = Signal { kind: Kind::Failing, kept_waiting: true, retry_after: None };
+        let slow = after(proven(), kept_waiting, at(0), &BREAKER, false);
         assert!(slow.proven && slow.slow);
-        let refused = Signal { kind: Kind::Failing, timed_out: false, retry_after: None };
+        let drip = Signal { kind: Kind::Succeeded, kept_waiting: true, retry_after: None };
+        assert!(after(proven(), drip, at(0), &BREAKER, false).slow, "a success that took long is slow, too");
+        let refused = Signal { kind: Kind::Failing, kept_waiting: false, retry_after: None };
         assert!(!after(slow, refused, at(1), &BREAKER, false).slow);
-        let answered = Signal { kind: Kind::Refused, timed_out: false, retry_after: None };
+        let answered = Signal { kind: Kind::Refused, kept_waiting: false, retry_after: None };
         assert_eq!(after(slow, answered, at(1), &BREAKER, false), proven());
+    }
+
+    #[test]
+    fn what_a_jumping_clock_left_behind_does_not_count() {
+        let far =
+            LaneHealth { hold_until: Some(at(1_000_000)), shut_until: Some(at(1_000_000)), failures: 2, ..proven() };
+        let failing = Signal { kind: Kind::Failing, kept_waiting: false, retry_after: Some(at(60)) };
+        let health = after(far, failing, at(0), &BREAKER, false);
+        assert_eq!((health.hold_until, health.shut_until), (Some(at(60)), Some(at(30))));
     }
 
     #[test]
@@ -148,7 +164,7 @@ mod tests {
         assert!(!told(&[(0, Gone), (1800, Succeeded), (3600, Gone)]).gone);
         let strict = after(
             LaneHealth::default(),
-            Signal { kind: Gone, timed_out: false, retry_after: None },
+            Signal { kind: Gone, kept_waiting: false, retry_after: None },
             at(0),
             &BREAKER,
             true,
@@ -158,7 +174,7 @@ mod tests {
 
     #[test]
     fn retry_after_holds_a_lane_for_a_day_at_most() {
-        let asked = |seconds| Signal { kind: Kind::Failing, timed_out: false, retry_after: Some(at(seconds)) };
+        let asked = |seconds| Signal { kind: Kind::Failing, kept_waiting: false, retry_after: Some(at(seconds)) };
         let health = after(LaneHealth::default(), asked(100), at(0), &BREAKER, false);
         assert_eq!(health.hold_until, Some(at(100)));
         let health = after(health, asked(50), at(1), &BREAKER, false);

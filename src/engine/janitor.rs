@@ -83,6 +83,7 @@ impl Janitor {
             payloads_before: now.before(events),
             attempts_before: now.before(attempts),
             events_before: now.before(events.max(attempts).max(EVENTS_STAY)),
+            now,
         };
         let aged = match self.store.read(move |snapshot| snapshot.first_aged(from, LOOKED_AT, ages)).await {
             Ok(aged) => aged,

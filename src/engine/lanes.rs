@@ -25,6 +25,8 @@ pub const WINDOW_MAX: usize = 256;
 const WINDOW_LOW: usize = WINDOW_MAX / 2;
 /// Changes that are kept for a lane while a page of it is on its way; at the bound the page is given up and asked for again.
 const MISSED_MAX: usize = 4096;
+/// How long a lane rests after a lease that came to nothing.
+const REST: Duration = Duration::from_secs(1);
 /// The share of all slots that the slow lanes may take together, and likewise the fresh ones.
 const SHARE: usize = 4;
 
@@ -144,7 +146,7 @@ impl Lane {
         }
     }
 
-    fn when(&self, now: Timestamp) -> When {
+    fn when(&self, now: Timestamp, breaker: &BreakerSettings) -> When {
         let Some((&(due, _), _)) = self.window.first_key_value() else { return When::Later };
         let health = &self.spec.health;
         if self.spec.held || health.gone || self.in_flight >= self.spec.in_flight_max {
@@ -156,9 +158,9 @@ impl Lane {
         }
         // A moment further ahead than it can have been set to is from a clock that has jumped: it does not count.
         let sane = |(moment, ahead): (Option<Timestamp>, Duration)| moment.filter(|moment| *moment <= now.after(ahead));
-        let pace = self.spec.interval.unwrap_or_default().max(Duration::from_secs(1));
+        let pace = self.spec.interval.unwrap_or_default().max(REST);
         let bounds = [
-            (health.shut_until, health::SHUT_LONGEST),
+            (health.shut_until, breaker.shut_longest()),
             (health.hold_until, health::RETRY_AFTER_MAX),
             (Some(self.next_slot), pace),
         ];
@@ -219,6 +221,7 @@ pub struct Lanes {
     loads: VecDeque<DestinationNo>,
     unsettled: HashMap<DeliveryKey, Unsettled>,
     in_flight: [usize; 3],
+    looked_at: Timestamp,
     generation: u64,
 }
 
@@ -242,6 +245,7 @@ impl Lanes {
             loads: VecDeque::new(),
             unsettled: HashMap::new(),
             in_flight: [0; 3],
+            looked_at: Timestamp::ZERO,
             generation: 0,
         }
     }
@@ -406,6 +410,12 @@ impl Lanes {
 
     /// The next delivery to attempt, if one is due, its lane lets it through and there is room.
     pub fn lease(&mut self, now: Timestamp) -> Option<Lease> {
+        if now < self.looked_at {
+            // The clock has run back: what waits for a moment may wait for one that no longer counts.
+            let lanes: Vec<_> = self.lanes.keys().copied().collect();
+            lanes.into_iter().for_each(|no| self.look(no, now));
+        }
+        self.looked_at = now;
         while let Some(&(at, no)) = self.timers.first()
             && at <= now
         {
@@ -419,14 +429,15 @@ impl Lanes {
             let (no, place) = self.next_turn()?;
             let Some(lane) = self.lanes.get_mut(&no) else { continue };
             let Some((line, _)) = lane.queued.take_if(|(_, own)| *own == place) else { continue };
-            if !matches!(lane.when(now), When::Now) {
+            if !matches!(lane.when(now, &self.limits.breaker), When::Now) {
                 self.look(no, now);
                 continue;
             }
             let Some(((due, seq), plan)) = lane.window.pop_first() else { continue };
             lane.in_flight += 1;
             if let Some(interval) = lane.spec.interval {
-                lane.next_slot = lane.next_slot.max(now).after(interval);
+                // From now, not from the slot before: that one has passed, or is from a clock that has jumped.
+                lane.next_slot = now.after(interval);
             }
             let row = DueRow { destination: no, due, seq, plan };
             self.in_flight[line as usize] += 1;
@@ -468,7 +479,7 @@ impl Lanes {
         self.unsettled.remove(&key);
         if let Some(lane) = self.lanes.get_mut(&key.destination) {
             lane.forget_window();
-            lane.next_slot = lane.next_slot.max(now.after(Duration::from_secs(1)));
+            lane.next_slot = now.after(REST);
             self.look(key.destination, now);
         }
     }
@@ -502,7 +513,7 @@ impl Lanes {
             lane.asked = true;
             self.loads.push_back(no);
         }
-        let wake = match lane.when(now) {
+        let wake = match lane.when(now, &self.limits.breaker) {
             When::Now => {
                 let line = lane.line();
                 // A lane whose receiver has proved itself, or kept us waiting, changes over.

@@ -49,7 +49,7 @@ pub struct Settings {
     pub drain_max: Duration,
     /// How often the clock is looked at while nothing happens: a bound on how late a clock's jump is noticed.
     pub look_at_clock: Duration,
-    /// How often the janitor looks for deleted destinations; retention runs every sixty times.
+    /// How often the janitor looks for deleted destinations; what has aged is looked for every 3,600 times.
     pub janitor_round: Duration,
     /// The `User-Agent` of deliveries.
     pub user_agent: String,

@@ -206,7 +206,7 @@ impl<W: Wire> Scheduler<W> {
             Done::Made(made) => self.record(lease, *made, now),
             Done::GivenUp(ending) => {
                 // Nothing was sent, so nothing is known of the receiver.
-                let silent = Signal { kind: Kind::Silent, timed_out: false, retry_after: None };
+                let silent = Signal { kind: Kind::Silent, kept_waiting: false, retry_after: None };
                 let _ = self.lanes.finished(lease, silent, now);
                 self.hand_in(GiveUp { row, ending });
             }
@@ -261,7 +261,7 @@ impl<W: Wire> Scheduler<W> {
         let destination = self.store.catalog().destination(row.destination).map(Arc::clone);
         match (head, destination) {
             (Some(head), Some(destination)) => {
-                let made = Made::interrupted(row, started, now, destination, head);
+                let made = Made::interrupted(row, started, now, destination, head, error.is_cancelled());
                 self.record(lease, made, now);
             }
             // Its row stays due on disk: it is read and tried again.

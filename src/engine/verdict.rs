@@ -20,6 +20,8 @@ pub struct Verdict {
     pub error: Option<String>,
     /// What it tells about the receiver.
     pub signal: Signal,
+    /// Whether we cut the attempt off: it does not count on the schedule.
+    pub cut_by_us: bool,
 }
 
 /// Weighs an exchange against the destination's success predicate.
@@ -32,7 +34,8 @@ pub fn judge(exchange: &Exchange, success: &Success, now: Timestamp) -> Verdict 
     };
     let verdict = |kind, outcome, reason: Option<Reason>, error: Option<String>| {
         let retry_after = if matches!(status, 429 | 503) { retry_after(exchange, now) } else { None };
-        Verdict { outcome, reason, error, signal: Signal { kind, timed_out: false, retry_after } }
+        let signal = Signal { kind, kept_waiting: false, retry_after };
+        Verdict { outcome, reason, error, signal, cut_by_us: false }
     };
     let failed = |kind, reason, error| verdict(kind, Outcome::Failed, Some(reason), Some(error));
     match status {
@@ -68,8 +71,8 @@ fn without_reply(exchange: &Exchange) -> Verdict {
         Reason::Interrupted => Kind::Silent,
         _ => Kind::Failing,
     };
-    let signal = Signal { kind, timed_out: reason.is_timeout(), retry_after: None };
-    Verdict { outcome, reason: Some(reason), error: Some(error), signal }
+    let signal = Signal { kind, kept_waiting: reason.is_timeout(), retry_after: None };
+    Verdict { outcome, reason: Some(reason), error: Some(error), signal, cut_by_us: false }
 }
 
 fn header<'a>(exchange: &'a Exchange, name: &str) -> Option<&'a str> {
@@ -105,10 +108,9 @@ pub fn next(
     if verdict.outcome == Outcome::Succeeded {
         return Next::Succeeded;
     }
-    let interrupted = verdict.reason == Some(Reason::Interrupted);
     let (due, next): (_, fn(Timestamp) -> Next) = match schedule.base_delay(tried) {
         // We cut it off: that is no failure of the delivery.
-        _ if interrupted => (now.after(schedule.jittered(INTERRUPTED_DELAY, rng)), Next::Again),
+        _ if verdict.cut_by_us => (now.after(schedule.jittered(INTERRUPTED_DELAY, rng)), Next::Again),
         Some(base) => (now.after(schedule.jittered(base, rng)), Next::Retry),
         None => return Next::GivenUp(Ending::Exhausted),
     };
@@ -170,7 +172,7 @@ mod tests {
             let verdict = judge(&Exchange { failure, ..Exchange::default() }, &Success::default(), NOW);
             let unknown = matches!(reason, Reason::Reset | Reason::Interrupted);
             assert_eq!(verdict.outcome == Outcome::Unknown, unknown, "{reason:?}");
-            assert_eq!(verdict.signal.timed_out, reason.is_timeout(), "{reason:?}");
+            assert_eq!(verdict.signal.kept_waiting, reason.is_timeout(), "{reason:?}");
         }
     }
 
@@ -219,8 +221,11 @@ mod tests {
     #[test]
     fn an_attempt_that_we_cut_off_never_ends_its_delivery() {
         let schedule = Schedule::new(vec![], Some(1), 0.0).unwrap();
-        let cut = judge(&Exchange::failed(Reason::Interrupted, "cut"), &Success::default(), NOW);
+        let panicked = judge(&Exchange::failed(Reason::Interrupted, "cut"), &Success::default(), NOW);
+        let cut = Verdict { cut_by_us: true, ..panicked.clone() };
         let mut rng = fastrand::Rng::with_seed(1);
         assert_eq!(next(&cut, &schedule, 1, None, NOW, &mut rng), Next::Again(NOW.after(INTERRUPTED_DELAY)));
+        // One that fails in our own code would otherwise be repeated for ever.
+        assert_eq!(next(&panicked, &schedule, 1, None, NOW, &mut rng), Next::GivenUp(Ending::Exhausted));
     }
 }

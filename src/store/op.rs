@@ -636,12 +636,19 @@ pub struct Ages {
     pub attempts_before: Timestamp,
     /// Events accepted before this moment are removed whole.
     pub events_before: Timestamp,
+    /// The present moment. What was accepted later is from a clock that was wrong, and says nothing of what follows it.
+    pub now: Timestamp,
 }
 
 impl Ages {
     /// Nothing accepted at or after this moment has aged.
     pub(super) fn newest(&self) -> Timestamp {
         self.payloads_before.max(self.attempts_before).max(self.events_before)
+    }
+
+    /// Whether everything that follows an event accepted at this moment is too young as well.
+    pub(super) fn end_at(&self, accepted: Timestamp) -> bool {
+        accepted >= self.newest() && accepted <= self.now
     }
 }
 
@@ -667,19 +674,21 @@ impl Op for Sweep {
         for entry in batch.events.range(self.from.0..)?.take(self.limit) {
             let (seq, record) = entry?;
             let head = codec::decode_event_head(record.value())?;
-            let ended = head.accepted >= newest;
+            let ended = self.ages.end_at(head.accepted);
             slice.push((Seq(seq.value()), head, codec::keeps_body(record.value())?));
             if ended {
                 break;
             }
         }
         let next = match slice.last() {
-            Some((seq, head, _)) if head.accepted < newest && slice.len() == self.limit => Some(Seq(seq.0 + 1)),
+            Some((seq, head, _)) if !self.ages.end_at(head.accepted) && slice.len() == self.limit => {
+                Some(Seq(seq.0 + 1))
+            }
             Some(_) | None => None,
         };
         let reached = match (next, slice.last()) {
             (Some(next), _) => next,
-            (None, Some((seq, head, _))) if head.accepted >= newest => *seq,
+            (None, Some((seq, head, _))) if self.ages.end_at(head.accepted) => *seq,
             (None, Some(_) | None) => Seq(u64::MAX),
         };
         let mut touched = 0;
@@ -709,6 +718,7 @@ impl Sweep {
                 batch.ended.remove((target.destination.0, seq.0))?;
             }
             batch.events.remove(seq.0)?;
+            batch.erased.push(seq);
         } else if keeps_body && head.accepted < self.ages.payloads_before {
             erase(batch, seq)?;
             touched = true;

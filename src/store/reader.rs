@@ -477,7 +477,7 @@ impl Snapshot {
                 return Ok(Aged { found: None, next: Some(seq) });
             }
             let head = codec::decode_event_head(record.value())?;
-            if head.accepted >= ages.newest() {
+            if ages.end_at(head.accepted) {
                 break;
             }
             if self.has_aged(seq, &head, record.value(), ages)? {

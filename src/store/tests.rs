@@ -345,7 +345,7 @@ async fn retention_erases_then_removes_and_skips_what_is_unfinished() {
     let sweep = |payloads_before, attempts_before, events_before| Sweep {
         from: Seq(0),
         limit: 2,
-        ages: Ages { payloads_before, attempts_before, events_before },
+        ages: Ages { payloads_before, attempts_before, events_before, now: Timestamp::MAX },
     };
     let look = |ages: Ages| {
         let store = store.clone();

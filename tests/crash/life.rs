@@ -400,7 +400,7 @@ async fn try_hand_in(store: &Store, deed: Deed) -> Result<Pending, StoreFailed> 
         Deed::Sweep { from, limit, payloads, attempts, events } => {
             let before = |all| if all { Timestamp::MAX } else { Timestamp::ZERO };
             let (payloads_before, attempts_before) = (before(payloads), before(attempts));
-            let ages = Ages { payloads_before, attempts_before, events_before: before(events) };
+            let ages = Ages { payloads_before, attempts_before, events_before: before(events), now: Timestamp::MAX };
             let sweep = Sweep { from, limit, ages };
             Pending::Swept(store.enqueue(sweep).await?)
         }

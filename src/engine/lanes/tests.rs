@@ -8,9 +8,9 @@ use crate::model::Trigger;
 
 const CALM: BreakerSettings = BreakerSettings { failures_max: 0, shut_for: Duration::from_secs(30) };
 const LIMITS: Limits = Limits { in_flight_max: 1024, unsettled_max: 8192, breaker: CALM };
-const SUCCEEDED: Signal = Signal { kind: Kind::Succeeded, timed_out: false, retry_after: None };
-const FAILING: Signal = Signal { kind: Kind::Failing, timed_out: false, retry_after: None };
-const TIMED_OUT: Signal = Signal { kind: Kind::Failing, timed_out: true, retry_after: None };
+const SUCCEEDED: Signal = Signal { kind: Kind::Succeeded, kept_waiting: false, retry_after: None };
+const FAILING: Signal = Signal { kind: Kind::Failing, kept_waiting: false, retry_after: None };
+const KEPT_WAITING: Signal = Signal { kind: Kind::Failing, kept_waiting: true, retry_after: None };
 
 /// A lane whose receiver has proved itself.
 fn spec() -> LaneSpec {
@@ -208,7 +208,7 @@ fn a_lane_that_times_out_while_it_stands_in_line_counts_as_slow() {
     let leases = desk.leases(at(0));
     assert_eq!(leases.len(), 8);
     for lease in leases {
-        desk.end(lease, TIMED_OUT, at(0));
+        desk.end(lease, KEPT_WAITING, at(0));
     }
     assert_eq!(desk.leases(at(0)).len(), 2);
 }
@@ -284,11 +284,38 @@ fn a_lanes_pace_spaces_its_attempts_and_saves_nothing_up() {
     assert_eq!(moments, [100, 110], "the time without attempts is no credit");
 }
 
+/// A pace that was raised from one a minute to one in ten seconds was no pace at all: the old slot did not count, and each lease
+/// moved it still further ahead.
+#[test]
+fn a_pace_that_is_raised_is_kept() {
+    let mut desk = Desk::new(LIMITS);
+    desk.lane(1, LaneSpec { interval: Some(Duration::from_secs(60)), ..spec() });
+    desk.due((1..=9).map(|seq| row(1, seq)));
+    assert_eq!(desk.leases(at(0)).len(), 1);
+    desk.lane(1, LaneSpec { interval: Some(Duration::from_secs(10)), ..spec() });
+    desk.hear(Change::Lane(DestinationNo(1)), at(0));
+    let moments: Vec<_> =
+        (1..=31).flat_map(|second| desk.leases(at(second)).into_iter().map(move |_| second)).collect();
+    assert!(moments.windows(2).all(|pair| pair[1] - pair[0] >= 10), "{moments:?}");
+    assert!(moments.len() >= 3, "{moments:?}");
+}
+
+/// A clock that runs back leaves no lane waiting for a moment that no longer counts.
+#[test]
+fn a_clock_that_runs_back_holds_no_lane() {
+    let mut desk = Desk::new(LIMITS);
+    let shut = LaneHealth { shut_until: Some(at(100_030)), failures: 10, ..LaneHealth::default() };
+    desk.lane(1, LaneSpec { health: shut, ..spec() });
+    desk.due([row(1, 1)]);
+    assert_eq!(desk.lease(at(100_000)), None, "shut");
+    assert!(desk.lease(at(10)).is_some(), "a day earlier nobody can have shut it for that long");
+}
+
 /// An operator's pause and resume, a deletion, and a resume that forgets what was known against the receiver.
 #[test]
 fn what_operators_say_takes_effect_on_the_next_lease() {
     let mut desk = Desk::new(LIMITS);
-    let shut = LaneHealth { shut_until: Some(at(1000)), failures: 10, ..LaneHealth::default() };
+    let shut = LaneHealth { shut_until: Some(at(200)), failures: 10, ..LaneHealth::default() };
     desk.lane(1, LaneSpec { in_flight_max: 1, health: shut, ..spec() });
     desk.due((1..=5).map(|seq| row(1, seq)));
     assert_eq!(desk.lease(at(0)), None);
@@ -639,7 +666,7 @@ impl Model {
                 self.writer.push_back((lease.row, None));
             }
             10.. if dice < 19 || self.rng.u8(..30) > 0 => {
-                let signal = [FAILING, TIMED_OUT, Signal { kind: Kind::Refused, ..FAILING }][self.rng.usize(..3)];
+                let signal = [FAILING, KEPT_WAITING, Signal { kind: Kind::Refused, ..FAILING }][self.rng.usize(..3)];
                 let _ = self.lanes.finished(lease, signal, self.now);
                 self.writer.push_back((lease.row, Some(Duration::from_millis(self.rng.u64(1..3000)))));
             }

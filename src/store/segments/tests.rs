@@ -214,7 +214,12 @@ impl World {
                 let before = self.clock.now().before(Duration::from_secs(days * 24 * 3600));
                 let mut from = Some(Seq(0));
                 while let Some(place) = from {
-                    let ages = Ages { payloads_before: before, attempts_before: before, events_before: before };
+                    let ages = Ages {
+                        payloads_before: before,
+                        attempts_before: before,
+                        events_before: before,
+                        now: Timestamp::MAX,
+                    };
                     let sweep = Sweep { from: place, limit: 7, ages };
                     from = self.store.submit(sweep).await.unwrap().answer.next;
                 }
