@@ -12,6 +12,7 @@ mod catalog;
 mod codec;
 mod dedup;
 mod history;
+mod inbox;
 pub mod op;
 mod reader;
 mod record;
@@ -24,7 +25,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
@@ -45,9 +46,10 @@ pub use standing::Standing;
 pub use writer::{ApplyError, Batch, Op};
 
 use cache::EventCache;
+use inbox::{Inbox, Message};
 use segments::Runs;
 use segments::seal::Sealer;
-use writer::{Job, META_EPOCH, META_NUMBERS, Message, Numbers, Submission, Writer};
+use writer::{Job, META_EPOCH, META_NUMBERS, Numbers, Submission, Writer};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -201,7 +203,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Where the writer runs.
 enum Door {
     /// In its own thread.
-    Thread { inbox: mpsc::Sender<Message>, thread: Mutex<Option<JoinHandle<()>>> },
+    Thread { inbox: Arc<Inbox>, thread: Mutex<Option<JoinHandle<()>>> },
     /// In the caller: a simulation's paused clock must not run ahead while a plain thread works.
     Inline(Box<Mutex<Writer>>),
 }
@@ -228,6 +230,15 @@ struct Inner {
 struct Readers {
     engine: Semaphore,
     others: Semaphore,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Door::Thread { inbox, .. } = &self.door {
+            // Nobody can hand anything in any more; a writer that is gone knows already.
+            let _ = inbox.send(Message::Close);
+        }
+    }
 }
 
 impl Inner {
@@ -332,7 +343,8 @@ impl Store {
         let door = match writer_runs {
             WriterRuns::Inline => Door::Inline(Box::new(Mutex::new(writer))),
             WriterRuns::InThread => {
-                let (inbox, messages) = mpsc::channel();
+                let inbox = Arc::new(Inbox::default());
+                let messages = Arc::clone(&inbox);
                 let thread = std::thread::Builder::new()
                     .name("store-writer".into())
                     .spawn(move || writer::run(writer, messages))
@@ -471,7 +483,7 @@ impl Store {
             }
             Door::Thread { inbox, thread } => {
                 let Some(thread) = lock(thread).take() else { return };
-                // When the thread is gone already there is nothing left to close.
+                // When the writer is gone already there is nothing left to close.
                 let _ = inbox.send(Message::Close);
                 let _ = tokio::task::spawn_blocking(move || thread.join()).await;
             }

@@ -8,7 +8,6 @@
 //! itself can fail a batch, and then nothing of it is acknowledged, and nothing will be until the store is opened again.
 
 use std::collections::HashSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::model::{DeliveryKey, DestinationNo, Epoch, Event, Seq, Timestamp};
 use super::bell::Change;
 use super::catalog::Catalog;
 use super::codec::{self, DecodeError};
+use super::inbox::{Inbox, Message};
 use super::record::{Lane, Tally};
 use super::segments::pack::Hash;
 use super::segments::seal::Sealer;
@@ -431,20 +431,12 @@ impl<'tx> Batch<'tx> {
     }
 }
 
-/// What comes to the writer's thread.
-pub(super) enum Message {
-    Job(Box<dyn Job>),
-    Close,
-}
-
-/// The writer's thread: gathers batches until it is told to close or nobody can send any more.
-pub(super) fn run(mut writer: Writer, inbox: Receiver<Message>) {
-    // If an operation panics, nothing may be acknowledged any more: the guard says so while the thread unwinds.
-    let _guard = FailOnPanic(Arc::clone(&writer.shared));
+/// The writer's thread: gathers batches until it is told to close.
+pub(super) fn run(mut writer: Writer, inbox: Arc<Inbox>) {
+    let _leaving = Leaving { shared: Arc::clone(&writer.shared), inbox: Arc::clone(&inbox) };
     let mut open = true;
     while open {
-        let Ok(first) = inbox.recv() else { break };
-        let (jobs, closing) = gather(first, &inbox);
+        let (jobs, closing) = gather(inbox.next(), &inbox);
         if !jobs.is_empty() {
             writer.commit(jobs);
         }
@@ -455,46 +447,46 @@ pub(super) fn run(mut writer: Writer, inbox: Receiver<Message>) {
     }
 }
 
-fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<Box<dyn Job>>, bool) {
+fn gather(first: Message, inbox: &Inbox) -> (Vec<Box<dyn Job>>, bool) {
     let mut jobs = Vec::new();
     let (mut bytes, mut lingering) = (0, true);
-    let mut take = |message| match message {
-        Message::Job(job) => {
-            bytes += job.bytes();
-            lingering &= job.lingers();
-            jobs.push(job);
-            (lingering, jobs.len() >= BATCH_OPS_MAX || bytes >= BATCH_BYTES_MAX)
-        }
-        Message::Close => (false, true),
-    };
     let watch = Stopwatch::start();
-    let mut message = first;
-    let closing = loop {
-        let closes = matches!(message, Message::Close);
-        let (may_wait, full) = take(message);
-        if full {
-            break closes;
+    let mut next = Some(first);
+    loop {
+        match next {
+            Some(Message::Job(job)) => {
+                bytes += job.bytes();
+                lingering &= job.lingers();
+                jobs.push(job);
+                if jobs.len() >= BATCH_OPS_MAX || bytes >= BATCH_BYTES_MAX {
+                    return (jobs, false);
+                }
+            }
+            Some(Message::Close) => return (jobs, true),
+            None => {
+                let left = LINGER.saturating_sub(watch.elapsed());
+                if !lingering || left.is_zero() {
+                    return (jobs, false);
+                }
+                inbox.linger(left);
+            }
         }
-        message = match inbox.try_recv() {
-            Ok(next) => next,
-            Err(TryRecvError::Empty) if may_wait => match inbox.recv_timeout(LINGER.saturating_sub(watch.elapsed())) {
-                Ok(next) => next,
-                Err(RecvTimeoutError::Timeout) => break false,
-                Err(RecvTimeoutError::Disconnected) => break true,
-            },
-            Err(TryRecvError::Empty) => break false,
-            Err(TryRecvError::Disconnected) => break true,
-        };
-    };
-    (jobs, closing)
+        next = inbox.next_now();
+    }
 }
 
-struct FailOnPanic(Arc<Shared>);
+/// However the thread ends: nobody waits for an answer that does not come, and if an operation panicked nothing may be
+/// acknowledged any more.
+struct Leaving {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+}
 
-impl Drop for FailOnPanic {
+impl Drop for Leaving {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(&"the writer panicked");
+            self.shared.fail(&"the writer panicked");
         }
+        self.inbox.leave();
     }
 }
