@@ -146,7 +146,7 @@ fn refusal(row: &Row<'_>) -> Option<postrider::client::guard::Code> {
     answers.iter().find_map(|addresses| guard.vet(&target, addresses, scope).err()).map(|refused| refused.code)
 }
 
-/// S4.17, and the promise that tenants reach only public addresses: every row that needs no running daemon.
+/// Invariant 7, S4.17, and the promise that tenants reach only public addresses: every row that needs no running daemon.
 #[tokio::test]
 async fn every_vector_gets_its_verdict() {
     let text = include_str!("vectors/ssrf.tsv");

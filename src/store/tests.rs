@@ -417,7 +417,7 @@ async fn pages_of_deliveries_cover_the_list_once_whatever_their_size() {
     }
 }
 
-/// Invariant 11 of the restart path: everything that was there is there again, from the same file.
+/// SX.8: everything that was there is there again, from the same file.
 #[tokio::test]
 async fn a_store_that_is_opened_again_stands_as_it_stood() {
     let folder = tempfile::tempdir().unwrap();
