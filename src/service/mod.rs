@@ -718,11 +718,6 @@ impl Service {
         }
         Ok(status)
     }
-
-    /// Why the daemon is not ready, if it is not.
-    pub fn unready(&self) -> Option<String> {
-        self.refuses_events().map(|rejection| rejection.message)
-    }
 }
 
 fn holds(destination: &Destination, lane: Lane) -> bool {
