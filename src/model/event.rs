@@ -142,6 +142,27 @@ pub struct NewEvent {
     pub body: Bytes,
 }
 
+impl NewEvent {
+    /// An event with nothing but what it must have.
+    pub fn new(tenant: TenantId, kind: EventType, body: impl Into<Bytes>) -> Self {
+        NewEvent {
+            tenant,
+            kind,
+            producer_id: None,
+            occurred: None,
+            key: None,
+            traceparent: None,
+            deliver_at: None,
+            expires_at: None,
+            source: None,
+            peer: None,
+            content_type: None,
+            cloud: None,
+            body: body.into(),
+        }
+    }
+}
+
 /// One destination that an event goes to, and the subscriptions that say so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {

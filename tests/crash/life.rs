@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider::clock::Clock;
 use postrider::model::delivery::{Ending, Phases};
-use postrider::model::destination::{Format, Method};
 use postrider::model::event::NewEvent;
 use postrider::model::*;
 use postrider::store::op::*;
@@ -273,48 +272,14 @@ impl Living {
 }
 
 pub fn event(kind: &str, id: Option<&str>, body: Bytes) -> NewEvent {
-    NewEvent {
-        tenant: TenantId::default_tenant(),
-        kind: kind.parse().unwrap(),
-        producer_id: id.map(|id| id.parse().unwrap()),
-        occurred: None,
-        key: None,
-        traceparent: None,
-        deliver_at: None,
-        expires_at: None,
-        source: None,
-        peer: None,
-        content_type: None,
-        cloud: None,
-        body,
-    }
+    let plain = NewEvent::new(TenantId::default_tenant(), kind.parse().unwrap(), body);
+    NewEvent { producer_id: id.map(|id| id.parse().unwrap()), ..plain }
 }
 
 fn destination(rng: &mut fastrand::Rng) -> Destination {
-    Destination {
-        no: DestinationNo(0),
-        id: DestinationId(uuid::Uuid::from_u128(rng.u128(..))),
-        tenant: TenantId::default_tenant(),
-        name: format!("d{}", rng.u16(..)),
-        description: None,
-        url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
-        headers: vec![],
-        auth: Auth::None,
-        signatures: vec![],
-        format: Format::Raw,
-        retry: Retry::default(),
-        success: Success::default(),
-        timeout: None,
-        in_flight_max: None,
-        rate: None,
-        tls: TlsOptions::default(),
-        allow_private: false,
-        gone_at_once: false,
-        confirmed: true,
-        disabled: false,
-        created: START,
-    }
+    let id = DestinationId(uuid::Uuid::from_u128(rng.u128(..)));
+    let name = format!("d{}", rng.u16(..));
+    Destination::new(DestinationNo(0), id, TenantId::default_tenant(), name, "https://hooks.example.com/in", START)
 }
 
 fn subscription(pattern: &str, destinations: Vec<DestinationNo>, rng: &mut fastrand::Rng) -> Subscription {
