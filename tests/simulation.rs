@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use postrider::client::{Exchange, Request, Wire};
 use postrider::clock::Clock;
 use postrider::engine::{BreakerSettings, Engine, Settings};
@@ -243,21 +242,12 @@ fn destination(no: usize) -> Destination {
 
 fn event(kind: &str, rng: &mut fastrand::Rng, now: Timestamp) -> NewEvent {
     let seconds = |rng: &mut fastrand::Rng| now.after(Duration::from_secs(rng.u64(1..3000)));
-    NewEvent {
-        tenant: TenantId::default_tenant(),
-        kind: kind.parse().unwrap(),
-        producer_id: None,
-        occurred: None,
-        key: None,
-        traceparent: None,
-        deliver_at: (rng.u32(..10) == 0).then(|| seconds(rng)),
-        expires_at: (rng.u32(..10) == 0).then(|| seconds(rng).after(Duration::from_secs(3000))),
-        source: None,
-        peer: None,
-        content_type: None,
-        cloud: None,
-        body: Bytes::from(vec![b'7'; rng.usize(1..3000)]),
-    }
+    let (deliver_at, expires_at) = (
+        (rng.u32(..10) == 0).then(|| seconds(rng)),
+        (rng.u32(..10) == 0).then(|| seconds(rng).after(Duration::from_secs(3000))),
+    );
+    let body = vec![b'7'; rng.usize(1..3000)];
+    NewEvent { deliver_at, expires_at, ..NewEvent::new(TenantId::default_tenant(), kind.parse().unwrap(), body) }
 }
 
 async fn deliveries(store: &Store) -> Vec<store::Delivery> {
@@ -402,6 +392,58 @@ fn simulate(seed: u64) -> u64 {
 async fn delivery_name(store: &Store, key: DeliveryKey) -> String {
     let event = store.event(key.seq).await.unwrap().unwrap();
     DeliveryId { event: event.id(), destination: key.destination }.to_string()
+}
+
+/// Retention by age, and S3.17: the engine's own janitor erases what has aged, removes it in the end, and ends what waits for a
+/// destination that was deleted.
+#[test]
+fn the_janitor_keeps_the_house() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let clock = Clock::of_runtime(START);
+        let world = World::new(1, clock);
+        let store = open(&Disk(Arc::new(InMemoryBackend::new())), clock);
+        let mut nos = Vec::new();
+        for (place, nature) in [Nature::Healthy, Nature::Healthy].into_iter().enumerate() {
+            let no =
+                store.submit(CreateDestination { destination: destination(place) }).await.unwrap().answer.unwrap().no;
+            world.seen(|seen| seen.natures.insert(no, nature));
+            nos.push(no);
+        }
+        let subscription = Subscription {
+            no: SubscriptionNo(0),
+            id: SubscriptionId(uuid::Uuid::from_u128(1)),
+            tenant: TenantId::default_tenant(),
+            pattern: "*".parse().unwrap(),
+            name: None,
+            roll_up: false,
+            destinations: nos.clone(),
+            created: START,
+        };
+        store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+        assert!(store.submit(SetPaused { no: nos[1], paused: true }).await.unwrap().answer);
+        let engine = run(&store, &world, 1);
+        let plain = NewEvent::new(TenantId::default_tenant(), "a".parse().unwrap(), "secret");
+        let accepted = store.submit(Accept { events: vec![plain], waiting_max: 9 }).await.unwrap().answer.remove(0);
+        let seq = accepted.unwrap().id.seq();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(store.standing(|standing| (standing.tally(nos[0]).succeeded, standing.waiting)), (1, 1));
+
+        store.submit(DeleteDestination { no: nos[1] }).await.unwrap().answer.unwrap();
+        tokio::time::sleep(DAY).await;
+        assert_eq!(store.standing(|standing| (standing.tally(nos[1]).cancelled, standing.waiting)), (1, 0));
+        let look = async || store.read(move |snapshot| snapshot.event(seq)).await.unwrap();
+        assert!(look().await.unwrap().body.bytes().is_some());
+        // A walk over what has aged begins every 25 days at this pace of rounds.
+        tokio::time::sleep(60 * DAY).await;
+        assert!(look().await.unwrap().body.bytes().is_none(), "the payload has aged");
+        tokio::time::sleep(60 * DAY).await;
+        assert!(look().await.is_none(), "and so has the event");
+        store.read(|snapshot| snapshot.conservation()).await.unwrap();
+        engine.stop.cancel();
+        engine.task.await.unwrap();
+    });
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::clock::Clock;
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::Destination;
@@ -43,21 +41,8 @@ pub(super) fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Sub
 }
 
 pub(super) fn event(kind: &str, id: Option<&str>, body: &str) -> NewEvent {
-    NewEvent {
-        tenant: TenantId::default_tenant(),
-        kind: kind.parse().unwrap(),
-        producer_id: id.map(|id| id.parse().unwrap()),
-        occurred: None,
-        key: None,
-        traceparent: None,
-        deliver_at: None,
-        expires_at: None,
-        source: None,
-        peer: None,
-        content_type: None,
-        cloud: None,
-        body: Bytes::copy_from_slice(body.as_bytes()),
-    }
+    let plain = NewEvent::new(TenantId::default_tenant(), kind.parse().unwrap(), body.to_owned());
+    NewEvent { producer_id: id.map(|id| id.parse().unwrap()), ..plain }
 }
 
 pub(super) async fn with_destinations(store: &Store, count: usize) -> Vec<DestinationNo> {
@@ -507,6 +492,30 @@ impl StorageBackend for Failing {
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
         self.memory.write(offset, data)
     }
+}
+
+/// A batch that changes much is several commits, and each answer comes from the one that its operation is in.
+#[tokio::test]
+async fn a_batch_that_changes_much_is_split_and_every_answer_stands() {
+    let store =
+        Store::open_on(InMemoryBackend::new(), &settings(), Clock::of_runtime(START), 7, WriterRuns::InThread).unwrap();
+    let nos = with_destinations(&store, 50).await;
+    let mut tickets = Vec::new();
+    for n in 0..1000 {
+        let events = vec![event("a", Some(&n.to_string()), "1")];
+        tickets.push(store.enqueue(Accept { events, waiting_max: u64::MAX }).await.unwrap());
+    }
+    let mut ids = std::collections::HashSet::new();
+    for ticket in tickets {
+        let accepted = ticket.committed().await.unwrap().answer.remove(0).unwrap();
+        assert_eq!((accepted.duplicate, accepted.deliveries), (false, 50));
+        assert!(store.event(accepted.id.seq()).await.unwrap().is_some());
+        ids.insert(accepted.id);
+    }
+    assert_eq!(ids.len(), 1000);
+    assert_eq!(store.standing(|standing| (standing.events, standing.tally(nos[49]).accepted)), (1000, 1000));
+    conserved(&store).await;
+    store.close().await;
 }
 
 /// Invariant 5 at the door: what waits for a commit is bounded, whoever has more waits, and all of it is answered.
