@@ -37,11 +37,19 @@ def script(folder):
     ready = "for i in $(seq 500); do curl -sf --unix-socket admin.sock http://x/readyz >ready && break; read -t 0.02 <> <(:) || :; done\n"
     commands = commands.replace("api() {", ready + "api() {")
     commands = commands.replace("postrider listen", "exec 3>&1; postrider listen")
-    done = (
-        "\nfor i in $(seq 500); do api /v1/status >status; grep -q '\"succeeded\":3' status && break; read -t 0.02 <> <(:) || :; done\n"
-        "cat status\nkill %1 %2\nwait\n"
+    # And slower than a delivery: look at what became of the first event once it has become something.
+    listing = "api '/v1/deliveries"
+    assert listing in commands, "no list of deliveries to wait for"
+    commands = commands.replace(listing, succeeded(1) + listing)
+    return "set -e\n" + commands + "\n" + succeeded(3) + "cat status\nkill %1 %2\nwait\n"
+
+
+def succeeded(deliveries):
+    """Asks until so many deliveries have succeeded."""
+    return (
+        f"for i in $(seq 500); do api /v1/status >status; grep -q '\"succeeded\":{deliveries}' status && break; "
+        "read -t 0.02 <> <(:) || :; done\n"
     )
-    return "set -e\n" + commands + done
 
 
 def main():
