@@ -11,6 +11,7 @@
 pub mod caller;
 pub mod credentials;
 pub mod door;
+pub mod metrics;
 pub mod native;
 pub mod page;
 
@@ -28,6 +29,7 @@ use crate::model::Role;
 use crate::service::Service;
 
 use caller::Caller;
+use metrics::Metrics;
 use native::destination::Limits;
 
 /// What the admin API has to know.
@@ -51,9 +53,9 @@ impl Default for Settings {
 ///
 /// A request over a Unix socket that shows no key comes from the operator, since the socket's mode decided who may open it;
 /// one over TCP needs a key, but for what is public.
-pub fn handler(service: Service, settings: Settings) -> impl Handler + Clone {
+pub fn handler(service: Service, settings: Settings, metrics: Metrics) -> impl Handler + Clone {
     let routes = Routes::new(native::routes()).expect("the tests build the same table");
-    let api = Arc::new(Api { house: House { service, settings }, routes });
+    let api = Arc::new(Api { house: House { service, settings, metrics }, routes });
     move |request: Request| {
         let api = Arc::clone(&api);
         async move { api.answer(request).await }
@@ -70,12 +72,14 @@ struct Api {
 struct House {
     service: Service,
     settings: Settings,
+    metrics: Metrics,
 }
 
 /// One request on its way through its act.
 struct Call {
     service: Service,
     settings: Settings,
+    metrics: Metrics,
     params: Params,
     request: Request,
 }
@@ -95,12 +99,12 @@ impl Api {
     async fn answer(&self, request: Request) -> Result<Response, Problem> {
         let Found { route: &Route { access, handler, .. }, params } =
             self.routes.find(request.method(), request.path())?;
-        let House { service, settings } = self.house.clone();
+        let House { service, settings, metrics } = self.house.clone();
         match (handler, access) {
-            (Act::Open(act), _) => act(Call { service, settings, params, request }).await,
+            (Act::Open(act), _) => act(Call { service, settings, metrics, params, request }).await,
             (Act::Known(act), access) => {
                 let caller = Caller::of(&request, access, &service)?;
-                act(Call { service, settings, params, request }, caller).await
+                act(Call { service, settings, metrics, params, request }, caller).await
             }
         }
     }

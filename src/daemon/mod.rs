@@ -6,11 +6,13 @@
 //! after a second in which producers are told so.
 
 mod log;
+mod metrics;
 mod settings;
 mod socket;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,12 +156,25 @@ impl Daemon {
         );
         let engine = Engine::new(engine, store.clone(), client, clock, fastrand::Rng::with_seed(seed()?));
         let watchers = engine.watchers();
+        let certificate_expires = config.admin.tls.as_ref().map(|files| http::tls::expires(&files.cert)).transpose()?;
+        let metrics = metrics::Metrics::new(
+            service.clone(),
+            store,
+            engine.metrics(),
+            config.store.path.clone(),
+            certificate_expires,
+        );
+        let metrics = Arc::new(metrics);
+        let scrape = move |exposition| {
+            let metrics = Arc::clone(&metrics);
+            Box::pin(async move { metrics.text(exposition).await }) as Pin<Box<dyn Future<Output = String> + Send>>
+        };
 
         let (stop_mouths, stop_engine) = (CancellationToken::new(), CancellationToken::new());
         let mut running = JoinSet::new();
         running.spawn(engine.run(stop_engine.clone()));
         let mut mouths = JoinSet::new();
-        let handler = api::handler(service.clone(), api);
+        let handler = api::handler(service.clone(), api, api::metrics::Metrics::new(Arc::new(scrape)));
         let server = || Server::new(http.clone(), handler.clone());
         let (admin, stop) = (server(), stop_mouths.clone());
         mouths.spawn(async move { admin.run(Listener::Unix(admin_listener), stop).await });

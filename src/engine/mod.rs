@@ -9,6 +9,7 @@ pub mod health;
 mod janitor;
 pub mod lanes;
 pub mod mask;
+mod metrics;
 mod scheduler;
 pub mod verdict;
 
@@ -27,6 +28,7 @@ use crate::model::{Attempt, DeliveryId, Destination, Schedule};
 use crate::store::Store;
 
 pub use health::BreakerSettings;
+pub use metrics::Metrics;
 
 /// How the engine works.
 #[derive(Debug, Clone)]
@@ -127,13 +129,22 @@ pub struct Engine<W> {
     clock: Clock,
     rng: fastrand::Rng,
     watchers: broadcast::Sender<Ended>,
+    metrics: Metrics,
 }
 
 impl<W: Wire> Engine<W> {
     /// An engine over a store and a wire. `rng` is the chance in jitter and nonces.
     pub fn new(settings: Settings, store: Store, wire: W, clock: Clock, rng: fastrand::Rng) -> Self {
         let watchers = broadcast::Sender::new(WATCH_LAG_MAX);
-        Engine { settings: Arc::new(settings), store, wire: Arc::new(wire), clock, rng, watchers }
+        Engine {
+            settings: Arc::new(settings),
+            store,
+            wire: Arc::new(wire),
+            clock,
+            rng,
+            watchers,
+            metrics: Metrics::default(),
+        }
     }
 
     /// Where attempts are told of as they end. Watching never delays them: a slow watcher misses some.
@@ -141,13 +152,18 @@ impl<W: Wire> Engine<W> {
         self.watchers.downgrade()
     }
 
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Runs until `stop` is cancelled, then lets attempts under way end within the drain's bound.
     pub async fn run(self, stop: CancellationToken) {
-        let Engine { settings, store, wire, clock, mut rng, watchers } = self;
+        let Engine { settings, store, wire, clock, mut rng, watchers, metrics } = self;
         let keeper = janitor::Janitor::new(store.clone(), clock, settings.retention, settings.janitor_round);
         let keeping = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
         let attempts = attempt::Attempts::new(Arc::clone(&settings), store.clone(), wire, clock, rng.fork());
-        scheduler::Scheduler::new(settings, store, clock, attempts, rng, watchers).run(stop).await;
+        scheduler::Scheduler::new(settings, store, clock, attempts, rng, watchers, metrics).run(stop).await;
         // The janitor ends by the same token; if it panicked, retention waits for the next start.
         if let Err(error) = keeping.await {
             tracing::error!(event = "janitor_failed", %error, "the janitor ended early");

@@ -17,7 +17,7 @@ use crate::store::{DueRow, Heard, ReadError, Store};
 use super::attempt::{Attempts, Done, Made};
 use super::health::{Kind, Signal};
 use super::lanes::{LaneSpec, Lanes, Lease, Limits, Load};
-use super::{Ended, Settings, verdict};
+use super::{Ended, Metrics, Settings, verdict};
 
 /// Attempts whose end is not on disk yet, at most.
 const UNSETTLED_MAX: usize = 8192;
@@ -34,6 +34,7 @@ pub(super) struct Scheduler<W> {
     attempts: Attempts<W>,
     rng: fastrand::Rng,
     watchers: broadcast::Sender<Ended>,
+    metrics: Metrics,
     lanes: Lanes,
     making: JoinSet<Done>,
     leases: HashMap<Id, (Lease, Timestamp)>,
@@ -59,6 +60,7 @@ impl<W: Wire> Scheduler<W> {
         attempts: Attempts<W>,
         rng: fastrand::Rng,
         watchers: broadcast::Sender<Ended>,
+        metrics: Metrics,
     ) -> Self {
         let limits = Limits {
             in_flight_max: settings.in_flight_total,
@@ -72,6 +74,7 @@ impl<W: Wire> Scheduler<W> {
             attempts,
             rng,
             watchers,
+            metrics,
             lanes: Lanes::new(limits),
             making: JoinSet::new(),
             leases: HashMap::new(),
@@ -196,6 +199,7 @@ impl<W: Wire> Scheduler<W> {
             let id = self.making.spawn(attempt).id();
             self.leases.insert(id, (lease, now));
         }
+        self.metrics.under_way(self.making.len());
     }
 
     /// Takes the end of an attempt: frees its slot and hands its record to the writer.
@@ -224,6 +228,7 @@ impl<W: Wire> Scheduler<W> {
             crate::store::op::Next::Retry(due) | crate::store::op::Next::Again(due) => Some(due),
             crate::store::op::Next::Succeeded | crate::store::op::Next::GivenUp(_) => None,
         };
+        self.metrics.ended(&attempt, head.accepted, now);
         let delivery = DeliveryId { event: EventId::new(head.epoch, row.seq), destination: row.destination };
         if self.watchers.receiver_count() > 0 {
             let kind = head.kind.clone();

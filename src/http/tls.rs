@@ -60,6 +60,15 @@ pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError>
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// When the first certificate in a file of PEM certificates expires, in Unix seconds.
+pub fn expires(certificate: &Path) -> Result<i64, TlsError> {
+    let chain = read_chain(certificate)?;
+    let failed = |cause: String| TlsError::Certificate { path: certificate.to_owned(), cause };
+    let first = chain.first().ok_or_else(|| failed("it holds no PEM certificate".to_owned()))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(first).map_err(|error| failed(error.to_string()))?;
+    Ok(parsed.validity().not_after.timestamp())
+}
+
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     const NONE: &str = "it holds no PEM certificate";
     let failed = |cause| TlsError::Certificate { path: path.to_owned(), cause: in_words(cause, NONE) };
@@ -88,6 +97,17 @@ mod tests {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    #[test]
+    fn a_certificate_says_when_it_expires() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut asked = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+        asked.not_after = rcgen::date_time_ymd(2031, 5, 7);
+        let cert = file(&dir, "cert.pem", &asked.self_signed(&key).unwrap().pem());
+        assert_eq!(expires(&cert).unwrap(), 1_935_878_400);
+        assert!(expires(&dir.path().join("missing.pem")).is_err());
     }
 
     #[test]

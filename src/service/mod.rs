@@ -2,15 +2,16 @@
 //!
 //! Whoever calls has been let in already: a verb takes the tenant it acts for, and answers what lies outside it as unknown.
 
+mod metrics;
 pub mod submission;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::model::event::{NewEvent, Peer};
 use crate::model::schedule::Plan;
 use crate::model::{
@@ -20,6 +21,8 @@ use crate::model::{
 use crate::sign;
 use crate::store::op::{self, Accepted, Refusal, Rejected, Steered};
 use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
+
+pub use metrics::Metrics;
 
 pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, Window};
 
@@ -148,6 +151,8 @@ pub struct HandedIn {
     /// What was refused before the store, by place; the others are in the ticket, in order.
     refused: Vec<Option<Rejection>>,
     ticket: Option<Ticket<Vec<Result<Accepted, Refusal>>>>,
+    metrics: Arc<Metrics>,
+    watch: Stopwatch,
 }
 
 impl HandedIn {
@@ -158,7 +163,15 @@ impl HandedIn {
 
     /// Waits for the commit. Each event's result, in order: an acceptance is on stable storage.
     pub async fn results(self) -> Vec<EventResult> {
-        let HandedIn { refused, ticket } = self;
+        let (metrics, watch) = (Arc::clone(&self.metrics), self.watch);
+        let results = self.settled().await;
+        let after = watch.elapsed();
+        results.iter().for_each(|result| metrics.answered(result, after));
+        results
+    }
+
+    async fn settled(self) -> Vec<EventResult> {
+        let HandedIn { refused, ticket, .. } = self;
         let committed = match ticket {
             None => Ok(Vec::new()),
             Some(ticket) => ticket.committed().await.map(|Committed { answer, .. }| answer),
@@ -274,6 +287,7 @@ pub struct Service {
     settings: Settings,
     store: Store,
     clock: Clock,
+    metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
     disk_low: Arc<AtomicBool>,
 }
@@ -281,7 +295,12 @@ pub struct Service {
 impl Service {
     /// The verbs over a store.
     pub fn new(settings: Settings, store: Store, clock: Clock) -> Self {
-        Service { settings, store, clock, draining: Arc::default(), disk_low: Arc::default() }
+        Service { settings, store, clock, metrics: Arc::default(), draining: Arc::default(), disk_low: Arc::default() }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// From now on events are refused as `draining`.
@@ -337,6 +356,8 @@ impl Service {
 
     /// Hands events to the writer: one commit for all of them. Waits while too much is on its way already.
     pub async fn hand_in(&self, events: Vec<Result<Box<NewEvent>, Rejection>>, peer: Option<Peer>) -> HandedIn {
+        let watch = Stopwatch::start();
+        let handed_in = |refused, ticket| HandedIn { refused, ticket, metrics: Arc::clone(&self.metrics), watch };
         let closed = self.refuses_events();
         let mut refused = Vec::with_capacity(events.len());
         let mut taken = Vec::with_capacity(events.len());
@@ -352,14 +373,14 @@ impl Service {
             }
         }
         if taken.is_empty() {
-            return HandedIn { refused, ticket: None };
+            return handed_in(refused, None);
         }
         match self.store.enqueue(op::Accept { events: taken, waiting_max: self.settings.pending_max }).await {
-            Ok(ticket) => HandedIn { refused, ticket: Some(ticket) },
+            Ok(ticket) => handed_in(refused, Some(ticket)),
             Err(failed) => {
                 let rejection = Rejection::from(failed);
                 let refused = refused.into_iter().map(|early| early.or_else(|| Some(rejection.clone()))).collect();
-                HandedIn { refused, ticket: None }
+                handed_in(refused, None)
             }
         }
     }
@@ -679,6 +700,19 @@ impl Service {
         (key.is_opened_by(secret) && right_id).then_some(key)
     }
 
+    /// How many lanes do what, over all tenants.
+    pub fn lanes_by_state(&self) -> HashMap<LaneState, u64> {
+        let (catalog, now) = (self.store.catalog(), self.clock.now());
+        let mut counts = HashMap::new();
+        self.store.standing(|standing| {
+            for destination in catalog.destinations() {
+                let state = LaneState::of(destination, standing.lane(destination.no), now);
+                *counts.entry(state).or_default() += 1;
+            }
+        });
+        counts
+    }
+
     /// How things stand, over the tenants in sight.
     pub async fn status(&self, sight: &Sight) -> Result<Status, Error> {
         let catalog = self.store.catalog();
@@ -717,6 +751,69 @@ impl Service {
             status.oldest_pending_seconds = accepted.map(|accepted| self.clock.now().since(accepted).as_secs());
         }
         Ok(status)
+    }
+}
+
+/// What a lane does at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LaneState {
+    /// Deliveries go out.
+    Open,
+    /// An operator paused or disabled the destination.
+    Paused,
+    /// The destination awaits its confirmation.
+    Unconfirmed,
+    /// The receiver said that it is gone.
+    Gone,
+    /// The receiver asked for time.
+    Held,
+    /// Shut after failures.
+    Shut,
+    /// One delivery at a time tries whether the receiver is back.
+    Probing,
+}
+
+impl LaneState {
+    /// Every state there is.
+    pub const ALL: [LaneState; 7] = [
+        LaneState::Open,
+        LaneState::Paused,
+        LaneState::Unconfirmed,
+        LaneState::Gone,
+        LaneState::Held,
+        LaneState::Shut,
+        LaneState::Probing,
+    ];
+
+    /// The state's name in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LaneState::Open => "open",
+            LaneState::Paused => "paused",
+            LaneState::Unconfirmed => "unconfirmed",
+            LaneState::Gone => "gone",
+            LaneState::Held => "held",
+            LaneState::Shut => "shut",
+            LaneState::Probing => "probing",
+        }
+    }
+
+    fn of(destination: &Destination, lane: Lane, now: Timestamp) -> Self {
+        if lane.paused || destination.disabled {
+            LaneState::Paused
+        } else if !destination.confirmed {
+            LaneState::Unconfirmed
+        } else if lane.health.gone {
+            LaneState::Gone
+        } else if lane.health.hold_until.is_some_and(|until| until > now) {
+            LaneState::Held
+        } else {
+            match lane.health.shut_until {
+                Some(until) if until > now => LaneState::Shut,
+                Some(_) => LaneState::Probing,
+                None => LaneState::Open,
+            }
+        }
     }
 }
 

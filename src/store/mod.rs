@@ -13,6 +13,7 @@ mod codec;
 mod dedup;
 mod history;
 mod inbox;
+mod metrics;
 pub mod op;
 mod reader;
 mod record;
@@ -38,6 +39,7 @@ use crate::model::{
 
 pub use bell::{Bell, Change, Heard};
 pub use catalog::{Catalog, Routed};
+pub use metrics::Metrics;
 pub use reader::{Aged, DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot, Window};
 pub use record::{DueRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
 pub use redb::StorageBackend;
@@ -156,6 +158,7 @@ struct Shared {
     under_way: Mutex<HashSet<DeliveryKey>>,
     bell: Bell,
     failure: watch::Sender<Option<String>>,
+    metrics: Metrics,
 }
 
 impl Shared {
@@ -338,6 +341,7 @@ impl Store {
             under_way: Mutex::new(HashSet::new()),
             bell: Bell::default(),
             failure: watch::Sender::new(None),
+            metrics: Metrics::default(),
         });
         let writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, sealer, Arc::clone(&shared));
         let door = match writer_runs {
@@ -466,6 +470,11 @@ impl Store {
             Ok(why) => why.clone().unwrap_or_default(),
             Err(_) => "the store is gone".to_owned(),
         }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.shared.metrics
     }
 
     /// Whether the store has failed.

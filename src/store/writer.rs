@@ -182,8 +182,10 @@ impl Writer {
             return;
         }
         while !jobs.is_empty() {
+            let watch = Stopwatch::start();
             match self.write(&mut jobs) {
                 Ok((applied, aftermath)) => {
+                    self.shared.metrics.committed(applied, watch.elapsed());
                     self.commits += 1;
                     let receipt = Receipt { commit: self.commits };
                     self.publish(aftermath);

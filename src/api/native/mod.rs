@@ -72,6 +72,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/v1/status", Read, act!(status::read)),
         open(GET, "/healthz", |call| Box::pin(status::healthz(call))),
         open(GET, "/readyz", |call| Box::pin(status::readyz(call))),
+        open(GET, "/metrics", |call| Box::pin(super::metrics::read(call))),
     ]
 }
 

@@ -105,7 +105,7 @@ impl World {
             store,
             clock,
         );
-        World { handler: Box::new(handler(service.clone(), settings)), service }
+        World { handler: Box::new(handler(service.clone(), settings, Metrics::default())), service }
     }
 
     async fn send(&self, request: ::http::request::Builder, body: impl Into<Bytes>, peer: Peer) -> Answered {

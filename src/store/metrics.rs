@@ -1,0 +1,37 @@
+//! What the writer counts.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Bounds of the buckets for one commit, in seconds: a fast disk's sync to a disk in trouble.
+const COMMIT_SECONDS: [f64; 12] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// The store's metrics. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    commit_seconds: Histogram,
+    operations: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics { commit_seconds: Histogram::new(COMMIT_SECONDS), operations: Counter::default() }
+    }
+}
+
+impl Metrics {
+    /// Enters them under their names.
+    pub fn register(&self, registry: &mut Registry) {
+        let commit = "Time that a commit took: its operations, its write, its sync";
+        registry.register("store_commit_seconds", commit, self.commit_seconds.clone());
+        registry.register("store_operations", "Operations in commits", self.operations.clone());
+    }
+
+    pub(super) fn committed(&self, operations: usize, took: Duration) {
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.operations.inc_by(operations as u64);
+    }
+}
