@@ -462,11 +462,12 @@ async fn after_a_failed_sync_nothing_is_acknowledged() {
     store.close().await;
 }
 
-/// A disk whose syncs fail on demand.
+/// A disk whose syncs fail on demand, and last for as long as somebody holds their gate.
 #[derive(Debug, Default)]
 struct Failing {
     memory: InMemoryBackend,
     broken: Arc<std::sync::atomic::AtomicBool>,
+    gate: Arc<Mutex<()>>,
 }
 
 impl StorageBackend for Failing {
@@ -483,6 +484,7 @@ impl StorageBackend for Failing {
     }
 
     fn sync_data(&self) -> std::io::Result<()> {
+        drop(lock(&self.gate));
         if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(std::io::Error::other("made to fail"));
         }
@@ -518,7 +520,37 @@ async fn a_batch_that_changes_much_is_split_and_every_answer_stands() {
     store.close().await;
 }
 
-/// Invariant 5 at the door: what waits for a commit is bounded, whoever has more waits, and all of it is answered.
+/// Invariant 5 at the door: while the disk takes its time, no more is taken in than the queue holds.
+#[tokio::test]
+async fn what_waits_for_a_slow_disk_is_bounded() {
+    let settings = Settings { queue_bytes_max: 64 << 10, ..settings() };
+    let backend = Failing::default();
+    let gate = backend.gate.clone();
+    let store = Store::open_on(backend, &settings, Clock::of_runtime(START), 7, WriterRuns::InThread).unwrap();
+    let mut tickets = Vec::new();
+    let waiting = {
+        let _closed = lock(&gate);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        loop {
+            assert!(tickets.len() <= 8, "eight times eight kilobytes are all that there is room for");
+            let events = vec![event("a", None, &"x".repeat(8 << 10))];
+            let operation = Accept { events, waiting_max: u64::MAX };
+            let mut enqueued = Box::pin(store.enqueue(operation));
+            match enqueued.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(ticket) => tickets.push(ticket.unwrap()),
+                std::task::Poll::Pending => break enqueued,
+            }
+        }
+    };
+    assert!(!tickets.is_empty());
+    tickets.push(waiting.await.unwrap());
+    for ticket in tickets {
+        ticket.committed().await.unwrap().answer.remove(0).unwrap();
+    }
+    store.close().await;
+}
+
+/// Invariant 5 at the door: whoever has more than the queue holds waits, and all of it is answered.
 #[tokio::test]
 async fn more_than_the_queue_holds_waits_at_the_door() {
     let settings = Settings { queue_bytes_max: 16 << 10, ..settings() };
