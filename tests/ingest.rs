@@ -210,6 +210,7 @@ async fn furnish(store: &Store) {
         pattern: "*".parse().unwrap(),
         name: None,
         roll_up: false,
+        filter: None,
         destinations: vec![no],
         created,
     };

@@ -285,6 +285,7 @@ fn simulate(seed: u64) -> u64 {
                 pattern: if place % 2 == 0 { "*".parse().unwrap() } else { "even.*".parse().unwrap() },
                 name: None,
                 roll_up: false,
+                filter: None,
                 destinations: vec![no],
                 created: START,
             };
@@ -418,6 +419,7 @@ fn the_janitor_keeps_the_house() {
             pattern: "*".parse().unwrap(),
             name: None,
             roll_up: false,
+            filter: None,
             destinations: nos.clone(),
             created: START,
         };

@@ -163,6 +163,19 @@ impl NewEvent {
     }
 }
 
+/// Whether a content type is JSON's.
+pub fn is_json_type(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    essence.ends_with("/json") || essence.ends_with("+json")
+}
+
+impl NewEvent {
+    /// The body, where it is JSON by what the producer says of it.
+    pub fn json(&self) -> Option<&[u8]> {
+        self.content_type.as_deref().is_none_or(is_json_type).then_some(&*self.body)
+    }
+}
+
 /// One destination that an event goes to, and the subscriptions that say so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -179,6 +192,8 @@ pub enum Skip {
     Disabled,
     /// It had never been confirmed (decision D24).
     Unconfirmed,
+    /// Each subscription that names it has a filter that the event did not pass.
+    Filtered,
 }
 
 impl Skip {
@@ -187,6 +202,7 @@ impl Skip {
         match self {
             Skip::Disabled => "disabled",
             Skip::Unconfirmed => "unconfirmed",
+            Skip::Filtered => "filtered",
         }
     }
 }
@@ -254,7 +270,7 @@ pub struct EventHead {
     pub cloud: Option<CloudAttributes>,
     /// Where it goes.
     pub targets: Vec<Target>,
-    /// Where it would have gone, and why it does not.
+    /// Where it would have gone, and why it does not; of those that a filter kept out the first few.
     pub skipped: Vec<(DestinationNo, Skip)>,
 }
 

@@ -7,6 +7,7 @@
 pub mod delivery;
 pub mod destination;
 pub mod event;
+pub mod filter;
 pub mod id;
 pub mod key;
 pub mod outcome;
@@ -19,6 +20,7 @@ pub mod time;
 pub use delivery::{Attempt, DeliveryKey, DeliveryState, Trigger, WaitingReason};
 pub use destination::{Auth, Destination, Rate, Success, TlsOptions};
 pub use event::{Event, EventType};
+pub use filter::Filter;
 pub use id::{DeliveryId, DestinationId, DestinationNo, Epoch, EventId, Seq, SubscriptionId, SubscriptionNo};
 pub use key::{ApiKey, KeyId, Role};
 pub use outcome::{Outcome, Reason};

@@ -1,4 +1,4 @@
-//! Subscriptions: which event types of a tenant go to which destinations.
+//! Subscriptions: which events of a tenant go to which destinations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::event::{EventType, is_type_byte};
-use super::{DestinationNo, Invalid, SubscriptionId, SubscriptionNo, TenantId, Timestamp};
+use super::{DestinationNo, Filter, Invalid, SubscriptionId, SubscriptionNo, TenantId, Timestamp};
 
 /// One event type, a whole branch of them (`transaction.*`), or every one (`*`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,6 +72,8 @@ pub struct Subscription {
     pub name: Option<String>,
     /// Whether the events of all descendants of the tenant count as well.
     pub roll_up: bool,
+    /// Which of them count; all when there is none.
+    pub filter: Option<Filter>,
     /// Where they go. Many subscriptions may name one destination; an event makes one delivery for it all the same.
     pub destinations: Vec<DestinationNo>,
     /// When it was created.

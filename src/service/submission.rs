@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::model::event::{CloudAttributes, NewEvent};
+use crate::model::event::{CloudAttributes, NewEvent, is_json_type};
 use crate::model::{EventType, TenantId, Timestamp};
 
 use super::{Code, Rejection};
@@ -201,11 +201,6 @@ fn cloud_event(fields: Fields<'_>, tenant: &TenantId) -> Result<NewEvent, Reject
     draft.event.source = Some(source.clone());
     draft.event.cloud = Some(CloudAttributes { id, source, others });
     draft.finish(body)
-}
-
-fn is_json_type(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    essence.ends_with("/json") || essence.ends_with("+json")
 }
 
 /// An event on its way: everything optional until the end.

@@ -8,11 +8,15 @@ use std::sync::Arc;
 
 use crate::model::event::{Skip, Target};
 use crate::model::{
-    ApiKey, Destination, DestinationId, DestinationNo, EventType, KeyId, Subscription, SubscriptionId, SubscriptionNo,
-    Tenant, TenantId, TypePattern,
+    self, ApiKey, Destination, DestinationId, DestinationNo, EventType, KeyId, Subscription, SubscriptionId,
+    SubscriptionNo, Tenant, TenantId, TypePattern,
 };
 
 use super::record::Tombstone;
+
+/// Destinations that an event's record names as kept out by a filter, at most: where many filters each let little
+/// through, a record must not grow with their number.
+const FILTERED_MAX: usize = 32;
 
 /// How deep tenants may nest.
 pub const TENANT_DEPTH_MAX: usize = 16;
@@ -42,7 +46,7 @@ struct Routes {
 pub struct Routed {
     /// Its deliveries, by destination.
     pub targets: Vec<Target>,
-    /// Matching destinations that get none, and why.
+    /// Matching destinations that get none, and why; of those that a filter kept out the first [`FILTERED_MAX`].
     pub skipped: Vec<(DestinationNo, Skip)>,
 }
 
@@ -133,22 +137,40 @@ impl Catalog {
     }
 
     /// Where an event of this tenant and type goes: by the tenant's own subscriptions and by those of the tenants above it
-    /// that roll up. Two subscriptions that name one destination make one delivery (decision D29).
-    pub fn route(&self, tenant: &TenantId, kind: &EventType) -> Routed {
-        let mut found: BTreeMap<DestinationNo, Vec<SubscriptionNo>> = BTreeMap::new();
-        let mut add = |subscription: &Subscription| {
-            for destination in &subscription.destinations {
-                found.entry(*destination).or_default().push(subscription.no);
-            }
-        };
-        self.matching(tenant, kind).for_each(&mut add);
+    /// that roll up, as far as their filters let it pass. Two subscriptions that name one destination make one delivery
+    /// (decision D29).
+    ///
+    /// `json` is the event's data, if that is JSON: it is looked at once, and only if a matching subscription has a filter.
+    pub fn route(&self, tenant: &TenantId, kind: &EventType, json: Option<&[u8]>) -> Routed {
+        let mut matching: Vec<_> = self.matching(tenant, kind).collect();
         for above in self.ancestors(tenant) {
-            self.matching(above, kind).filter(|subscription| subscription.roll_up).for_each(&mut add);
+            matching.extend(self.matching(above, kind).filter(|subscription| subscription.roll_up));
         }
-        let mut routed = Routed::default();
+        let filters: Vec<_> = matching.iter().filter_map(|subscription| subscription.filter.as_ref()).collect();
+        let passed = match json {
+            Some(json) if !filters.is_empty() => model::filter::passed(&filters, json),
+            Some(_) | None => vec![false; filters.len()],
+        };
+        let mut passed = passed.into_iter();
+        let mut found: BTreeMap<DestinationNo, Vec<SubscriptionNo>> = BTreeMap::new();
+        for subscription in matching {
+            let passes = subscription.filter.is_none() || passed.next().unwrap_or(false);
+            for destination in &subscription.destinations {
+                let subscriptions = found.entry(*destination).or_default();
+                if passes {
+                    subscriptions.push(subscription.no);
+                }
+            }
+        }
+        let (mut routed, mut filtered) = (Routed::default(), 0);
         for (no, subscriptions) in found {
             let Some(destination) = self.destinations.get(&no) else { continue };
-            if destination.disabled {
+            if subscriptions.is_empty() {
+                filtered += 1;
+                if filtered <= FILTERED_MAX {
+                    routed.skipped.push((no, Skip::Filtered));
+                }
+            } else if destination.disabled {
                 routed.skipped.push((no, Skip::Disabled));
             } else if !destination.confirmed {
                 routed.skipped.push((no, Skip::Unconfirmed));

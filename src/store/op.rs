@@ -98,7 +98,7 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
     if batch.standing().waiting >= waiting_max {
         return Ok(Err(Refusal::QueueFull));
     }
-    let routed = batch.catalog().route(&new.tenant, &new.kind);
+    let routed = batch.catalog().route(&new.tenant, &new.kind, new.json());
     let seq = Seq(batch.numbers.next_seq);
     batch.numbers.next_seq += 1;
     let due = new.deliver_at.map_or(batch.now, |deliver_at| deliver_at.max(batch.now));

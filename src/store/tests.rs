@@ -35,6 +35,7 @@ pub(super) fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Sub
         pattern: pattern.parse().unwrap(),
         name: None,
         roll_up: false,
+        filter: None,
         destinations: destinations.to_vec(),
         created: START,
     }

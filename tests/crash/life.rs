@@ -290,6 +290,7 @@ fn subscription(pattern: &str, destinations: Vec<DestinationNo>, rng: &mut fastr
         pattern: pattern.parse().unwrap(),
         name: None,
         roll_up: false,
+        filter: None,
         destinations,
         created: START,
     }

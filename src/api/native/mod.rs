@@ -3,6 +3,7 @@
 pub mod delivery;
 pub mod destination;
 pub mod event;
+mod filter;
 pub mod key;
 pub mod signature;
 pub mod status;

@@ -6,15 +6,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::destination::{self, Urls};
+use super::filter;
 use crate::api::caller::Caller;
 use crate::api::door::{Faults, Patch, plain_text};
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::{FieldError, Problem, ProblemCode};
 use crate::http::response::Response;
-use crate::model::{DestinationId, DestinationNo, Subscription, SubscriptionId, SubscriptionNo, TenantId, TypePattern};
+use crate::model::{
+    DestinationId, DestinationNo, Filter, Subscription, SubscriptionId, SubscriptionNo, TenantId, TypePattern,
+};
 use crate::service::{Catalog, Error, Service, Sight};
 
 const NAME_CHARS_MAX: usize = 124;
@@ -35,6 +39,7 @@ pub struct SubscriptionRequest {
     entity_ksuid: Patch<String>,
     name: Patch<String>,
     roll_up: Patch<bool>,
+    filter: Patch<Value>,
     destinations: Patch<Vec<String>>,
 }
 
@@ -49,6 +54,8 @@ pub struct NewSubscription {
     pub name: Option<String>,
     /// Whether the events of all descendants count as well.
     pub roll_up: bool,
+    /// Which of them count; all when there is none.
+    pub filter: Option<Filter>,
     /// Where they go, each once; `/destinations/<place>` is the place of each in the body.
     pub destinations: Vec<DestinationId>,
 }
@@ -60,6 +67,8 @@ pub struct SubscriptionChange {
     pub name: Option<Option<String>>,
     /// Whether the events of all descendants count as well.
     pub roll_up: Option<bool>,
+    /// Which events count from now on, or all of them.
+    pub filter: Option<Option<Filter>>,
     /// Where the events go from now on.
     pub destinations: Option<Vec<DestinationId>>,
 }
@@ -100,9 +109,13 @@ impl SubscriptionRequest {
             faults.note("/type", "is the one in the path");
         }
         let tenant = tenant(self.tenant.value(), self.entity_ksuid.value(), &mut faults);
-        let mut made = NewSubscription { tenant, pattern, name: None, roll_up: false, destinations: Vec::new() };
+        let mut made =
+            NewSubscription { tenant, pattern, name: None, roll_up: false, filter: None, destinations: Vec::new() };
         faults.set_or("/name", self.name, &mut made.name, None, name);
         faults.set_or("/roll_up", self.roll_up, &mut made.roll_up, false, Ok);
+        if let Patch::Value(filter) = self.filter {
+            made.filter = filter::weigh(filter, &made.pattern, &mut faults);
+        }
         if let Patch::Value(texts) = self.destinations {
             made.destinations = destinations(texts, &mut faults);
         }
@@ -136,6 +149,11 @@ impl SubscriptionRequest {
         let mut change = SubscriptionChange::default();
         faults.set_or("/name", self.name, &mut change.name, Some(None), |text| name(text).map(Some));
         faults.set("/roll_up", self.roll_up, &mut change.roll_up, |roll_up| Ok(Some(roll_up)));
+        match self.filter {
+            Patch::Absent => {}
+            Patch::Null => change.filter = Some(None),
+            Patch::Value(filter) => change.filter = Some(filter::weigh(filter, &stored.pattern, &mut faults)),
+        }
         match self.destinations {
             Patch::Absent => {}
             Patch::Null => faults.note("/destinations", "cannot be null; [] links none"),
@@ -193,6 +211,7 @@ pub struct SubscriptionView {
     tenant: String,
     entity_ksuid: String,
     roll_up: bool,
+    filter: Option<Value>,
     destinations: Vec<String>,
     created: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,6 +228,7 @@ impl SubscriptionView {
             tenant: subscription.tenant.to_string(),
             entity_ksuid: subscription.tenant.to_string(),
             roll_up: subscription.roll_up,
+            filter: subscription.filter.as_ref().map(filter::view),
             destinations: destinations.iter().map(|id| id.to_string()).collect(),
             created: subscription.created.to_string(),
             url: None,
@@ -289,7 +309,7 @@ fn numbers(
 pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, Problem> {
     let pattern = call.params.parse::<TypePattern>("type")?;
     let request: SubscriptionRequest = call.request.json(call.settings.body_bytes_max).await?;
-    let NewSubscription { tenant, pattern, name, roll_up, destinations } = request.create(pattern)?;
+    let NewSubscription { tenant, pattern, name, roll_up, filter, destinations } = request.create(pattern)?;
     let service = &call.service;
     let subscription = Subscription {
         no: SubscriptionNo(0),
@@ -298,6 +318,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
         pattern,
         name,
         roll_up,
+        filter,
         destinations: numbers(service, &caller.sight(), &destinations, &[])?,
         created: service.now(),
     };
@@ -316,7 +337,7 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
     let sight = caller.sight();
     let stored = named(&call, &sight)?;
     let request: SubscriptionRequest = call.request.json(call.settings.body_bytes_max).await?;
-    let SubscriptionChange { name, roll_up, destinations } = request.update(&stored)?;
+    let SubscriptionChange { name, roll_up, filter, destinations } = request.update(&stored)?;
     let service = &call.service;
     let change = |subscription: &mut Subscription| -> Result<(), Problem> {
         if let Some(name) = &name {
@@ -324,6 +345,9 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
         }
         if let Some(roll_up) = roll_up {
             subscription.roll_up = roll_up;
+        }
+        if let Some(filter) = &filter {
+            subscription.filter.clone_from(filter);
         }
         if let Some(ids) = &destinations {
             subscription.destinations = numbers(service, &sight, ids, &subscription.destinations)?;
@@ -415,6 +439,7 @@ mod tests {
             pattern: "transaction.*".parse().unwrap(),
             name: Some("books".into()),
             roll_up: true,
+            filter: None,
             destinations: vec![DestinationNo(1)],
             created: Timestamp::from_millis(1_700_000_000_000),
         }
@@ -459,6 +484,7 @@ mod tests {
             SubscriptionChange {
                 name: Some(Some("books".into())),
                 roll_up: Some(true),
+                filter: Some(None),
                 destinations: Some(vec![DestinationId(Uuid::from_u128(7))]),
             }
         );

@@ -116,3 +116,55 @@ async fn a_bound_key_subscribes_for_its_own_tenant() {
     let below = world.ask(Who::OperatorFor("m1"), "POST", "/v1/subscriptions/t", json!({"destinations": [own]})).await;
     assert_eq!(below.status, 400, "a tenant does not send its events to one below it");
 }
+
+/// A subscription's filter decides which events make deliveries; what it keeps out is told in the event's record. A
+/// destination that another subscription names is not kept out.
+#[tokio::test]
+async fn a_filter_decides_which_events_are_delivered() {
+    let world = World::new();
+    let (a, b) = (world.destination("default").await, world.destination("default").await);
+    let filter = json!({"all": [{"pointer": "/amount", "op": "gt", "value": "100.00"}]});
+    let body = json!({"destinations": [a], "filter": filter});
+    let made = world.done(201, "POST", "/v1/subscriptions/transaction", body).await;
+    assert_eq!(made["filter"], filter);
+    let path = text(&made["url"]);
+    world.subscription("default", "transaction.*", &[&b]).await;
+    let emit = async |kind: &str, body: Value| {
+        let mut event = json!({"type": kind});
+        event.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        let taken = world.done(202, "POST", "/v1/events", event).await;
+        let event = world.get(&format!("/v1/events/{}", text(&taken["id"]))).await.json();
+        assert_eq!(event["targets"].as_array().unwrap().len() as u64, taken["deliveries"].as_u64().unwrap());
+        (event["targets"].clone(), event["skipped"].clone())
+    };
+    let kept_out = json!([{"destination_id": a, "reason": "filtered"}]);
+    let (targets, skipped) = emit("transaction", json!({"data": {"amount": "100.01"}})).await;
+    assert_eq!((&targets[0]["destination_id"], &skipped), (&json!(a), &json!([])));
+    for body in [
+        json!({"data": {"amount": "100.00"}}),
+        json!({"data": {}}),
+        json!({"data": "100.01"}),
+        json!({"data_base64": "eyJhbW91bnQiOiAxMDF9"}),
+    ] {
+        assert_eq!(emit("transaction", body.clone()).await, (json!([]), kept_out.clone()), "{body}");
+    }
+    let json = json!({"data_base64": "eyJhbW91bnQiOiAxMDF9", "content_type": "application/json"});
+    assert_eq!(emit("transaction", json).await.1, json!([]));
+    // Read, sent back, changed, taken away.
+    let read = world.done(200, "GET", &path, Value::Null).await;
+    assert_eq!(world.done(200, "PUT", &path, read.clone()).await, read);
+    let changed = world.done(200, "PUT", &path, json!({"filter": {"amount_less_than": "1"}})).await;
+    assert_eq!(changed["filter"]["all"][0], json!({"pointer": "/amount", "op": "lt", "value": "1"}));
+    let wrong = json!({"filter": {"all": [{"pointer": "/a", "op": "eq"}]}});
+    let refused = world.ask(Who::Operator, "PUT", &path, wrong.clone()).await;
+    assert_eq!((refused.status, refused.pointers()), (400, vec!["/filter/all/0/value".to_owned()]));
+    let refused = world.ask(Who::Operator, "POST", "/v1/subscriptions/other", wrong).await;
+    assert_eq!((refused.status, refused.pointers()), (400, vec!["/filter/all/0/value".to_owned()]));
+    // Another subscription without a filter names the same destination.
+    world.subscription("default", "transaction", &[&a]).await;
+    let (targets, skipped) = emit("transaction", json!({"data": {"amount": "50"}})).await;
+    assert_eq!((targets[0]["subscription_ids"].as_array().unwrap().len(), &skipped), (1, &json!([])));
+    assert_eq!(world.done(200, "PUT", &path, json!({"filter": null})).await["filter"], Value::Null);
+    let (targets, _) = emit("transaction", json!({"data": {}})).await;
+    assert_eq!(targets[0]["subscription_ids"].as_array().unwrap().len(), 2);
+}

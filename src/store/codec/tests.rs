@@ -15,6 +15,7 @@ use crate::model::destination::{
     Algorithm, BodyRule, CustomScheme, Encoding, Format, KeyEncoding, Method, Preset, Rate, Scheme, Signature,
 };
 use crate::model::event::{CloudAttributes, Peer, Skip, Target};
+use crate::model::filter::{Bound, Condition, Mode, Plain, Test};
 use crate::model::schedule::{self, Retry};
 use crate::model::*;
 use crate::store::record::{AttemptRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
@@ -95,7 +96,11 @@ fn head() -> EventHead {
             destination: DestinationNo(3),
             subscriptions: vec![SubscriptionNo(5), SubscriptionNo(6)],
         }],
-        skipped: vec![(DestinationNo(4), Skip::Disabled), (DestinationNo(9), Skip::Unconfirmed)],
+        skipped: vec![
+            (DestinationNo(4), Skip::Disabled),
+            (DestinationNo(9), Skip::Unconfirmed),
+            (DestinationNo(10), Skip::Filtered),
+        ],
     }
 }
 
@@ -192,6 +197,23 @@ fn destination() -> Destination {
     }
 }
 
+/// A filter with each test and each plain value.
+fn filter() -> Filter {
+    let number = || Plain::Number("1.50".into());
+    let text = || Plain::Text("VISA".into());
+    let tests = [
+        Test::Eq(Plain::Null),
+        Test::Ne(Plain::Bool(true)),
+        Test::In(vec![number(), text()]),
+        Test::Prefix("V".into()),
+        Test::Exists(false),
+        Test::Gt(Bound::try_from(number()).unwrap()),
+        Test::Lt(Bound::try_from(number()).unwrap()),
+    ];
+    let condition = |test| Condition { pointer: "/a~1b".parse().unwrap(), test };
+    Filter { mode: Mode::Any, conditions: tests.map(condition).into() }
+}
+
 #[test]
 fn each_kind_of_record_keeps_its_bytes() {
     let health = LaneHealth {
@@ -211,6 +233,7 @@ fn each_kind_of_record_keeps_its_bytes() {
         pattern: "transaction.*".parse().unwrap(),
         name: Some("all sales".into()),
         roll_up: true,
+        filter: Some(filter()),
         destinations: vec![DestinationNo(3), DestinationNo(4)],
         created: THEN,
     };

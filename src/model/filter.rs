@@ -1,0 +1,545 @@
+//! Filters of subscriptions: conditions on what stands at JSON pointers in an event's data.
+//!
+//! All conditions of all filters that an event meets are answered by one pass over its bytes: nothing but what a pointer
+//! leads to is copied, and nothing is parsed for an event that meets no filter. Data that is not JSON passes no filter.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::{Invalid, Timestamp};
+
+/// Conditions in one filter, at most.
+pub const CONDITIONS_MAX: usize = 32;
+/// Values in one `in`, at most.
+pub const VALUES_MAX: usize = 100;
+/// A text in a condition, in characters.
+pub const TEXT_CHARS_MAX: usize = 256;
+const POINTER_BYTES_MAX: usize = 256;
+const POINTER_STEPS_MAX: usize = 16;
+/// A longer text of digits is no amount.
+const DECIMAL_BYTES_MAX: usize = 64;
+
+/// Which of a subscription's events count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// How many of the conditions must hold.
+    pub mode: Mode,
+    /// One to [`CONDITIONS_MAX`].
+    pub conditions: Vec<Condition>,
+}
+
+/// How many of a filter's conditions must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Each of them.
+    All,
+    /// At least one.
+    Any,
+}
+
+/// What must be true of the value at one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Where.
+    pub pointer: Pointer,
+    /// What.
+    pub test: Test,
+}
+
+/// A place in a JSON document (RFC 6901): empty for the whole, or steps that each begin with a slash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer(String);
+
+impl Pointer {
+    /// The pointer as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Pointer {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let is_escaped = |text: &str| text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        if text.len() > POINTER_BYTES_MAX || text.matches('/').count() > POINTER_STEPS_MAX {
+            Err(Invalid(format!("has at most {POINTER_BYTES_MAX} bytes and {POINTER_STEPS_MAX} steps")))
+        } else if !(text.is_empty() || text.starts_with('/')) || !is_escaped(text) {
+            Err(Invalid::new("is not a JSON pointer such as /amount or /card/brand (RFC 6901)"))
+        } else {
+            Ok(Pointer(text.to_owned()))
+        }
+    }
+}
+
+/// What is asked of a value. A place where nothing stands passes `Ne` and `Exists(false)` only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Test {
+    /// It is this. Numbers are compared as numbers, so that 5 is 5.00; a number is never a text.
+    Eq(Plain),
+    /// It is not this.
+    Ne(Plain),
+    /// It is one of these.
+    In(Vec<Plain>),
+    /// It is a text that begins so.
+    Prefix(String),
+    /// Whether anything stands there; `null` is something.
+    Exists(bool),
+    /// It is above this.
+    Gt(Bound),
+    /// It is below this.
+    Lt(Bound),
+}
+
+/// A JSON value that is neither list nor object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Plain {
+    /// `null`
+    Null,
+    /// `true`, `false`
+    Bool(bool),
+    /// A number, as JSON writes it. Whole ones are exact up to 64 bits, others up to the precision of a double.
+    Number(String),
+    /// A text.
+    Text(String),
+}
+
+impl Plain {
+    fn is(&self, other: &Plain) -> bool {
+        match (self, other) {
+            (Plain::Number(one), Plain::Number(other)) => match (Decimal::read(one), Decimal::read(other)) {
+                (Some(one), Some(other)) => one.compare(&other) == Ordering::Equal,
+                (_, _) => one == other,
+            },
+            (Plain::Null | Plain::Bool(_) | Plain::Number(_) | Plain::Text(_), _) => self == other,
+        }
+    }
+}
+
+/// What a value is compared with: a number, a text that writes one (`"5.00"`, as amounts are written), or an RFC 3339 time.
+///
+/// Numbers and texts that write numbers are compared with each other by their exact decimal value, times with times;
+/// whatever is neither is neither above nor below.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound(Plain);
+
+impl Bound {
+    /// The bound as it was written.
+    pub fn as_plain(&self) -> &Plain {
+        &self.0
+    }
+
+    /// How a value stands to this bound; `None` where the two cannot be compared.
+    fn compare(&self, value: &Plain) -> Option<Ordering> {
+        let (bound, value) = (Level::of(&self.0)?, Level::of(value)?);
+        match (value, bound) {
+            (Level::Decimal(value), Level::Decimal(bound)) => Some(value.compare(&bound)),
+            (Level::Time(value), Level::Time(bound)) => Some(value.cmp(&bound)),
+            (Level::Decimal(_), Level::Time(_)) | (Level::Time(_), Level::Decimal(_)) => None,
+        }
+    }
+}
+
+impl TryFrom<Plain> for Bound {
+    type Error = Invalid;
+
+    fn try_from(written: Plain) -> Result<Self, Invalid> {
+        match Level::of(&written) {
+            Some(_) => Ok(Bound(written)),
+            None => Err(Invalid::new("is a number, a text that writes one such as \"5.00\", or an RFC 3339 time")),
+        }
+    }
+}
+
+/// A value that can be above or below another.
+enum Level<'a> {
+    Decimal(Decimal<'a>),
+    Time(Timestamp),
+}
+
+impl<'a> Level<'a> {
+    fn of(plain: &'a Plain) -> Option<Self> {
+        match plain {
+            Plain::Number(text) => Decimal::read(text).map(Level::Decimal),
+            Plain::Text(text) => Decimal::read(text).map(Level::Decimal).or_else(|| {
+                let may_be = text.len() <= DECIMAL_BYTES_MAX && text.as_bytes().get(4) == Some(&b'-');
+                may_be.then(|| text.parse().ok()).flatten().map(Level::Time)
+            }),
+            Plain::Null | Plain::Bool(_) => None,
+        }
+    }
+}
+
+/// A decimal number, exactly: its digits without zeros at the ends, and where the point stands.
+#[derive(Debug)]
+struct Decimal<'a> {
+    negative: bool,
+    /// Those before the point and those after it; together they begin and end with another digit than zero.
+    digits: (&'a str, &'a str),
+    /// The first digit stands so many places before the point.
+    places: i64,
+}
+
+impl<'a> Decimal<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        if text.len() > DECIMAL_BYTES_MAX {
+            return None;
+        }
+        let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (number, exponent) = match text.split_once(['e', 'E']) {
+            Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
+            None => (text, 0),
+        };
+        let (whole, part) = match number.split_once('.') {
+            Some((whole, part)) => (whole, Some(part)),
+            None => (number, None),
+        };
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_digits(whole) || !part.is_none_or(is_digits) {
+            return None;
+        }
+        let (mut whole, mut part) = (whole.trim_start_matches('0'), part.unwrap_or("").trim_end_matches('0'));
+        let mut places = whole.len() as i64 + i64::from(exponent);
+        if whole.is_empty() {
+            let trimmed = part.trim_start_matches('0');
+            places -= (part.len() - trimmed.len()) as i64;
+            part = trimmed;
+        }
+        if part.is_empty() {
+            whole = whole.trim_end_matches('0');
+        }
+        if whole.is_empty() && part.is_empty() {
+            return Some(Decimal { negative: false, digits: ("", ""), places: 0 });
+        }
+        Some(Decimal { negative, digits: (whole, part), places })
+    }
+
+    fn bytes(&self) -> impl Iterator<Item = u8> {
+        self.digits.0.bytes().chain(self.digits.1.bytes())
+    }
+
+    fn compare(&self, other: &Decimal<'_>) -> Ordering {
+        let sign = |it: &Decimal<'_>| match (it.bytes().next(), it.negative) {
+            (None, _) => 0,
+            (Some(_), true) => -1,
+            (Some(_), false) => 1,
+        };
+        let size = || self.places.cmp(&other.places).then_with(|| self.bytes().cmp(other.bytes()));
+        sign(self).cmp(&sign(other)).then_with(|| match sign(self) {
+            0 => Ordering::Equal,
+            1 => size(),
+            _ => size().reverse(),
+        })
+    }
+}
+
+impl Test {
+    fn holds(&self, found: Option<&Found>) -> bool {
+        let plain = match found {
+            Some(Found::Plain(plain)) => Some(plain),
+            Some(Found::Compound) | None => None,
+        };
+        match self {
+            Test::Eq(value) => plain.is_some_and(|plain| plain.is(value)),
+            Test::Ne(value) => !plain.is_some_and(|plain| plain.is(value)),
+            Test::In(values) => plain.is_some_and(|plain| values.iter().any(|value| plain.is(value))),
+            Test::Prefix(prefix) => matches!(plain, Some(Plain::Text(text)) if text.starts_with(prefix.as_str())),
+            Test::Exists(exists) => found.is_some() == *exists,
+            Test::Gt(bound) => plain.and_then(|plain| bound.compare(plain)) == Some(Ordering::Greater),
+            Test::Lt(bound) => plain.and_then(|plain| bound.compare(plain)) == Some(Ordering::Less),
+        }
+    }
+}
+
+/// Which of these filters an event's data passes: one pass over the bytes answers for all of them.
+///
+/// What is not JSON passes none.
+pub fn passed(filters: &[&Filter], data: &[u8]) -> Vec<bool> {
+    let conditions: Vec<_> = filters.iter().flat_map(|filter| &filter.conditions).collect();
+    let mut found: Vec<Option<Found>> = conditions.iter().map(|_| None).collect();
+    let places = conditions.iter().map(|condition| condition.pointer.as_str()).enumerate().collect();
+    let mut json = serde_json::Deserializer::from_slice(data);
+    let look = Look { places, found: &mut found }.deserialize(&mut json);
+    if look.and_then(|()| json.end()).is_err() {
+        return vec![false; filters.len()];
+    }
+    let mut holds = conditions.iter().zip(&found).map(|(condition, found)| condition.test.holds(found.as_ref()));
+    let passes = |filter: &&Filter| {
+        let held = holds.by_ref().take(filter.conditions.len()).filter(|holds| *holds).count();
+        match filter.mode {
+            Mode::All => held == filter.conditions.len(),
+            Mode::Any => held > 0,
+        }
+    };
+    filters.iter().map(passes).collect()
+}
+
+/// What stands at a place.
+enum Found {
+    Plain(Plain),
+    Compound,
+}
+
+/// A look at one value on the way to places in it or below it.
+struct Look<'f, 'found> {
+    /// The number of each, and the steps that are left.
+    places: Vec<(usize, &'f str)>,
+    found: &'found mut [Option<Found>],
+}
+
+impl<'f> Look<'f, '_> {
+    fn note(&mut self, mut found: impl FnMut() -> Found) {
+        for (number, _) in self.places.iter().filter(|(_, rest)| rest.is_empty()) {
+            self.found[*number] = Some(found());
+        }
+    }
+
+    fn plain(mut self, plain: Plain) {
+        self.note(|| Found::Plain(plain.clone()));
+    }
+
+    /// What is left of the places that lie below one member. A member that comes twice counts as it comes last.
+    fn below(&mut self, is_step: impl Fn(&str) -> bool) -> Look<'f, '_> {
+        let below = |(number, rest): &(usize, &'f str)| {
+            let rest = rest.strip_prefix('/')?;
+            let (step, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            is_step(step).then_some((*number, rest))
+        };
+        let places: Vec<_> = self.places.iter().filter_map(below).collect();
+        for (number, _) in &places {
+            self.found[*number] = None;
+        }
+        Look { places, found: self.found }
+    }
+}
+
+fn unescaped(step: &str) -> Cow<'_, str> {
+    match step.contains('~') {
+        true => Cow::Owned(step.replace("~1", "/").replace("~0", "~")),
+        false => Cow::Borrowed(step),
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Look<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        // What nobody looks for is passed over, however deep it nests.
+        if self.places.is_empty() {
+            return IgnoredAny::deserialize(deserializer).map(drop);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Look<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.plain(Plain::Null);
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.plain(Plain::Bool(value));
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.plain(Plain::Number(value.to_string()));
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.plain(Plain::Number(value.to_string()));
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.plain(serde_json::Number::from_f64(value).map_or(Plain::Null, |number| Plain::Number(number.to_string())));
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(mut self, value: &str) -> Result<(), E> {
+        self.note(|| Found::Plain(Plain::Text(value.to_owned())));
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        self.note(|| Found::Compound);
+        let mut place = 0_usize;
+        while list.next_element_seed(self.below(|step| step == place.to_string()))?.is_some() {
+            place += 1;
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        self.note(|| Found::Compound);
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            map.next_value_seed(self.below(|step| unescaped(step) == key))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn condition(pointer: &str, test: Test) -> Condition {
+        Condition { pointer: pointer.parse().unwrap(), test }
+    }
+
+    fn text(text: &str) -> Plain {
+        Plain::Text(text.into())
+    }
+
+    fn number(text: &str) -> Plain {
+        Plain::Number(text.into())
+    }
+
+    fn bound(plain: Plain) -> Bound {
+        plain.try_into().unwrap()
+    }
+
+    fn passes(pointer: &str, test: Test, data: &str) -> bool {
+        let filter = Filter { mode: Mode::All, conditions: vec![condition(pointer, test)] };
+        passed(&[&filter], data.as_bytes())[0]
+    }
+
+    const DATA: &str = r#"{"amount": "5.00", "minor": 500, "rate": 0.1, "brand": "VISA", "voided": false, "note": null,
+        "card": {"last/four": "4242", "a~b": 1}, "items": [{"sku": "x"}, "y"], "at": "2024-01-15T10:30:00Z"}"#;
+
+    #[test]
+    fn each_condition_asks_what_it_says() {
+        let table = [
+            ("/brand", Test::Eq(text("VISA")), true),
+            ("/brand", Test::Eq(text("visa")), false),
+            ("/brand", Test::Ne(text("AMEX")), true),
+            ("/brand", Test::In(vec![text("AMEX"), text("VISA")]), true),
+            ("/brand", Test::In(vec![]), false),
+            ("/brand", Test::Prefix("VI".into()), true),
+            ("/minor", Test::Prefix("5".into()), false),
+            ("/minor", Test::Eq(number("5e2")), true),
+            ("/minor", Test::Eq(number("500.0")), true),
+            ("/minor", Test::Eq(text("500")), false),
+            ("/rate", Test::Eq(number("0.10")), true),
+            ("/voided", Test::Eq(Plain::Bool(false)), true),
+            ("/note", Test::Eq(Plain::Null), true),
+            ("/note", Test::Exists(true), true),
+            ("/nothing", Test::Exists(false), true),
+            ("/nothing", Test::Eq(Plain::Null), false),
+            ("/nothing", Test::Ne(text("x")), true),
+            ("/nothing/below", Test::Exists(true), false),
+            ("/brand/below", Test::Exists(true), false),
+            ("/card", Test::Exists(true), true),
+            ("/card", Test::Eq(text("4242")), false),
+            ("/card/last~1four", Test::Eq(text("4242")), true),
+            ("/card/a~0b", Test::Eq(number("1")), true),
+            ("/items/0/sku", Test::Eq(text("x")), true),
+            ("/items/1", Test::Eq(text("y")), true),
+            ("/items/01", Test::Exists(true), false),
+            ("/items/2", Test::Exists(true), false),
+            ("/items/-", Test::Exists(true), false),
+            ("", Test::Exists(true), true),
+            ("/amount", Test::Gt(bound(number("4.99"))), true),
+            ("/amount", Test::Gt(bound(text("5"))), false),
+            ("/amount", Test::Lt(bound(text("5.001"))), true),
+            ("/amount", Test::Lt(bound(text("10"))), true),
+            ("/minor", Test::Gt(bound(text("499.99"))), true),
+            ("/at", Test::Gt(bound(text("2024-01-15T11:29:59+01:00"))), true),
+            ("/at", Test::Lt(bound(text("2024-01-15T10:30:00Z"))), false),
+            ("/at", Test::Gt(bound(number("1"))), false),
+            ("/brand", Test::Gt(bound(number("1"))), false),
+            ("/nothing", Test::Lt(bound(number("1"))), false),
+        ];
+        for (pointer, test, expected) in table {
+            assert_eq!(passes(pointer, test.clone(), DATA), expected, "{pointer} {test:?}");
+        }
+    }
+
+    #[test]
+    fn all_and_any_are_told_apart_and_filters_are_answered_together() {
+        let (yes, no) = (condition("/a", Test::Eq(number("1"))), condition("/b", Test::Eq(number("1"))));
+        let all = Filter { mode: Mode::All, conditions: vec![yes.clone(), no.clone()] };
+        let any = Filter { mode: Mode::Any, conditions: vec![no.clone(), yes.clone()] };
+        let only = Filter { mode: Mode::All, conditions: vec![yes] };
+        assert_eq!(passed(&[&all, &any, &only], br#"{"a": 1, "b": 2}"#), [false, true, true]);
+    }
+
+    /// What is no JSON passes nothing, also no condition that asks for an absence.
+    #[test]
+    fn what_is_not_json_passes_no_filter() {
+        for data in ["", "VISA", "{", "{}x", "\u{0}"] {
+            assert!(!passes("/a", Test::Exists(false), data), "{data:?}");
+        }
+        assert!(passes("", Test::Eq(number("7")), " 7 "));
+    }
+
+    #[test]
+    fn a_member_that_comes_twice_counts_as_it_comes_last() {
+        assert!(passes("/a", Test::Eq(number("2")), r#"{"a": 1, "a": 2}"#));
+        assert!(!passes("/a/b", Test::Exists(true), r#"{"a": {"b": 1}, "a": 2}"#));
+    }
+
+    /// What nobody looks for is passed over without a limit of depth.
+    #[test]
+    fn depth_beside_the_path_does_not_matter() {
+        let deep = format!(r#"{{"deep": {}1{}, "a": 1}}"#, "[".repeat(5000), "]".repeat(5000));
+        assert!(passes("/a", Test::Eq(number("1")), &deep));
+    }
+
+    #[test]
+    fn a_malformed_pointer_or_bound_is_refused() {
+        for wrong in ["a", "/a~", "/a~2", "~0", &"/a".repeat(17), &format!("/{}", "a".repeat(256))] {
+            assert!(wrong.parse::<Pointer>().is_err(), "{wrong}");
+        }
+        for wrong in
+            [Plain::Null, Plain::Bool(true), text(""), text("x"), text("1."), text(".5"), text("+1"), text("1e")]
+        {
+            assert!(Bound::try_from(wrong.clone()).is_err(), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever form a number is written in, its order is the numbers'.
+        #[test]
+        fn decimals_are_in_the_order_of_their_values(one in -2_000_000i64..2_000_000, other in -2_000_000i64..2_000_000, zeros in 0usize..4) {
+            let forms = |minor: i64| {
+                let (sign, minor) = (if minor < 0 { "-" } else { "" }, minor.unsigned_abs());
+                [
+                    format!("{sign}{}.{:02}", minor / 100, minor % 100),
+                    format!("{sign}{minor}e-2"),
+                    format!("{sign}{}{}.{:02}{}", "0".repeat(zeros), minor / 100, minor % 100, "0".repeat(zeros)),
+                    format!("{sign}{minor}{}E-{}", "0".repeat(zeros), zeros + 2),
+                ]
+            };
+            for left in forms(one) {
+                for right in forms(other) {
+                    let ordering = Decimal::read(&left).unwrap().compare(&Decimal::read(&right).unwrap());
+                    prop_assert_eq!(ordering, one.cmp(&other), "{} {}", left, right);
+                    prop_assert_eq!(number(&left).is(&number(&right)), one == other, "{} {}", left, right);
+                }
+            }
+        }
+
+        /// One pass finds what a parse of everything finds.
+        #[test]
+        fn a_pass_finds_what_a_parse_finds(data in "[\\[\\]{}\",:a0-2~/]{0,24}", pointer in "(/[a0-2]{0,1}){0,3}") {
+            let parsed = serde_json::from_str::<serde_json::Value>(&data).ok();
+            let exists = parsed.as_ref().is_some_and(|value| value.pointer(&pointer).is_some());
+            prop_assert_eq!(passes(&pointer, Test::Exists(true), &data), exists);
+        }
+    }
+}
