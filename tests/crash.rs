@@ -198,7 +198,7 @@ fn look_at(
                     (0, _) => seen.in_flight_absent += 1,
                     (_, _) => seen.in_flight_present += 1,
                 }
-                let model = allowed[extra].clone();
+                let model = allowed[extra].clone().reopened();
                 if number == nested_at && !look_at_recovery(&image.bytes, &model, &at, clock, runtime, rng, seen) {
                     return None;
                 }
@@ -272,6 +272,7 @@ async fn examine_store(store: &Store, allowed: &[Model]) -> Result<usize, Broken
     let damaged = |error: postrider::store::ReadError| Broken::Damaged(error.to_string());
     store.read(|snapshot| snapshot.conservation()).await.map_err(damaged)?;
     let picture = Picture::of(store).await.map_err(damaged)?;
+    let allowed: Vec<Model> = allowed.iter().map(|model| model.clone().reopened()).collect();
     let Some(extra) = allowed.iter().position(|model| model.picture == picture) else {
         return Err(Broken::NotPromised(allowed[0].picture.differences(&picture)));
     };

@@ -448,6 +448,54 @@ fn the_janitor_keeps_the_house() {
     });
 }
 
+/// An attempt that has run for 100 ms leaves a trace when the daemon is killed, and the next one has the next number. One that
+/// has not may be repeated as if it had never been, and one that ends in time costs no row.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_takes_its_time_survives_a_kill_in_the_history() {
+    let clock = Clock::of_runtime(START);
+    let disk = Disk(Arc::new(InMemoryBackend::new()));
+    let world = World::new(1, clock);
+    let mut store = open(&disk, clock);
+    let no = store.submit(CreateDestination { destination: destination(0) }).await.unwrap().answer.unwrap().no;
+    world.seen(|seen| seen.natures.insert(no, Nature::Hanging));
+    let subscription = Subscription {
+        no: SubscriptionNo(0),
+        id: SubscriptionId(uuid::Uuid::from_u128(1)),
+        tenant: TenantId::default_tenant(),
+        pattern: "*".parse().unwrap(),
+        name: None,
+        roll_up: false,
+        destinations: vec![no],
+        created: START,
+    };
+    store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+    let event = NewEvent::new(TenantId::default_tenant(), "a".parse().unwrap(), "1");
+    store.submit(Accept { events: vec![event], waiting_max: 9 }).await.unwrap().answer.remove(0).unwrap();
+
+    for (runs_for, attempts, number) in [(90, 0, 1), (110, 1, 2), (130, 2, 3)] {
+        let engine = run(&store, &world, 1);
+        // Opened again after a second kill, it waits for its turn.
+        while world.seen(|seen| seen.under_way.is_empty()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(runs_for)).await;
+        engine.task.abort();
+        let _ = engine.task.await;
+        tokio::task::yield_now().await;
+        drop(store);
+        store = open(&disk, clock);
+        world.seen(|seen| seen.restarts += 1);
+        let all = deliveries(&store).await;
+        assert_eq!((all[0].attempts.len(), all[0].row.unwrap().plan.number), (attempts, number), "after {runs_for} ms");
+        let interrupted = |attempt: &Attempt| attempt.reason == Some(Reason::Interrupted);
+        assert!(all[0].attempts.iter().all(interrupted));
+    }
+    let last = world.seen(|seen| seen.last.values().next().copied());
+    assert_eq!(last.map(|(number, _)| number), Some(2), "the wire saw 1, 1 and 2");
+    world.check(1);
+    store.read(|snapshot| snapshot.conservation()).await.unwrap();
+}
+
 #[test]
 fn the_scheduler_keeps_its_promises_in_a_simulated_world() {
     // The panics that the world asks for are not news.

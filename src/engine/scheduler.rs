@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Wire;
 use crate::clock::Clock;
 use crate::model::{DeliveryId, DestinationNo, EventId, Outcome, Reason, Timestamp};
-use crate::store::op::{Finish, GiveUp};
+use crate::store::op::{Finish, GiveUp, Start, Started, Unstart};
 use crate::store::{DueRow, Heard, ReadError, Store};
 
 use super::attempt::{Attempts, Done, Made};
@@ -23,6 +24,8 @@ use super::{Ended, Metrics, Settings, verdict};
 const UNSETTLED_MAX: usize = 8192;
 /// The pause after a read that failed.
 const READ_REST: Duration = Duration::from_secs(1);
+/// An attempt that has run for this long gets a row of its own, so that a crash leaves a trace of it in the history.
+const STARTED_AFTER: Duration = Duration::from_millis(100);
 /// Pages that are read at once.
 const LOADS_MAX: usize = 4;
 
@@ -37,9 +40,21 @@ pub(super) struct Scheduler<W> {
     metrics: Metrics,
     lanes: Lanes,
     making: JoinSet<Done>,
-    leases: HashMap<Id, (Lease, Timestamp)>,
+    leases: HashMap<Id, UnderWay>,
+    /// When the attempts under way are looked at for those that take their time; at the earliest moment that one can.
+    look_at: Option<Instant>,
     loading: JoinSet<(Load, Result<Vec<DueRow>, ReadError>)>,
     surveying: JoinSet<Result<Vec<DestinationNo>, ReadError>>,
+}
+
+/// An attempt that is under way.
+struct UnderWay {
+    lease: Lease,
+    started: Timestamp,
+    /// The same by a clock that does not jump.
+    since: Instant,
+    /// Whether it has its row.
+    noted: bool,
 }
 
 /// What the loop waited for.
@@ -78,6 +93,7 @@ impl<W: Wire> Scheduler<W> {
             lanes: Lanes::new(limits),
             making: JoinSet::new(),
             leases: HashMap::new(),
+            look_at: None,
             loading: JoinSet::new(),
             surveying: JoinSet::new(),
         }
@@ -95,6 +111,7 @@ impl<W: Wire> Scheduler<W> {
             while let Some(made) = self.making.try_join_next_with_id() {
                 self.take(Woken::Made(made));
             }
+            self.note_started();
             self.listen();
         }
         self.drain().await;
@@ -103,6 +120,7 @@ impl<W: Wire> Scheduler<W> {
     async fn wait(&mut self, stop: &CancellationToken) -> Woken {
         let now = self.clock.now();
         let wake = self.lanes.next_wake().map_or(self.settings.look_at_clock, |at| at.since(now));
+        let wake = self.look_at.map_or(wake, |at| wake.min(at.saturating_duration_since(Instant::now())));
         tokio::select! {
             biased;
             () = stop.cancelled() => Woken::Stop,
@@ -119,13 +137,13 @@ impl<W: Wire> Scheduler<W> {
         match woken {
             Woken::Bell | Woken::Clock | Woken::Stop => {}
             Woken::Made(Ok((id, done))) => {
-                if let Some((lease, _)) = self.leases.remove(&id) {
-                    self.ended(lease, done, now);
+                if let Some(under_way) = self.leases.remove(&id) {
+                    self.ended(under_way, done, now);
                 }
             }
             Woken::Made(Err(error)) => {
-                if let Some((lease, started)) = self.leases.remove(&error.id()) {
-                    self.cut_off(lease, started, &error, now);
+                if let Some(under_way) = self.leases.remove(&error.id()) {
+                    self.cut_off(under_way, &error, now);
                 }
             }
             Woken::Loaded(Ok((load, Ok(rows)))) => self.lanes.loaded(load, rows, now),
@@ -190,20 +208,49 @@ impl<W: Wire> Scheduler<W> {
                 (load, rested(page).await)
             });
         }
-        let now = self.clock.now();
+        let (now, since) = (self.clock.now(), Instant::now());
         while !self.store.has_failed()
             && let Some(lease) = self.lanes.lease(now)
         {
             self.store.note_attempt(lease.row.key(), true);
             let attempt = self.attempts.make(lease.row);
             let id = self.making.spawn(attempt).id();
-            self.leases.insert(id, (lease, now));
+            self.leases.insert(id, UnderWay { lease, started: now, since, noted: false });
+            self.look_at.get_or_insert(since + STARTED_AFTER);
+        }
+    }
+
+    /// Hands in which attempts have begun to take their time. Those that end before cost nothing here: no row, no timer each, and
+    /// one look at all of them in as long as one may take.
+    fn note_started(&mut self) {
+        if self.leases.is_empty() {
+            self.look_at = None;
+            return;
+        }
+        let now = Instant::now();
+        if self.look_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let (mut attempts, mut next) = (Vec::new(), None);
+        for under_way in self.leases.values_mut().filter(|under_way| !under_way.noted) {
+            let ran = now - under_way.since;
+            if ran >= STARTED_AFTER {
+                under_way.noted = true;
+                attempts.push(Started { row: under_way.lease.row, at: under_way.started, ran });
+            } else {
+                next = next.max(Some(ran));
+            }
+        }
+        self.look_at = next.map(|ran| now + (STARTED_AFTER - ran));
+        if !attempts.is_empty() {
+            self.hand_in(Start { attempts });
         }
         self.metrics.under_way(self.making.len());
     }
 
     /// Takes the end of an attempt: frees its slot and hands its record to the writer.
-    fn ended(&mut self, lease: Lease, done: Done, now: Timestamp) {
+    fn ended(&mut self, under_way: UnderWay, done: Done, now: Timestamp) {
+        let UnderWay { lease, noted, .. } = under_way;
         let row = lease.row;
         self.store.note_attempt(row.key(), false);
         match done {
@@ -214,8 +261,16 @@ impl<W: Wire> Scheduler<W> {
                 let _ = self.lanes.finished(lease, silent, now);
                 self.hand_in(GiveUp { row, ending });
             }
-            Done::PutBack => self.lanes.put_back(lease, now),
+            Done::PutBack => self.put_back(lease, noted, now),
         }
+    }
+
+    /// A lease that came to nothing: no trace of it stays.
+    fn put_back(&mut self, lease: Lease, noted: bool, now: Timestamp) {
+        if noted {
+            self.hand_in(Unstart { key: lease.row.key() });
+        }
+        self.lanes.put_back(lease, now);
     }
 
     fn record(&mut self, lease: Lease, made: Made, now: Timestamp) {
@@ -256,7 +311,8 @@ impl<W: Wire> Scheduler<W> {
     }
 
     /// An attempt's task panicked or was cut off: that is an end, too. The receiver may have taken the event.
-    fn cut_off(&mut self, lease: Lease, started: Timestamp, error: &JoinError, now: Timestamp) {
+    fn cut_off(&mut self, under_way: UnderWay, error: &JoinError, now: Timestamp) {
+        let UnderWay { lease, started, noted, .. } = under_way;
         let row = lease.row;
         self.store.note_attempt(row.key(), false);
         if error.is_panic() {
@@ -270,7 +326,7 @@ impl<W: Wire> Scheduler<W> {
                 self.record(lease, made, now);
             }
             // Its row stays due on disk: it is read and tried again.
-            (None, _) | (_, None) => self.lanes.put_back(lease, now),
+            (None, _) | (_, None) => self.put_back(lease, noted, now),
         }
     }
 
@@ -278,19 +334,31 @@ impl<W: Wire> Scheduler<W> {
     async fn drain(&mut self) {
         // A store that has failed records nothing: waiting for outcomes would only keep the next start waiting.
         let drain_max = if self.store.has_failed() { Duration::ZERO } else { self.settings.drain_max };
-        let deadline = tokio::time::Instant::now() + drain_max;
+        let deadline = Instant::now() + drain_max;
         while !self.making.is_empty() {
-            match tokio::time::timeout_at(deadline, self.making.join_next_with_id()).await {
-                Ok(Some(made)) => self.take(Woken::Made(made)),
-                Ok(None) => break,
-                Err(_) => {
+            let look_at = self.look_at;
+            tokio::select! {
+                biased;
+                Some(made) = self.making.join_next_with_id() => self.take(Woken::Made(made)),
+                // Whoever stops us may lose patience before we do.
+                () = at(look_at) => {}
+                () = tokio::time::sleep_until(deadline) => {
                     self.making.abort_all();
                     while let Some(made) = self.making.join_next_with_id().await {
                         self.take(Woken::Made(made));
                     }
                 }
             }
+            self.note_started();
         }
+    }
+}
+
+/// Waits until a moment, for ever when there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -49,6 +49,7 @@ pub use writer::{ApplyError, Batch, Op};
 
 use cache::EventCache;
 use inbox::{Inbox, Message};
+use record::StartedRow;
 use segments::Runs;
 use segments::seal::Sealer;
 use writer::{Job, META_EPOCH, META_NUMBERS, Numbers, Submission, Writer};
@@ -331,7 +332,7 @@ impl Store {
     fn start(db: Database, settings: &Settings, clock: Clock, writer_runs: WriterRuns) -> Result<Self, OpenError> {
         let loaded = load(&db, settings.run_events, clock.now());
         let loaded = loaded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
-        let Loaded { epoch, numbers, catalog, standing, runs, sealer } = loaded;
+        let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
             catalog: RwLock::new(Arc::new(catalog)),
@@ -343,7 +344,12 @@ impl Store {
             failure: watch::Sender::new(None),
             metrics: Metrics::default(),
         });
-        let writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, sealer, Arc::clone(&shared));
+        let mut writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, sealer, Arc::clone(&shared));
+        writer.end_cut_off(cut_off);
+        let failure = shared.failure.borrow().clone();
+        if let Some(why) = failure {
+            return Err(OpenError::Damaged { path: settings.path.clone(), why });
+        }
         let door = match writer_runs {
             WriterRuns::Inline => Door::Inline(Box::new(Mutex::new(writer))),
             WriterRuns::InThread => {
@@ -533,6 +539,7 @@ fn found(db: &Database, clock: Clock, epoch: u32) -> Result<(), LoadError> {
         transaction.open_table(tables::EVENTS)?;
         transaction.open_table(tables::DUE)?;
         transaction.open_table(tables::ATTEMPTS)?;
+        transaction.open_table(tables::STARTED)?;
         transaction.open_table(tables::ENDED)?;
         transaction.open_table(tables::SEGMENTS)?;
         transaction.open_table(tables::LANES)?;
@@ -557,6 +564,8 @@ struct Loaded {
     standing: Standing,
     runs: Runs,
     sealer: Sealer,
+    /// The attempts that were under way when the store was used last.
+    cut_off: Vec<(DeliveryKey, StartedRow)>,
 }
 
 fn load(db: &Database, run_events: usize, now: Timestamp) -> Result<Loaded, LoadError> {
@@ -602,8 +611,15 @@ fn load(db: &Database, run_events: usize, now: Timestamp) -> Result<Loaded, Load
         tracing::error!(event = "tally_mismatch", destination = no.0, rows, tally = tally.waiting(), "tally set right");
         tally.accepted = rows + tally.succeeded + tally.failed + tally.cancelled;
     }
+    let mut cut_off = Vec::new();
+    for entry in transaction.open_table(tables::STARTED)?.iter()? {
+        let (key, record) = entry?;
+        let (destination, seq) = key.value();
+        let key = DeliveryKey { destination: DestinationNo(destination), seq: Seq(seq) };
+        cut_off.push((key, codec::decode(record.value())?));
+    }
     let (runs, sealer) = segments::seal::load(&transaction, run_events, Seq(numbers.next_seq), now)?;
-    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer })
+    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off })
 }
 
 /// The destinations whose tally disagrees with their due rows, and how many rows they have.

@@ -2,20 +2,21 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{ReadableTable, StorageError};
 
-use crate::model::delivery::Ending;
+use crate::model::delivery::{Ending, Phases};
 use crate::model::event::{Body, EventHead, NewEvent};
 use crate::model::{
-    ApiKey, Attempt, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId, KeyId, Outcome, Seq,
-    Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
+    ApiKey, Attempt, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId, KeyId, Outcome, Reason,
+    Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
 };
 
 use super::bell::Change;
 use super::catalog::TENANT_DEPTH_MAX;
 use super::codec::Content;
-use super::record::{AttemptRow, DueRow, EndedRow, LaneHealth, Plan, Tombstone};
+use super::record::{AttemptRow, DueRow, EndedRow, LaneHealth, Plan, StartedRow, Tombstone};
 use super::writer::{ApplyError, Batch, Op};
 use super::{codec, dedup};
 
@@ -172,6 +173,141 @@ fn head(batch: &Batch<'_>, seq: Seq) -> Result<Option<EventHead>, ApplyError> {
 
 // ------------------------------------------------------------------------------------------------------ deliveries
 
+/// Notes that attempts are under way. If the daemon ends before they do, the next start finds the notes and ends the attempts
+/// with an unknown outcome. For attempts that take their time: one that is over at once is not worth the write.
+pub struct Start {
+    /// The attempts.
+    pub attempts: Vec<Started>,
+}
+
+/// An attempt that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The row that it was leased from.
+    pub row: DueRow,
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it has run.
+    pub ran: Duration,
+}
+
+impl Op for Start {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        self.attempts.len() * 64
+    }
+
+    fn lingers(&self) -> bool {
+        true
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        for Started { row, at, ran } in self.attempts {
+            if batch.events.get(row.seq.0)?.is_some() {
+                batch.mark(row.key(), &StartedRow { due: row.due, plan: row.plan, started: at, ran })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes back what [`Start`] noted: nothing has been sent after all.
+pub struct Unstart {
+    /// Which delivery.
+    pub key: DeliveryKey,
+}
+
+impl Op for Unstart {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        64
+    }
+
+    fn lingers(&self) -> bool {
+        true
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        batch.unmark(self.key)?;
+        Ok(())
+    }
+}
+
+/// Attempts of one delivery in a row that may end with the daemon's own end. A delivery that ends the daemon each time must
+/// not keep it from all others for ever, so the last of these gives it up.
+pub(super) const CUT_OFF_MAX: u32 = 8;
+/// The wait after the second such attempt in a row; it doubles with each further one. After the first there is none.
+const CUT_OFF_DELAY: Duration = Duration::from_secs(60);
+
+/// Ends the attempts that were under way when the daemon ended: the first thing that a start does. They spend nothing of their
+/// schedules, for the daemon's end is no failure of theirs.
+pub(super) struct EndCutOff {
+    pub(super) attempts: Vec<(DeliveryKey, StartedRow)>,
+}
+
+impl Op for EndCutOff {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        self.attempts.len() * 512
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        for (key, started) in self.attempts {
+            batch.unmark(key)?;
+            end_cut_off(batch, key, started)?;
+        }
+        Ok(())
+    }
+}
+
+fn end_cut_off(batch: &mut Batch<'_>, key: DeliveryKey, started: StartedRow) -> Result<(), ApplyError> {
+    let StartedRow { due, plan, started, ran } = started;
+    let row = DueRow { destination: key.destination, due, seq: key.seq, plan };
+    let cut_off = plan.cut_off + 1;
+    let gives_up = cut_off >= CUT_OFF_MAX;
+    let wait = match plan.cut_off.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => CUT_OFF_DELAY * (1 << doublings.min(CUT_OFF_MAX)),
+    };
+    let next = batch.now.after(wait);
+    let attempt = Attempt {
+        number: plan.number,
+        started,
+        duration: ran,
+        trigger: plan.trigger,
+        outcome: Outcome::Unknown,
+        reason: Some(Reason::Interrupted),
+        status: None,
+        request_headers: Vec::new(),
+        response_headers: Vec::new(),
+        response_body: Vec::new(),
+        error: Some("the daemon ended during the attempt; the receiver may have taken the event".to_owned()),
+        address: None,
+        phases: Phases::default(),
+        reconnected: false,
+        next: (!gives_up).then_some(next),
+    };
+    if !take_due(batch, &row)? {
+        return finish_of_another_time(batch, row, attempt);
+    }
+    put_attempt(batch, key, plan.number, &AttemptRow::Done(Box::new(attempt)))?;
+    if gives_up {
+        tracing::error!(
+            event = "delivery_cut_off",
+            seq = key.seq.0,
+            destination = key.destination.0,
+            attempts = cut_off,
+            "given up: the daemon ended during each of its last attempts"
+        );
+        return end(batch, key, Ending::Exhausted);
+    }
+    let plan = Plan { number: plan.number + 1, cut_off, ..plan };
+    Ok(put_due(batch, DueRow { due: next, plan, ..row })?)
+}
+
 /// Records what became of an attempt, and in the same transaction what becomes of its delivery.
 pub struct Finish {
     /// The row that the attempt was leased from.
@@ -211,6 +347,7 @@ impl Op for Finish {
     fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
         let Finish { row, attempt, next, health } = self;
         let key = row.key();
+        batch.unmark(key)?;
         if let Some(health) = health
             && batch.catalog().destination(row.destination).is_some()
         {
@@ -226,11 +363,12 @@ impl Op for Finish {
                     batch.finish(row.seq);
                 }
                 Next::Retry(due) => {
-                    let plan = Plan { number: number + 1, tried: row.plan.tried + 1, trigger: Trigger::Schedule };
+                    let tried = row.plan.tried + 1;
+                    let plan = Plan { number: number + 1, tried, trigger: Trigger::Schedule, cut_off: 0 };
                     put_due(batch, DueRow { due, plan, ..row })?;
                 }
                 Next::Again(due) => {
-                    put_due(batch, DueRow { due, plan: Plan { number: number + 1, ..row.plan }, ..row })?
+                    put_due(batch, DueRow { due, plan: Plan { number: number + 1, cut_off: 0, ..row.plan }, ..row })?
                 }
                 Next::GivenUp(ending) => end(batch, key, ending)?,
             }
@@ -286,6 +424,7 @@ impl Op for GiveUp {
     }
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        batch.unmark(self.row.key())?;
         if take_due(batch, &self.row)? {
             remove_plan(batch, &self.row)?;
             end(batch, self.row.key(), self.ending)?;
@@ -381,7 +520,7 @@ impl Op for Resend {
         batch.begin(self.key.seq);
         let due = batch.now;
         put_attempt(batch, self.key, number, &AttemptRow::Planned { due })?;
-        let plan = Plan { number, tried: 0, trigger: self.trigger };
+        let plan = Plan { number, tried: 0, trigger: self.trigger, cut_off: 0 };
         put_due(batch, DueRow { destination: self.key.destination, due, seq: self.key.seq, plan })?;
         Ok(Steered::Done)
     }

@@ -1,5 +1,7 @@
 //! Records that only the store knows, and the small ones that the engine shares.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::delivery::Ending;
@@ -34,11 +36,13 @@ pub struct Plan {
     pub tried: u32,
     /// What makes it happen.
     pub trigger: Trigger,
+    /// How many attempts in a row, just before this one, ended with the daemon's own end.
+    pub cut_off: u32,
 }
 
 impl Plan {
     /// The first attempt of a delivery.
-    pub const FIRST: Plan = Plan { number: 1, tried: 0, trigger: Trigger::Schedule };
+    pub const FIRST: Plan = Plan { number: 1, tried: 0, trigger: Trigger::Schedule, cut_off: 0 };
 }
 
 /// A row of the attempts table.
@@ -51,6 +55,19 @@ pub enum AttemptRow {
     },
     /// What happened.
     Done(Box<Attempt>),
+}
+
+/// A row of the started table: an attempt that was under way when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedRow {
+    /// When the delivery was due: with its place and its plan this is the due row that the attempt was leased from.
+    pub due: Timestamp,
+    /// What the attempt is.
+    pub plan: Plan,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it had run by then.
+    pub ran: Duration,
 }
 
 /// A row of the ended table.

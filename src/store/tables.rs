@@ -10,6 +10,9 @@ pub const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 pub const DUE: TableDefinition<(u32, u64, u64), &[u8]> = TableDefinition::new("due");
 /// `(seq, destination, attempt no) -> attempt`, or the plan of one that a resend ordered.
 pub const ATTEMPTS: TableDefinition<(u64, u32, u32), &[u8]> = TableDefinition::new("attempts");
+/// `(destination, seq) -> an attempt that was under way`, for attempts that take their time. Few: a table of its own lets a start
+/// find what a crash cut off without a walk over all attempts.
+pub const STARTED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("started");
 /// `(destination, seq) -> how a delivery ended without success`. What is neither here nor due has succeeded.
 pub const ENDED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("ended");
 /// `(kind, key, first seq of a run) -> packed list`; see [`super::segments`].

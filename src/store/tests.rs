@@ -240,7 +240,7 @@ async fn a_resend_goes_on_counting_attempts_on_a_fresh_schedule() {
     assert_eq!(store.submit(resend()).await.unwrap().answer, Steered::Done);
     conserved(&store).await;
     let [second] = rows(&store, nos[0]).await[..] else { panic!() };
-    assert_eq!(second.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual });
+    assert_eq!(second.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
     finish(&store, second, Outcome::Succeeded, Next::Succeeded).await;
     assert_eq!(store.submit(resend()).await.unwrap().answer, Steered::Done, "a success can be sent again, too");
     assert_eq!(rows(&store, nos[0]).await[0].plan.number, 3);
@@ -284,7 +284,7 @@ async fn a_delivery_that_is_cancelled_and_resent_during_its_attempt_keeps_its_nu
     finish(&store, row, Outcome::Failed, Next::Retry(START.after(Duration::from_secs(9)))).await;
     conserved(&store).await;
     let [moved] = rows(&store, nos[0]).await[..] else { panic!("{:?}", rows(&store, nos[0]).await) };
-    assert_eq!(moved.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual });
+    assert_eq!(moved.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
     finish(&store, moved, Outcome::Succeeded, Next::Succeeded).await;
     let ended = delivery(&store, row).await;
     let numbers: Vec<_> = ended.attempts.iter().map(|attempt| attempt.number).collect();
@@ -432,6 +432,140 @@ async fn a_store_that_is_opened_again_stands_as_it_stood() {
     assert_eq!(store.bell().heard(), Heard::Everything(vec![]));
     conserved(&store).await;
     store.close().await;
+}
+
+/// One store's bytes through several openings.
+#[derive(Debug, Clone, Default)]
+struct Kept(Arc<InMemoryBackend>);
+
+impl StorageBackend for Kept {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+impl Kept {
+    fn open(&self) -> Store {
+        let clock = Clock::of_runtime(START);
+        Store::open_on(self.clone(), &settings(), clock, 7, WriterRuns::Inline).unwrap()
+    }
+}
+
+async fn start(store: &Store, row: DueRow) {
+    let started = Started { row, at: START, ran: Duration::from_millis(120) };
+    let _ = store.submit(Start { attempts: vec![started] }).await.unwrap();
+}
+
+fn rows_of_started(store: &Store) -> u64 {
+    let transaction = store.0.db.begin_read().unwrap();
+    redb::ReadableTableMetadata::len(&transaction.open_table(tables::STARTED).unwrap()).unwrap()
+}
+
+/// P4: what a crash cut off is in the history, spends nothing of the schedule, and the next attempt has the next number.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_crash_cut_off_ends_at_the_next_start_with_an_unknown_outcome() {
+    let kept = Kept::default();
+    let store = kept.open();
+    let nos = with_destinations(&store, 1).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let [first] = rows(&store, nos[0]).await[..] else { panic!() };
+    finish(&store, first, Outcome::Failed, Next::Retry(START)).await;
+    let [row] = rows(&store, nos[0]).await[..] else { panic!() };
+    start(&store, row).await;
+    assert_eq!(delivery(&store, row).await.attempts.len(), 1, "while it is under way it is no attempt yet");
+    drop(store);
+
+    let store = kept.open();
+    conserved(&store).await;
+    assert_eq!(rows_of_started(&store), 0);
+    let seen = delivery(&store, row).await;
+    let last = seen.attempts.last().unwrap();
+    assert_eq!((seen.state, seen.attempts.len(), last.number), (DeliveryState::Pending, 2, 2));
+    assert_eq!((last.outcome, last.reason), (Outcome::Unknown, Some(Reason::Interrupted)));
+    assert_eq!((last.started, last.duration), (START, Duration::from_millis(120)));
+    let [next] = rows(&store, nos[0]).await[..] else { panic!() };
+    assert_eq!(next.plan, Plan { number: 3, tried: 1, trigger: Trigger::Schedule, cut_off: 1 });
+    assert_eq!((last.next, next.due), (Some(next.due), START), "it goes at once");
+    start(&store, next).await;
+    finish(&store, next, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(rows_of_started(&store), 0, "its own end takes the row away");
+    drop(store);
+    assert_eq!(delivery(&kept.open(), row).await.attempts.len(), 3);
+}
+
+/// A delivery that ends the daemon each time waits longer each time and is given up, so that all others get their turn. An end
+/// of its own, whatever it says, begins the count anew.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_ends_the_daemon_again_and_again_is_given_up() {
+    let kept = Kept::default();
+    let mut store = kept.open();
+    let nos = with_destinations(&store, 1).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let [row] = rows(&store, nos[0]).await[..] else { panic!() };
+    start(&store, row).await;
+    drop(store);
+    store = kept.open();
+    let [row] = rows(&store, nos[0]).await[..] else { panic!() };
+    finish(&store, row, Outcome::Unknown, Next::Again(START)).await;
+    let mut waits = Vec::new();
+    loop {
+        let [row] = rows(&store, nos[0]).await[..] else { break };
+        waits.push(row.due.since(START).as_secs() / 60);
+        start(&store, row).await;
+        drop(store);
+        store = kept.open();
+        conserved(&store).await;
+    }
+    assert_eq!(waits, [0, 0, 1, 2, 4, 8, 16, 32]);
+    let seen = delivery(&store, row).await;
+    assert_eq!((seen.state, seen.attempts.len()), (DeliveryState::Failed, 10));
+    assert_eq!(seen.ended.unwrap().ending, Ending::Exhausted);
+}
+
+/// What happens to a delivery while its attempt is under way stays, and the attempt is in its history all the same.
+#[tokio::test(start_paused = true)]
+async fn a_crash_changes_nothing_of_what_an_operator_did_during_the_attempt() {
+    let kept = Kept::default();
+    let store = kept.open();
+    let nos = with_destinations(&store, 3).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let mut leased = Vec::new();
+    for no in &nos {
+        let [row] = rows(&store, *no).await[..] else { panic!() };
+        start(&store, row).await;
+        assert_eq!(store.submit(Cancel { key: row.key() }).await.unwrap().answer, Steered::Done);
+        leased.push(row);
+    }
+    let again = Resend { key: leased[1].key(), trigger: Trigger::Manual };
+    assert_eq!(store.submit(again).await.unwrap().answer, Steered::Done);
+    let _ = store.submit(Unstart { key: leased[2].key() }).await.unwrap();
+    drop(store);
+
+    let store = kept.open();
+    conserved(&store).await;
+    let seen = async |row| {
+        let seen = delivery(&store, row).await;
+        (seen.state, seen.attempts.len(), seen.row.map(|row| row.plan.number))
+    };
+    assert_eq!(seen(leased[0]).await, (DeliveryState::Cancelled, 1, None));
+    assert_eq!(seen(leased[1]).await, (DeliveryState::Pending, 1, Some(2)));
+    assert_eq!(seen(leased[2]).await, (DeliveryState::Cancelled, 0, None), "nothing had been sent");
 }
 
 #[tokio::test]

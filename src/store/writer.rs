@@ -23,7 +23,8 @@ use super::bell::Change;
 use super::catalog::Catalog;
 use super::codec::{self, DecodeError};
 use super::inbox::{Inbox, Message};
-use super::record::{Lane, Tally};
+use super::op::EndCutOff;
+use super::record::{Lane, StartedRow, Tally};
 use super::segments::pack::Hash;
 use super::segments::seal::Sealer;
 use super::segments::{Places, Runs, SegmentChange, SegmentKey};
@@ -62,6 +63,9 @@ pub enum ApplyError {
     /// The file could not be read or written.
     #[error("{0}")]
     Storage(#[from] StorageError),
+    /// A table could not be opened.
+    #[error("{0}")]
+    Table(#[from] redb::TableError),
     /// A record is damaged or of another version.
     #[error("{0}")]
     Decode(#[from] DecodeError),
@@ -156,6 +160,8 @@ pub(super) struct Writer {
     standing: Standing,
     catalog: Arc<Catalog>,
     sealer: Sealer,
+    /// The deliveries that have a row in the started table: whoever is not among them costs nothing there.
+    marked: HashSet<DeliveryKey>,
     shared: Arc<Shared>,
     commits: u64,
 }
@@ -171,7 +177,23 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Self {
         let catalog = shared.catalog();
-        Writer { db, clock, epoch, numbers, standing, catalog, sealer, shared, commits: 0 }
+        Writer { db, clock, epoch, numbers, standing, catalog, sealer, marked: HashSet::new(), shared, commits: 0 }
+    }
+
+    /// Ends the attempts that the last run left under way, before anything else.
+    pub(super) fn end_cut_off(&mut self, attempts: Vec<(DeliveryKey, StartedRow)>) {
+        if attempts.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            event = "attempts_cut_off",
+            count = attempts.len(),
+            "attempts were under way when the daemon ended"
+        );
+        self.marked = attempts.iter().map(|(key, _)| *key).collect();
+        // Nobody waits for the answer: a commit that fails is the store's failure.
+        let (reply, _) = oneshot::channel();
+        self.commit(vec![Box::new(Submission::new(EndCutOff { attempts }, reply, None))]);
     }
 
     /// Applies the jobs in one transaction (or several, where they change much), syncs it, publishes what changed, and answers
@@ -301,6 +323,10 @@ pub struct Batch<'tx> {
     runs: &'tx Mutex<Runs>,
     sealer: &'tx mut Sealer,
     segments_changed: Vec<SegmentChange>,
+    transaction: &'tx WriteTransaction,
+    marked: &'tx mut HashSet<DeliveryKey>,
+    /// Opened when something is marked or no longer is.
+    started: Option<Rows<'tx, (u32, u64)>>,
 }
 
 impl<'tx> Batch<'tx> {
@@ -330,6 +356,9 @@ impl<'tx> Batch<'tx> {
             runs: &writer.shared.runs,
             sealer: &mut writer.sealer,
             segments_changed: Vec::new(),
+            transaction,
+            marked: &mut writer.marked,
+            started: None,
         })
     }
 
@@ -396,6 +425,30 @@ impl<'tx> Batch<'tx> {
     pub(super) fn lane_mut(&mut self, no: DestinationNo) -> &mut Lane {
         self.lanes_changed.insert(no);
         self.standing.lanes.entry(no).or_default()
+    }
+
+    /// An attempt of a delivery is under way.
+    pub(super) fn mark(&mut self, key: DeliveryKey, row: &StartedRow) -> Result<(), ApplyError> {
+        let place = (key.destination.0, key.seq.0);
+        self.started()?.insert(place, codec::encode(row).as_slice())?;
+        self.marked.insert(key);
+        Ok(())
+    }
+
+    /// No attempt of a delivery is under way any more.
+    pub(super) fn unmark(&mut self, key: DeliveryKey) -> Result<(), ApplyError> {
+        if self.marked.remove(&key) {
+            self.started()?.remove((key.destination.0, key.seq.0))?;
+        }
+        Ok(())
+    }
+
+    fn started(&mut self) -> Result<&mut Rows<'tx, (u32, u64)>, ApplyError> {
+        let table = match self.started.take() {
+            Some(table) => table,
+            None => self.transaction.open_table(tables::STARTED)?,
+        };
+        Ok(self.started.insert(table))
     }
 
     pub(super) fn settled(&mut self, key: DeliveryKey) {

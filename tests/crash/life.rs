@@ -92,6 +92,7 @@ pub async fn live(habits: Habits, base: Vec<u8>, model: Model, clock: Clock, rng
         born = born.or(Some(living.disk.acts()));
         turns.extend(ended.map(|ended| ended..living.disk.acts()));
         living.leases.clear();
+        living.model = living.model.clone().reopened();
         match habits.runs {
             WriterRuns::Inline => living.session(&store, rng).await,
             WriterRuns::InThread => living.session_in_bursts(&store, rng).await,
@@ -144,7 +145,8 @@ impl Living {
                 // Rows are read from the store, which does not have the burst's own yet.
                 let key = match &deed {
                     Deed::Finish { lease, .. } | Deed::GiveUp { lease } => Some(lease.row.key()),
-                    Deed::Cancel { key } | Deed::Resend { key } => Some(*key),
+                    Deed::Start { leases } => Some(leases[0].row.key()),
+                    Deed::Cancel { key } | Deed::Resend { key } | Deed::Unstart { key } => Some(*key),
                     Deed::Purge { .. } | Deed::Sweep { .. } if !under_way.is_empty() => continue,
                     _ => None,
                 };
@@ -202,7 +204,7 @@ impl Living {
                 let health = rng.bool().then_some(LaneHealth { failures, ..LaneHealth::default() });
                 Deed::Finish { lease, next, health, reply: vec![b'r'; rng.usize(..600)] }
             }
-            55..60 => {
+            55..58 => {
                 let lease = self.lease(store, rng).await?;
                 if !lasting {
                     return None;
@@ -210,8 +212,18 @@ impl Living {
                 self.leases.push(lease);
                 return None;
             }
-            60..62 => Deed::GiveUp { lease: self.lease(store, rng).await? },
-            62..70 => Deed::Cancel { key: any_key(rng)? },
+            58..60 => {
+                let mut leases = self.leases.clone();
+                rng.shuffle(&mut leases);
+                leases.truncate(3);
+                if leases.is_empty() {
+                    leases.push(self.lease(store, rng).await?);
+                }
+                Deed::Start { leases }
+            }
+            60 => Deed::Unstart { key: any_key(rng)? },
+            61..63 => Deed::GiveUp { lease: self.lease(store, rng).await? },
+            63..70 => Deed::Cancel { key: any_key(rng)? },
             70..78 => Deed::Resend { key: any_key(rng)? },
             78..80 => Deed::Erase { seq: *rng.choice(seen.events.keys())? },
             80..84 => Deed::SetPaused { no: *rng.choice(&destinations)?, paused: rng.bool() },
@@ -347,6 +359,13 @@ async fn try_hand_in(store: &Store, deed: Deed) -> Result<Pending, StoreFailed> 
             let attempt = attempt(&lease, next, reply);
             Pending::Nothing(store.enqueue(Finish { row: lease.row, attempt, next, health }).await?)
         }
+        Deed::Start { leases } => {
+            let started =
+                |lease: super::model::Lease| Started { row: lease.row, at: START, ran: Duration::from_millis(100) };
+            let attempts = leases.into_iter().map(started).collect();
+            Pending::Nothing(store.enqueue(Start { attempts }).await?)
+        }
+        Deed::Unstart { key } => Pending::Nothing(store.enqueue(Unstart { key }).await?),
         Deed::GiveUp { lease } => {
             Pending::Nothing(store.enqueue(GiveUp { row: lease.row, ending: Ending::Expired }).await?)
         }

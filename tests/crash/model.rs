@@ -11,6 +11,8 @@ use postrider::store::op::*;
 use postrider::store::{DueRow, EventsWanted, Lane, LaneHealth, Plan, ReadError, Snapshot, Store, Tally, Window};
 
 pub const EPOCH: Epoch = Epoch(7);
+/// So many attempts in a row may end with the daemon.
+const CUT_OFF_MAX: u32 = 8;
 
 /// Everything about a store that can be seen from outside and does not depend on a clock.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -175,6 +177,12 @@ pub enum Deed {
     GiveUp {
         lease: Lease,
     },
+    Start {
+        leases: Vec<Lease>,
+    },
+    Unstart {
+        key: DeliveryKey,
+    },
     Cancel {
         key: DeliveryKey,
     },
@@ -244,6 +252,8 @@ pub struct Model {
     next_subscription: u32,
     pub producer_ids: BTreeMap<String, (Seq, EventType, Bytes)>,
     turns: HashMap<DeliveryKey, u32>,
+    /// Attempts that the store was told of while they were under way.
+    started: BTreeMap<DeliveryKey, Lease>,
 }
 
 impl Model {
@@ -255,6 +265,7 @@ impl Model {
             next_subscription: 1,
             producer_ids: BTreeMap::new(),
             turns: HashMap::new(),
+            started: BTreeMap::new(),
         }
     }
 
@@ -272,7 +283,18 @@ impl Model {
                 self.finish(lease, *next, *health);
                 Told::Nothing
             }
+            Deed::Start { leases } => {
+                for lease in leases.iter().filter(|lease| self.picture.events.contains_key(&lease.row.seq)) {
+                    self.started.insert(lease.row.key(), *lease);
+                }
+                Told::Nothing
+            }
+            Deed::Unstart { key } => {
+                self.started.remove(key);
+                Told::Nothing
+            }
             Deed::GiveUp { lease } => {
+                self.started.remove(&lease.row.key());
                 if self.takes(lease) {
                     self.end(lease.row.key(), Ending::Expired);
                 }
@@ -385,8 +407,37 @@ impl Model {
             && self.turns.get(&key) == Some(&lease.turn)
     }
 
+    /// What an opening makes of it: attempts that were under way have ended, nobody knows how.
+    pub fn reopened(mut self) -> Model {
+        for (key, lease) in std::mem::take(&mut self.started) {
+            let plan = lease.row.plan;
+            if !self.picture.deliveries.contains_key(&key) {
+                continue;
+            }
+            let takes = self.takes(&lease);
+            self.delivery(key).attempts.insert(plan.number, Outcome::Unknown);
+            let cut_off = plan.cut_off + 1;
+            if !takes {
+                self.move_on(key, plan.number);
+            } else if cut_off == CUT_OFF_MAX {
+                self.end(key, Ending::Exhausted);
+            } else {
+                self.put_row(key, Plan { number: plan.number + 1, cut_off, ..plan });
+            }
+        }
+        self
+    }
+
+    /// A row that was made during an attempt takes the number after it.
+    fn move_on(&mut self, key: DeliveryKey, number: u32) -> bool {
+        let Some(planned) = self.delivery(key).plan else { return false };
+        self.put_row(key, Plan { number: planned.number.max(number + 1), ..planned });
+        true
+    }
+
     fn finish(&mut self, lease: &Lease, next: Next, health: Option<LaneHealth>) {
         let (key, plan) = (lease.row.key(), lease.row.plan);
+        self.started.remove(&key);
         if let Some(health) = health
             && self.picture.destinations.contains_key(&key.destination)
         {
@@ -407,15 +458,14 @@ impl Model {
                     self.picture.waiting -= 1;
                 }
                 Next::Retry(_) => {
-                    let plan = Plan { number: plan.number + 1, tried: plan.tried + 1, trigger: Trigger::Schedule };
+                    let plan =
+                        Plan { number: plan.number + 1, tried: plan.tried + 1, trigger: Trigger::Schedule, cut_off: 0 };
                     self.put_row(key, plan);
                 }
-                Next::Again(_) => self.put_row(key, Plan { number: plan.number + 1, ..plan }),
+                Next::Again(_) => self.put_row(key, Plan { number: plan.number + 1, cut_off: 0, ..plan }),
                 Next::GivenUp(ending) => self.end(key, ending),
             }
-        } else if let Some(planned) = self.delivery(key).plan {
-            self.put_row(key, Plan { number: planned.number.max(plan.number + 1), ..planned });
-        } else if next == Next::Succeeded && self.delivery(key).ending.is_some() {
+        } else if !self.move_on(key, plan.number) && next == Next::Succeeded && self.delivery(key).ending.is_some() {
             self.uncount(key);
             let delivery = self.delivery(key);
             (delivery.state, delivery.ending) = (DeliveryState::Succeeded, None);
@@ -483,7 +533,7 @@ impl Model {
         self.uncount(key);
         let delivery = self.delivery(key);
         (delivery.state, delivery.ending) = (DeliveryState::Pending, None);
-        self.put_row(key, Plan { number, tried: 0, trigger: Trigger::Manual });
+        self.put_row(key, Plan { number, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
         self.picture.waiting += 1;
         Steered::Done
     }

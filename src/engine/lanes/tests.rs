@@ -398,7 +398,8 @@ fn a_retry_that_is_heard_while_a_page_is_on_its_way_is_kept() {
     let load = lanes.next_load().unwrap();
     let _ = lanes.finished(lease, FAILING, at(1));
     lanes.hear(Change::Settled(lease.row.key()), at(1), spec_of);
-    let retry = DueRow { due: at(6), plan: Plan { number: 2, tried: 1, trigger: Trigger::Schedule }, ..row(1, 1) };
+    let retry =
+        DueRow { due: at(6), plan: Plan { number: 2, tried: 1, trigger: Trigger::Schedule, cut_off: 0 }, ..row(1, 1) };
     lanes.hear(Change::Due(retry), at(1), spec_of);
     lanes.loaded(load, (257..=300).map(far).collect(), at(1));
     assert_eq!(lanes.lease(at(6)).map(|lease| lease.row), Some(retry));
@@ -491,7 +492,7 @@ impl Model {
 
     fn plan(&mut self) -> Plan {
         self.next_number += 1;
-        Plan { number: self.next_number, tried: 0, trigger: Trigger::Schedule }
+        Plan { number: self.next_number, tried: 0, trigger: Trigger::Schedule, cut_off: 0 }
     }
 
     fn put(&mut self, row: DueRow) {

@@ -18,7 +18,7 @@ use crate::model::event::{CloudAttributes, Peer, Skip, Target};
 use crate::model::filter::{Bound, Condition, Mode, Plain, Test};
 use crate::model::schedule::{self, Retry};
 use crate::model::*;
-use crate::store::record::{AttemptRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
+use crate::store::record::{AttemptRow, EndedRow, Lane, LaneHealth, Plan, StartedRow, Tally, Tombstone};
 
 const THEN: Timestamp = Timestamp::from_millis(1_750_000_000_123);
 
@@ -250,7 +250,9 @@ fn each_kind_of_record_keeps_its_bytes() {
         parent: Some(tenant_id("reseller")),
         created: THEN,
     };
-    holds("plan-1", &Plan { number: 3, tried: 2, trigger: Trigger::Replay });
+    let plan = Plan { number: 3, tried: 2, trigger: Trigger::Replay, cut_off: 1 };
+    holds("plan-1", &plan);
+    holds("started-1", &StartedRow { due: THEN, plan, started: THEN, ran: Duration::from_millis(101) });
     holds("attempt-planned-1", &AttemptRow::Planned { due: THEN });
     holds("attempt-done-1", &AttemptRow::Done(Box::new(attempt())));
     holds("ended-1", &EndedRow { ending: Ending::DestinationDeleted, at: THEN });
@@ -332,6 +334,7 @@ proptest! {
         let _ = decode_event_head(&record);
         let _ = keeps_body(&record);
         let _ = decode::<Plan>(&record);
+        let _ = decode::<StartedRow>(&record);
         let _ = decode::<AttemptRow>(&record);
         let _ = decode::<EndedRow>(&record);
         let _ = decode::<Lane>(&record);
