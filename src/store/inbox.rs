@@ -82,6 +82,18 @@ impl Inbox {
         }
     }
 
+    /// The next message; waits for it no longer than this.
+    pub(super) fn next_within(&self, time: Duration) -> Option<Message> {
+        let mut state = self.lock();
+        if state.messages.is_empty() {
+            state.waits = Waits::Anything;
+            let waits = |state: &mut State| state.waits == Waits::Anything;
+            (state, _) = self.woken.wait_timeout_while(state, time, waits).unwrap_or_else(PoisonError::into_inner);
+            state.waits = Waits::Nothing;
+        }
+        state.messages.pop_front()
+    }
+
     /// The next message, if there is one.
     pub(super) fn next_now(&self) -> Option<Message> {
         self.lock().messages.pop_front()
@@ -158,10 +170,17 @@ mod tests {
         for lingers in [true, false, true] {
             assert!(inbox.send(job(lingers)).is_ok());
         }
+        let within = inbox.next_within(Duration::ZERO);
+        assert!(
+            matches!(within, Some(Message::Job(job)) if job.lingers()),
+            "it takes the first, also when it may not wait"
+        );
+        assert!(inbox.send(job(true)).is_ok());
         let order: Vec<_> = std::iter::from_fn(|| inbox.next_now())
             .map(|message| matches!(message, Message::Job(job) if job.lingers()))
             .collect();
-        assert_eq!(order, [true, false, true]);
+        assert_eq!(order, [false, true, true]);
+        assert!(inbox.next_within(Duration::from_millis(1)).is_none());
     }
 
     #[test]

@@ -28,6 +28,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -67,6 +68,8 @@ pub struct Settings {
     pub event_cache_bytes_max: usize,
     /// Events whose lists are written together, up to 65,536; may differ from one start to the next.
     pub run_events: usize,
+    /// How long nothing must have come before the writer makes the next opening fast; see the writer's own words.
+    pub rest_after: Duration,
 }
 
 impl Settings {
@@ -78,6 +81,7 @@ impl Settings {
             queue_bytes_max: 32 << 20,
             event_cache_bytes_max: 8 << 20,
             run_events: segments::RUN_EVENTS_MAX,
+            rest_after: Duration::from_secs(1),
         }
     }
 }
@@ -281,7 +285,7 @@ impl Store {
         };
         let make = |file: File| {
             let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
-            let db = Builder::new().set_cache_size(settings.cache_bytes).create_with_backend(backend);
+            let db = builder(settings).create_with_backend(backend);
             let db = db.map_err(|error| open_error(path, error))?;
             found(&db, clock, epoch).map_err(|why| OpenError::Damaged { path: path.clone(), why: why.0 })?;
             Ok(db)
@@ -321,10 +325,7 @@ impl Store {
         epoch: u32,
         runs: WriterRuns,
     ) -> Result<Self, OpenError> {
-        let db = Builder::new()
-            .set_cache_size(settings.cache_bytes)
-            .create_with_backend(backend)
-            .map_err(|error| open_error(&settings.path, error))?;
+        let db = builder(settings).create_with_backend(backend).map_err(|error| open_error(&settings.path, error))?;
         found(&db, clock, epoch).map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
         Self::start(db, settings, clock, runs)
     }
@@ -354,10 +355,10 @@ impl Store {
             WriterRuns::Inline => Door::Inline(Box::new(Mutex::new(writer))),
             WriterRuns::InThread => {
                 let inbox = Arc::new(Inbox::default());
-                let messages = Arc::clone(&inbox);
+                let (messages, rest_after) = (Arc::clone(&inbox), settings.rest_after);
                 let thread = std::thread::Builder::new()
                     .name("store-writer".into())
-                    .spawn(move || writer::run(writer, messages))
+                    .spawn(move || writer::run(writer, messages, rest_after))
                     .map_err(|source| OpenError::Io { path: settings.path.clone(), source })?;
                 Door::Thread { inbox, thread: Mutex::new(Some(thread)) }
             }
@@ -492,7 +493,7 @@ impl Store {
     pub async fn close(&self) {
         match &self.0.door {
             Door::Inline(writer) => {
-                if let Err(error) = lock(writer).close() {
+                if let Err(error) = lock(writer).rest() {
                     self.0.shared.fail(&error);
                 }
             }
@@ -504,6 +505,20 @@ impl Store {
             }
         }
     }
+}
+
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(settings.cache_bytes);
+    let path = settings.path.clone();
+    let is_told = std::cell::Cell::new(false);
+    builder.set_repair_callback(move |_| {
+        if !is_told.replace(true) {
+            let path = path.display();
+            tracing::warn!(event = "store_walk", %path, "the daemon ended in the middle of its work; the file is walked, about a second per GB");
+        }
+    });
+    builder
 }
 
 /// Where a store is made before it gets its name.

@@ -597,6 +597,76 @@ async fn after_a_failed_sync_nothing_is_acknowledged() {
     store.close().await;
 }
 
+/// A crash of an idle store leaves nothing to walk: a moment after the last commit, and from the start on, too. A store that
+/// has work leaves its file to be walked, so that work never waits for this.
+#[tokio::test]
+async fn a_store_that_was_idle_opens_without_a_walk_after_a_crash() {
+    for (rest_after, rests) in [(Duration::from_millis(1), true), (Duration::from_secs(3600), false)] {
+        let backend = Synced::default();
+        let (memory, mut syncs) = (backend.memory.clone(), backend.syncs.subscribe());
+        let settings = Settings { rest_after, ..settings() };
+        let store = Store::open_on(backend, &settings, Clock::of_runtime(START), 7, WriterRuns::InThread).unwrap();
+        for count in [0, 1, 2] {
+            if count > 0 {
+                accept(&store, event("a", None, "1")).await.unwrap();
+            }
+            while rests && walks(&memory) {
+                syncs.changed().await.unwrap();
+            }
+            assert_eq!(walks(&memory), !rests, "after {count} events");
+        }
+        store.close().await;
+        assert!(!walks(&memory), "nor does one that was closed");
+    }
+}
+
+/// Whether the store, cut off here, has to be walked when it is opened.
+fn walks(memory: &Kept) -> bool {
+    let (image, length) = (InMemoryBackend::new(), memory.len().unwrap());
+    let mut bytes = vec![0; length as usize];
+    memory.read(0, &mut bytes).unwrap();
+    image.set_len(length).unwrap();
+    image.write(0, &bytes).unwrap();
+    let walked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = Arc::clone(&walked);
+    let mut builder = Builder::new();
+    builder.set_repair_callback(move |_| told.store(true, std::sync::atomic::Ordering::SeqCst));
+    // Between two writes of a commit it may not open at all.
+    let opened = builder.create_with_backend(image);
+    walked.load(std::sync::atomic::Ordering::SeqCst) || opened.is_err()
+}
+
+/// A disk that tells of its syncs.
+#[derive(Debug, Default)]
+struct Synced {
+    memory: Kept,
+    syncs: watch::Sender<u64>,
+}
+
+impl StorageBackend for Synced {
+    fn len(&self) -> std::io::Result<u64> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.memory.sync_data()?;
+        self.syncs.send_modify(|syncs| *syncs += 1);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.memory.write(offset, data)
+    }
+}
+
 /// A disk whose syncs fail on demand, and last for as long as somebody holds their gate.
 #[derive(Debug, Default)]
 struct Failing {

@@ -53,9 +53,10 @@ impl Life {
 }
 
 pub fn settings(cache_bytes: usize) -> store::Settings {
-    // Small runs: their lists are written, and go, between any two cuts.
+    // Small runs: their lists are written, and go, between any two cuts. So does a writer with a thread rest.
     let at = store::Settings::at("the disk of a test");
-    store::Settings { cache_bytes, event_cache_bytes_max: 4096, run_events: 24, ..at }
+    let rest_after = Duration::from_micros(300);
+    store::Settings { cache_bytes, event_cache_bytes_max: 4096, run_events: 24, rest_after, ..at }
 }
 
 /// How a life is led.
