@@ -5,6 +5,7 @@
 //! new requests; attempts under way end; outcomes are committed; the store is closed. A store that has failed stops the daemon
 //! after a second in which producers are told so.
 
+mod disk;
 mod log;
 mod metrics;
 mod settings;
@@ -40,8 +41,6 @@ pub use log::start as start_log;
 pub use settings::Settings;
 pub use socket::BindError;
 
-/// How often the disk's free space is looked at.
-const DISK_LOOK: Duration = Duration::from_secs(1);
 /// How long producers are told that the store has failed before the daemon ends.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 /// How long producers and clients may take their last replies.
@@ -186,7 +185,9 @@ impl Daemon {
         let stop = stop_mouths.clone();
         mouths.spawn(async move { ingest.run(ingest_listener, stop, REPLIES_MAX).await });
         let folder = config.store.path.parent().unwrap_or(Path::new(".")).to_owned();
-        mouths.spawn(watch_disk(service.clone(), folder, disk_reserve, stop_mouths.clone()));
+        let (look, intake) = (move || disk::Left::at(&folder), service.clone());
+        let note_low = move |low| intake.note_disk_low(low);
+        mouths.spawn(disk::watch(look, disk_reserve, note_low, stop_mouths.clone()));
         Ok(Daemon {
             service,
             store: store.clone(),
@@ -297,37 +298,6 @@ fn policy(client: Client) -> impl Fn(&Destination) -> Result<(), service::Error>
         match check_tls(&destination.tls) {
             Ok(()) => Ok(()),
             Err(error) => invalid("/tls", error.to_string()),
-        }
-    }
-}
-
-/// Looks at the disk's free space, and lets the service refuse events while it is below the reserve.
-async fn watch_disk(service: Service, folder: PathBuf, reserve: u64, stop: CancellationToken) {
-    let mut was_low = false;
-    loop {
-        let folder = folder.clone();
-        // A disk in trouble may not answer at once, or at all.
-        let looking = tokio::task::spawn_blocking(move || nix::sys::statvfs::statvfs(&folder));
-        let looked = tokio::select! {
-            () = stop.cancelled() => return,
-            looked = looking => looked,
-        };
-        match looked {
-            Ok(Ok(disk)) => {
-                let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-                let low = free < reserve;
-                if low != was_low {
-                    tracing::warn!(event = "disk", low, free, reserve, "free space for the store");
-                    service.note_disk_low(low);
-                    was_low = low;
-                }
-            }
-            Ok(Err(error)) => tracing::warn!(event = "disk_unknown", %error, "look at the store's disk"),
-            Err(error) => tracing::warn!(event = "disk_unknown", %error, "look at the store's disk"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(DISK_LOOK) => {}
         }
     }
 }

@@ -68,7 +68,7 @@ pub enum Code {
     Expired,
     /// Too many deliveries wait.
     QueueFull,
-    /// The disk is nearly full.
+    /// The disk is nearly out of space, or of files.
     DiskLow,
     /// The daemon is stopping.
     Draining,
@@ -320,7 +320,10 @@ impl Service {
         } else if self.draining.load(Ordering::Relaxed) {
             Some(Rejection::new(Code::Draining, "the daemon is stopping; try again when it is back"))
         } else if self.disk_low.load(Ordering::Relaxed) {
-            Some(Rejection::new(Code::DiskLow, "the disk is nearly full (limits.disk_reserve); try again later"))
+            Some(Rejection::new(
+                Code::DiskLow,
+                "the store's disk is nearly out of space (limits.disk_reserve) or of files; try again later",
+            ))
         } else {
             None
         }
