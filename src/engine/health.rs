@@ -72,8 +72,9 @@ pub fn after(
     }
     match signal.kind {
         Kind::Succeeded | Kind::Refused => {
-            let LaneHealth { hold_until, .. } = health;
-            health = LaneHealth { hold_until, proven: true, slow: signal.kept_waiting, ..LaneHealth::default() };
+            let LaneHealth { hold_until, resumed, .. } = health;
+            let slow = signal.kept_waiting;
+            health = LaneHealth { hold_until, proven: true, slow, ..LaneHealth::unknown(resumed) };
         }
         Kind::Failing => {
             health.gone_since = None;

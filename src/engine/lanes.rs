@@ -292,8 +292,10 @@ impl Lanes {
                 }
             },
             Change::Opened(no) => {
-                if let Some(lane) = self.lanes.get_mut(&no) {
-                    lane.spec.health = LaneHealth::default();
+                if let Some(lane) = self.lanes.get_mut(&no)
+                    && let Some(spec) = spec_of(no)
+                {
+                    lane.spec.health = LaneHealth::unknown(spec.health.resumed);
                 }
                 self.hear(Change::Lane(no), now, spec_of);
             }

@@ -348,8 +348,10 @@ impl Op for Finish {
         let Finish { row, attempt, next, health } = self;
         let key = row.key();
         batch.unmark(key)?;
+        // Where an operator has resumed the lane meanwhile, the outcome stands, but what it told of the receiver is old.
         if let Some(health) = health
             && batch.catalog().destination(row.destination).is_some()
+            && batch.standing().lane(row.destination).health.resumed == health.resumed
         {
             batch.lane_mut(row.destination).health = health;
         }
@@ -697,7 +699,7 @@ impl Op for SetPaused {
         let lane = batch.lane_mut(self.no);
         lane.paused = self.paused;
         if !self.paused {
-            lane.health = LaneHealth::default();
+            lane.health = LaneHealth::unknown(lane.health.resumed.wrapping_add(1));
         }
         batch.changes.push(if self.paused { Change::Lane(self.no) } else { Change::Opened(self.no) });
         Ok(true)

@@ -126,6 +126,15 @@ pub struct LaneHealth {
     pub proven: bool,
     /// Whether it kept us waiting until a limit, last.
     pub slow: bool,
+    /// How often an operator has resumed it. What was found out before the last time does not count any more.
+    pub resumed: u32,
+}
+
+impl LaneHealth {
+    /// Nothing is known: a lane that has been resumed so often.
+    pub fn unknown(resumed: u32) -> LaneHealth {
+        LaneHealth { resumed, ..LaneHealth::default() }
+    }
 }
 
 /// What is remembered of a deleted destination, so that its past deliveries keep their names.

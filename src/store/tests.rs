@@ -292,6 +292,32 @@ async fn a_delivery_that_is_cancelled_and_resent_during_its_attempt_keeps_its_nu
     conserved(&store).await;
 }
 
+/// An attempt that ended just before an operator resumed its lane is recorded just after: it must not close the lane again.
+#[tokio::test]
+async fn what_was_found_out_before_a_resume_does_not_undo_it() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    let health = || store.standing(|standing| standing.lane(nos[0]).health);
+    let told = async |health: LaneHealth| {
+        accept(&store, event("a", None, "1")).await.unwrap();
+        let row = *rows(&store, nos[0]).await.last().unwrap();
+        let attempt = attempt(row, Outcome::Succeeded, None);
+        let _ = store.submit(Finish { row, attempt, next: Next::Succeeded, health: Some(health) }).await.unwrap();
+    };
+    let gone = LaneHealth { gone: true, ..health() };
+    told(gone).await;
+    assert_eq!(health(), gone);
+    for resumed in [1, 2] {
+        assert!(store.submit(SetPaused { no: nos[0], paused: false }).await.unwrap().answer);
+        assert_eq!(health(), LaneHealth::unknown(resumed));
+        told(LaneHealth { resumed: resumed - 1, ..gone }).await;
+        assert_eq!(health(), LaneHealth::unknown(resumed), "it was leased before the resume");
+    }
+    told(LaneHealth { resumed: 2, ..gone }).await;
+    assert!(health().gone, "and this one after it");
+    assert_eq!(store.standing(|standing| standing.tally(nos[0]).succeeded), 4, "the outcomes stand all the same");
+}
+
 /// S3.17: deleting a destination ends what waits for it, and it leaves its subscriptions.
 #[tokio::test]
 async fn a_deleted_destination_keeps_its_past_and_cancels_its_future() {

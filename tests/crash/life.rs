@@ -202,7 +202,9 @@ impl Living {
                     _ => Next::GivenUp(Ending::Exhausted),
                 };
                 let failures = rng.u32(0..3);
-                let health = rng.bool().then_some(LaneHealth { failures, ..LaneHealth::default() });
+                // One in three is from before the lane's last resume.
+                let resumed = self.model.resumed(lease.row.destination).saturating_sub(u32::from(rng.u8(..3) == 0));
+                let health = rng.bool().then_some(LaneHealth { failures, resumed, ..LaneHealth::default() });
                 Deed::Finish { lease, next, health, reply: vec![b'r'; rng.usize(..600)] }
             }
             55..58 => {

@@ -440,6 +440,7 @@ impl Model {
         self.started.remove(&key);
         if let Some(health) = health
             && self.picture.destinations.contains_key(&key.destination)
+            && self.resumed(key.destination) == health.resumed
         {
             let paused = self.picture.lanes.get(&key.destination).is_some_and(|lane| lane.paused);
             self.put_lane(key.destination, Lane { paused, health });
@@ -475,6 +476,11 @@ impl Model {
 
     fn tally(&mut self, no: DestinationNo) -> &mut Tally {
         self.picture.tallies.entry(no).or_default()
+    }
+
+    /// How often a lane has been resumed.
+    pub fn resumed(&self, no: DestinationNo) -> u32 {
+        self.picture.lanes.get(&no).map_or(0, |lane| lane.health.resumed)
     }
 
     fn put_lane(&mut self, no: DestinationNo, lane: Lane) {
@@ -555,7 +561,7 @@ impl Model {
         let mut lane = self.picture.lanes.get(&no).copied().unwrap_or_default();
         lane.paused = paused;
         if !paused {
-            lane.health = LaneHealth::default();
+            lane.health = LaneHealth { resumed: lane.health.resumed + 1, ..LaneHealth::default() };
         }
         self.put_lane(no, lane);
         true

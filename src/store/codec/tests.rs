@@ -224,6 +224,7 @@ fn each_kind_of_record_keeps_its_bytes() {
         shut_until: Some(THEN.after(Duration::from_secs(30))),
         proven: true,
         slow: true,
+        resumed: 2,
     };
     let (key, _) = ApiKey::generate([9; 38], "ops".into(), Role::Operate, Some(tenant_id("merchant-1")), THEN);
     let subscription = Subscription {
