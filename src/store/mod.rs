@@ -236,8 +236,8 @@ struct Inner {
 
 /// Who may read at once. The engine has turns of its own: whoever lists much delays no delivery.
 struct Readers {
-    engine: Semaphore,
-    others: Semaphore,
+    engine: Arc<Semaphore>,
+    others: Arc<Semaphore>,
 }
 
 impl Drop for Inner {
@@ -365,7 +365,8 @@ impl Store {
         };
         let room_units = u32::try_from(settings.queue_bytes_max / ROOM_UNIT).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(room_units as usize));
-        let readers = Readers { engine: Semaphore::new(READERS_MAX), others: Semaphore::new(READERS_MAX) };
+        let turns = || Arc::new(Semaphore::new(READERS_MAX));
+        let readers = Readers { engine: turns(), others: turns() };
         Ok(Store(Arc::new(Inner { db, shared, door, room, room_units, readers })))
     }
 
@@ -435,15 +436,19 @@ impl Store {
 
     async fn read_in_turn<T: Send + 'static>(
         &self,
-        turns: &Semaphore,
+        turns: &Arc<Semaphore>,
         look: impl FnOnce(&Snapshot) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         if let Door::Inline(_) = self.0.door {
             return look(&self.0.snapshot()?);
         }
-        let _turn = turns.acquire().await.map_err(|_| ReadError::Stopped)?;
+        let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| ReadError::Stopped)?;
         let inner = Arc::clone(&self.0);
-        let reading = tokio::task::spawn_blocking(move || look(&inner.snapshot()?));
+        let reading = tokio::task::spawn_blocking(move || {
+            // A read goes on when nobody waits for it any more, and so does its turn.
+            let _turn = turn;
+            look(&inner.snapshot()?)
+        });
         reading.await.map_err(|_| ReadError::Stopped)?
     }
 

@@ -693,6 +693,36 @@ impl StorageBackend for Synced {
     }
 }
 
+/// A client that hangs up frees no turn of a read that goes on: many of them would otherwise read at once.
+#[tokio::test]
+async fn a_read_that_nobody_waits_for_keeps_its_turn_until_it_ends() {
+    let store =
+        Store::open_on(InMemoryBackend::new(), &settings(), Clock::of_runtime(START), 7, WriterRuns::InThread).unwrap();
+    let mut lets_go = Vec::new();
+    for _ in 0..READERS_MAX {
+        let (let_go, wait) = std::sync::mpsc::channel::<()>();
+        let (begin, is_begun) = oneshot::channel();
+        let reader = store.clone();
+        let reading = tokio::spawn(async move {
+            let look = move |_: &Snapshot| {
+                begin.send(()).unwrap();
+                Ok(wait.recv().is_err())
+            };
+            reader.read(look).await
+        });
+        is_begun.await.unwrap();
+        reading.abort();
+        assert!(reading.await.unwrap_err().is_cancelled());
+        lets_go.push(let_go);
+    }
+    let turns = Arc::clone(&store.0.readers.others);
+    assert_eq!(turns.available_permits(), 0);
+    assert!(store.read_for_engine(|_| Ok(true)).await.unwrap(), "the engine has turns of its own");
+    drop(lets_go);
+    assert!(store.read(|_| Ok(true)).await.unwrap());
+    store.close().await;
+}
+
 /// A disk whose syncs fail on demand, and last for as long as somebody holds their gate.
 #[derive(Debug, Default)]
 struct Failing {
