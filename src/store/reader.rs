@@ -504,9 +504,11 @@ impl Snapshot {
         Ok(true)
     }
 
-    /// When the oldest unfinished event was accepted, given the first sequence of the block that holds it.
+    /// When the oldest unfinished event was accepted, given the first sequence of the block that holds it. Looks at the events of
+    /// that block only.
     pub fn oldest_unfinished(&self, block: Seq) -> Result<Option<Timestamp>, ReadError> {
         for entry in self.events.range(block.0..block.0.saturating_add(BLOCK))? {
+            self.look();
             let (key, record) = entry?;
             let seq = Seq(key.value());
             let head = codec::decode_event_head(record.value())?;

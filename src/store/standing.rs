@@ -9,8 +9,9 @@ use crate::model::{DestinationNo, Seq};
 
 use super::record::{Lane, Tally};
 
-/// Sequences per block of the unfinished count.
-pub const BLOCK: u64 = 65_536;
+/// Sequences per block of the unfinished count. Whoever asks for the oldest unfinished event walks over no more than this, and
+/// may ask every few seconds; only blocks with something unfinished are counted, so a hundred million events take a few MB at most.
+pub const BLOCK: u64 = 1024;
 
 /// How things stand after a commit.
 #[derive(Debug, Clone, Default)]

@@ -723,6 +723,36 @@ async fn a_read_that_nobody_waits_for_keeps_its_turn_until_it_ends() {
     store.close().await;
 }
 
+/// `GET /v1/status` and metrics ask for the age of the oldest unfinished event again and again: it takes a look at a thousand
+/// events at most, however many are younger or finished, and finds one that an operator resent.
+#[tokio::test(start_paused = true)]
+async fn the_oldest_unfinished_event_is_found_with_few_looks() {
+    let store = open();
+    let no = store.submit(CreateDestination { destination: destination("d") }).await.unwrap().answer.unwrap().no;
+    store.submit(CreateSubscription { subscription: subscription("wanted", &[no]) }).await.unwrap().answer.unwrap();
+    let oldest = async || match store.standing(|standing| standing.oldest) {
+        Some(block) => store.read(move |it| Ok(Some((it.oldest_unfinished(block)?, it.looked_at())))).await.unwrap(),
+        None => None,
+    };
+    let first = accept(&store, event("wanted", None, "1")).await.unwrap().id.seq();
+    let [row] = rows(&store, no).await[..] else { panic!() };
+    finish(&store, row, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(oldest().await, None);
+    for _ in 0..4 {
+        let events = (0..1000).map(|_| event("other", None, "1")).collect();
+        let _ = store.submit(Accept { events, waiting_max: 9 }).await.unwrap();
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    accept(&store, event("wanted", None, "1")).await.unwrap();
+    accept(&store, event("wanted", None, "1")).await.unwrap();
+    let (accepted, looks) = oldest().await.unwrap();
+    assert_eq!(accepted, Some(START.after(Duration::from_secs(60))));
+    assert!((1..=standing::BLOCK).contains(&looks), "{looks}");
+    let resend = Resend { key: DeliveryKey { destination: no, seq: first }, trigger: Trigger::Manual };
+    assert_eq!(store.submit(resend).await.unwrap().answer, Steered::Done);
+    assert_eq!(oldest().await, Some((Some(START), 1)));
+}
+
 /// A disk whose syncs fail on demand, and last for as long as somebody holds their gate.
 #[derive(Debug, Default)]
 struct Failing {
