@@ -199,10 +199,10 @@ impl House {
 async fn furnish(store: &Store) {
     let created = Timestamp::ZERO;
     let tenant = Tenant { id: "other".parse().unwrap(), name: "Other".into(), parent: None, created };
-    store.submit(CreateTenant { tenant }).await.unwrap().answer.unwrap();
+    store.steer(&Actor::SYSTEM, CreateTenant { tenant }).await.unwrap().answer.unwrap();
     let (id, url) = (DestinationId(uuid::Uuid::from_u128(1)), "https://hooks.example.com/in");
     let destination = Destination::new(DestinationNo(0), id, TenantId::default_tenant(), "d", url, created);
-    let no = store.submit(CreateDestination { destination }).await.unwrap().answer.unwrap().no;
+    let no = store.steer(&Actor::SYSTEM, CreateDestination { destination }).await.unwrap().answer.unwrap().no;
     let subscription = Subscription {
         no: SubscriptionNo(0),
         id: SubscriptionId(uuid::Uuid::from_u128(2)),
@@ -214,7 +214,7 @@ async fn furnish(store: &Store) {
         destinations: vec![no],
         created,
     };
-    store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+    store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
 }
 
 /// One connection that stays open.

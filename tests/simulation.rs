@@ -275,7 +275,8 @@ fn simulate(seed: u64) -> u64 {
         let mut store = open(&disk, clock);
         let mut nos = Vec::new();
         for (place, nature) in NATURES.into_iter().enumerate() {
-            let created = store.submit(CreateDestination { destination: destination(place) }).await.unwrap();
+            let created =
+                store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(place) }).await.unwrap();
             let no = created.answer.unwrap().no;
             world.seen(|seen| seen.natures.insert(no, nature));
             let subscription = Subscription {
@@ -289,7 +290,7 @@ fn simulate(seed: u64) -> u64 {
                 destinations: vec![no],
                 created: START,
             };
-            store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+            store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
             nos.push(no);
         }
         let mut engine = run(&store, &world, seed);
@@ -306,11 +307,15 @@ fn simulate(seed: u64) -> u64 {
                     if !all.is_empty() {
                         let key = all[rng.usize(..all.len())].key;
                         let answer = if rng.bool() {
-                            store.submit(Cancel { key }).await.unwrap().answer
+                            store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer
                         } else {
                             let name = delivery_name(&store, key).await;
                             world.seen(|seen| seen.resent.insert(name.clone()));
-                            let answer = store.submit(Resend { key, trigger: Trigger::Manual }).await.unwrap().answer;
+                            let answer = store
+                                .steer(&Actor::SYSTEM, Resend { key, trigger: Trigger::Manual })
+                                .await
+                                .unwrap()
+                                .answer;
                             if answer != Steered::Done {
                                 world.seen(|seen| seen.resent.remove(&name));
                             }
@@ -325,7 +330,7 @@ fn simulate(seed: u64) -> u64 {
                     if !paused {
                         world.seen(|seen| (seen.paused.remove(&no), seen.hold_until.remove(&no)));
                     }
-                    let _ = store.submit(SetPaused { no, paused }).await.unwrap();
+                    let _ = store.steer(&Actor::SYSTEM, SetPaused { no, paused }).await.unwrap();
                     if paused {
                         // The engine hears of it by the bell, in its next beat.
                         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -355,7 +360,7 @@ fn simulate(seed: u64) -> u64 {
         }
         for no in &nos {
             world.seen(|seen| (seen.paused.remove(no), seen.hold_until.remove(no)));
-            let _ = store.submit(SetPaused { no: *no, paused: false }).await.unwrap();
+            let _ = store.steer(&Actor::SYSTEM, SetPaused { no: *no, paused: false }).await.unwrap();
         }
         // Two weeks are enough for every schedule, breaker and wish of a receiver.
         for _ in 0..14 * 24 {
@@ -407,8 +412,13 @@ fn the_janitor_keeps_the_house() {
         let store = open(&Disk(Arc::new(InMemoryBackend::new())), clock);
         let mut nos = Vec::new();
         for (place, nature) in [Nature::Healthy, Nature::Healthy].into_iter().enumerate() {
-            let no =
-                store.submit(CreateDestination { destination: destination(place) }).await.unwrap().answer.unwrap().no;
+            let no = store
+                .steer(&Actor::SYSTEM, CreateDestination { destination: destination(place) })
+                .await
+                .unwrap()
+                .answer
+                .unwrap()
+                .no;
             world.seen(|seen| seen.natures.insert(no, nature));
             nos.push(no);
         }
@@ -423,8 +433,8 @@ fn the_janitor_keeps_the_house() {
             destinations: nos.clone(),
             created: START,
         };
-        store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
-        assert!(store.submit(SetPaused { no: nos[1], paused: true }).await.unwrap().answer);
+        store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+        assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[1], paused: true }).await.unwrap().answer);
         let engine = run(&store, &world, 1);
         let plain = NewEvent::new(TenantId::default_tenant(), "a".parse().unwrap(), "secret");
         let accepted = store.submit(Accept { events: vec![plain], waiting_max: 9 }).await.unwrap().answer.remove(0);
@@ -432,7 +442,7 @@ fn the_janitor_keeps_the_house() {
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(store.standing(|standing| (standing.tally(nos[0]).succeeded, standing.waiting)), (1, 1));
 
-        store.submit(DeleteDestination { no: nos[1] }).await.unwrap().answer.unwrap();
+        store.steer(&Actor::SYSTEM, DeleteDestination { no: nos[1] }).await.unwrap().answer.unwrap();
         tokio::time::sleep(DAY).await;
         assert_eq!(store.standing(|standing| (standing.tally(nos[1]).cancelled, standing.waiting)), (1, 0));
         let look = async || store.read(move |snapshot| snapshot.event(seq)).await.unwrap();
@@ -456,7 +466,13 @@ async fn an_attempt_that_takes_its_time_survives_a_kill_in_the_history() {
     let disk = Disk(Arc::new(InMemoryBackend::new()));
     let world = World::new(1, clock);
     let mut store = open(&disk, clock);
-    let no = store.submit(CreateDestination { destination: destination(0) }).await.unwrap().answer.unwrap().no;
+    let no = store
+        .steer(&Actor::SYSTEM, CreateDestination { destination: destination(0) })
+        .await
+        .unwrap()
+        .answer
+        .unwrap()
+        .no;
     world.seen(|seen| seen.natures.insert(no, Nature::Hanging));
     let subscription = Subscription {
         no: SubscriptionNo(0),
@@ -465,10 +481,11 @@ async fn an_attempt_that_takes_its_time_survives_a_kill_in_the_history() {
         pattern: "*".parse().unwrap(),
         name: None,
         roll_up: false,
+        filter: None,
         destinations: vec![no],
         created: START,
     };
-    store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+    store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
     let event = NewEvent::new(TenantId::default_tenant(), "a".parse().unwrap(), "1");
     store.submit(Accept { events: vec![event], waiting_max: 9 }).await.unwrap().answer.remove(0).unwrap();
 

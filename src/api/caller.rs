@@ -3,6 +3,7 @@
 use crate::http::problem::{FieldError, Problem, ProblemCode};
 use crate::http::request::{Peer, Request};
 use crate::http::route::Access;
+use crate::model::audit::{Actor, Origin, Who};
 use crate::model::{Role, TenantId};
 use crate::service::{Service, Sight};
 
@@ -17,6 +18,8 @@ pub struct Caller {
     bound: Option<TenantId>,
     /// The tenant that an all-tenant caller names; it exists.
     named: Option<TenantId>,
+    /// As the audit log names him.
+    actor: Actor,
 }
 
 impl Caller {
@@ -25,13 +28,14 @@ impl Caller {
     /// A 401 without a key (on a Unix socket that is the operator) and with one that opens nothing; a 403 when its role does
     /// not do, and when it is bound to another tenant than `X-Tenant` names; a 400 when that tenant does not exist.
     pub(super) fn of(request: &Request, access: Access, service: &Service) -> Result<Self, Problem> {
-        let (role, bound) = match (shown_key(request.headers())?, request.peer()) {
+        let (role, bound, who) = match (shown_key(request.headers())?, request.peer()) {
             (Some(secret), _) => {
                 let key = service.key_of(secret.expose(), None);
                 let key = key.ok_or_else(|| Problem::new(ProblemCode::Unauthorized, "no such key"))?;
-                (key.role, key.tenant.clone())
+                let who = Who::Key { id: key.id, role: key.role, tenant: key.tenant.clone() };
+                (key.role, key.tenant.clone(), who)
             }
-            (None, Peer::Unix(_)) => (Role::Admin, None),
+            (None, Peer::Unix(peer)) => (Role::Admin, None, Who::Operator { uid: peer.uid }),
             (None, Peer::Tcp(_)) => {
                 let detail =
                     "show a key: Authorization, x-api-key, or x-AuthenticationKeyId with x-AuthenticationKeyValue";
@@ -55,7 +59,17 @@ impl Caller {
             }
             (Some(_), _) | (None, _) => {}
         }
-        Ok(Caller { role, bound, named })
+        let from = match request.peer() {
+            Peer::Unix(peer) => Origin::Socket(peer),
+            Peer::Tcp(address) => Origin::Address(address),
+        };
+        let actor = Actor { who, from, request: Some(request.id().to_owned()) };
+        Ok(Caller { role, bound, named, actor })
+    }
+
+    /// Who this is in the audit log: each verb that changes something takes it.
+    pub fn actor(&self) -> &Actor {
+        &self.actor
     }
 
     /// What the caller sees by id: its one tenant, or, when it is bound to none and names none, all of them.

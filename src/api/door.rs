@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
-use jiff::{SpanRelativeTo, Unit};
+use jiff::SpanRelativeTo;
+use jiff::fmt::friendly::SpanParser;
 use serde::{Deserialize, Deserializer};
 
 use crate::http::problem::{FieldError, Problem, ProblemCode};
 use crate::model::Invalid;
-
-/// What stands in the place of a secret in every view; in an update it means: keep what is stored.
-pub const MASK: &str = "***";
+pub use crate::model::audit::MASK;
+pub use crate::model::time::duration_text;
 
 /// A field of a partial update: not there, explicitly nothing, or a value.
 ///
@@ -134,11 +133,6 @@ pub fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, In
         return Err(Invalid(format!("is a span of {} to {}", duration_text(min), duration_text(max))));
     }
     Ok(duration)
-}
-
-/// A span of time as [`duration`] reads it: `1h30m`.
-pub fn duration_text(duration: Duration) -> String {
-    SpanPrinter::new().spacing(Spacing::None).zero_unit(Unit::Second).unsigned_duration_to_string(&duration)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{Invalid, Timestamp};
 
@@ -33,6 +34,17 @@ pub struct Filter {
     pub conditions: Vec<Condition>,
 }
 
+impl Filter {
+    /// The filter as it is shown: `{"all": [conditions]}` or `{"any": [conditions]}`.
+    pub fn view(&self) -> Value {
+        let conditions: Vec<_> = self.conditions.iter().map(Condition::view).collect();
+        match self.mode {
+            Mode::All => json!({"all": conditions}),
+            Mode::Any => json!({"any": conditions}),
+        }
+    }
+}
+
 /// How many of a filter's conditions must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
@@ -49,6 +61,21 @@ pub struct Condition {
     pub pointer: Pointer,
     /// What.
     pub test: Test,
+}
+
+impl Condition {
+    fn view(&self) -> Value {
+        let (op, value) = match &self.test {
+            Test::Eq(plain) => ("eq", plain.view()),
+            Test::Ne(plain) => ("ne", plain.view()),
+            Test::In(plains) => ("in", plains.iter().map(Plain::view).collect()),
+            Test::Prefix(text) => ("prefix", json!(text)),
+            Test::Exists(exists) => ("exists", json!(exists)),
+            Test::Gt(bound) => ("gt", bound.as_plain().view()),
+            Test::Lt(bound) => ("lt", bound.as_plain().view()),
+        };
+        json!({"pointer": self.pointer.as_str(), "op": op, "value": value})
+    }
 }
 
 /// A place in a JSON document (RFC 6901): empty for the whole, or steps that each begin with a slash.
@@ -110,6 +137,15 @@ pub enum Plain {
 }
 
 impl Plain {
+    fn view(&self) -> Value {
+        match self {
+            Plain::Null => Value::Null,
+            Plain::Bool(value) => json!(value),
+            Plain::Number(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+            Plain::Text(text) => json!(text),
+        }
+    }
+
     fn is(&self, other: &Plain) -> bool {
         match (self, other) {
             (Plain::Number(one), Plain::Number(other)) => match (Decimal::read(one), Decimal::read(other)) {

@@ -4,6 +4,7 @@
 //! again, which patterns match which event types. The model reads no clock, draws no chance, opens no file; it knows
 //! none of the other rooms. A value that exists is valid: parsing happens in the constructors.
 
+pub mod audit;
 pub mod delivery;
 pub mod destination;
 pub mod event;
@@ -17,6 +18,7 @@ pub mod subscription;
 pub mod tenant;
 pub mod time;
 
+pub use audit::Actor;
 pub use delivery::{Attempt, DeliveryKey, DeliveryState, Trigger, WaitingReason};
 pub use destination::{Auth, Destination, Rate, Success, TlsOptions};
 pub use event::{Event, EventType};

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::Unit;
+use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
@@ -80,6 +82,11 @@ impl FromStr for Timestamp {
             text.parse().map_err(|_| Invalid::new("not an RFC 3339 time such as 2026-01-31T09:30:00Z"))?;
         u64::try_from(moment.as_millisecond()).map(Timestamp).map_err(|_| Invalid::new("lies before 1970"))
     }
+}
+
+/// A span of time as people write it: `1h30m`.
+pub fn duration_text(duration: Duration) -> String {
+    SpanPrinter::new().spacing(Spacing::None).zero_unit(Unit::Second).unsigned_duration_to_string(&duration)
 }
 
 #[cfg(test)]

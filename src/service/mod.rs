@@ -1,6 +1,7 @@
 //! The verbs: what the mouths (socket, HTTP, command line, dashboard) may ask for. It speaks to the store alone.
 //!
 //! Whoever calls has been let in already: a verb takes the tenant it acts for, and answers what lies outside it as unknown.
+//! One that changes something takes the actor as well, and the store writes the record of it in the same transaction.
 
 mod metrics;
 pub mod submission;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Stopwatch};
+use crate::model::audit::{Action, Actor};
 use crate::model::event::{NewEvent, Peer};
 use crate::model::schedule::Plan;
 use crate::model::{
@@ -409,9 +411,9 @@ impl Service {
     }
 
     /// Erases an event's payload now.
-    pub async fn erase_payload(&self, sight: &Sight, id: EventId) -> Result<(), Error> {
+    pub async fn erase_payload(&self, actor: &Actor, sight: &Sight, id: EventId) -> Result<(), Error> {
         let event = self.event(sight, id).await?;
-        if self.store.submit(op::ErasePayload { seq: event.seq }).await?.answer {
+        if self.store.steer(actor, op::ErasePayload { seq: event.seq }).await?.answer {
             Ok(())
         } else {
             Err(Error::NotFound("event"))
@@ -456,15 +458,15 @@ impl Service {
     }
 
     /// Makes an ended delivery pending again, on a fresh schedule, with its destination's present settings (decision D26).
-    pub async fn resend(&self, sight: &Sight, id: DeliveryId) -> Result<(), Error> {
+    pub async fn resend(&self, actor: &Actor, sight: &Sight, id: DeliveryId) -> Result<(), Error> {
         let key = self.delivery_key(sight, id).await?;
-        steered(self.store.submit(op::Resend { key, trigger: Trigger::Manual }).await?.answer, "resent")
+        steered(self.store.steer(actor, op::Resend { key, trigger: Trigger::Manual }).await?.answer, "resent")
     }
 
     /// Ends a delivery that has not ended.
-    pub async fn cancel(&self, sight: &Sight, id: DeliveryId) -> Result<(), Error> {
+    pub async fn cancel(&self, actor: &Actor, sight: &Sight, id: DeliveryId) -> Result<(), Error> {
         let key = self.delivery_key(sight, id).await?;
-        steered(self.store.submit(op::Cancel { key }).await?.answer, "cancelled")
+        steered(self.store.steer(actor, op::Cancel { key }).await?.answer, "cancelled")
     }
 
     async fn delivery_key(&self, sight: &Sight, id: DeliveryId) -> Result<DeliveryKey, Error> {
@@ -535,16 +537,18 @@ impl Service {
     }
 
     /// Creates a destination. Its number is given by the store; its id by [`Service::fresh_uuid`].
-    pub async fn create_destination(&self, destination: Destination) -> Result<Arc<Destination>, Error> {
+    pub async fn create_destination(&self, actor: &Actor, destination: Destination) -> Result<Arc<Destination>, Error> {
         self.check(&destination)?;
-        created(self.store.submit(op::CreateDestination { destination }).await?.answer, "destination")
+        created(self.store.steer(actor, op::CreateDestination { destination }).await?.answer, "destination")
     }
 
     /// Changes a destination. The change is a function, so that it applies to what is there when it is made.
     ///
-    /// It may run more than once, when somebody else changes the destination meanwhile.
+    /// It may run more than once, when somebody else changes the destination meanwhile. `action` is what it is in the audit log.
     pub async fn update_destination<E: From<Error>>(
         &self,
+        actor: &Actor,
+        action: Action,
         sight: &Sight,
         id: DestinationId,
         change: impl Fn(&mut Destination) -> Result<(), E>,
@@ -554,7 +558,13 @@ impl Service {
             let mut after = Destination::clone(&before);
             change(&mut after)?;
             self.check(&after)?;
-            match self.store.submit(op::UpdateDestination { before, after }).await.map_err(Error::from)?.answer {
+            match self
+                .store
+                .steer(actor, op::UpdateDestination { before, after, action })
+                .await
+                .map_err(Error::from)?
+                .answer
+            {
                 Err(Rejected::Stale) => {}
                 answer => return created(answer, "destination").map_err(E::from),
             }
@@ -562,15 +572,15 @@ impl Service {
     }
 
     /// Deletes a destination; what still waits for it is cancelled.
-    pub async fn delete_destination(&self, sight: &Sight, id: DestinationId) -> Result<(), Error> {
+    pub async fn delete_destination(&self, actor: &Actor, sight: &Sight, id: DestinationId) -> Result<(), Error> {
         let no = self.destination(sight, id)?.no;
-        created(self.store.submit(op::DeleteDestination { no }).await?.answer, "destination")
+        created(self.store.steer(actor, op::DeleteDestination { no }).await?.answer, "destination")
     }
 
     /// Pauses a destination, or resumes it. A resume also opens a lane that is gone, shut, or held by a Retry-After.
-    pub async fn set_paused(&self, sight: &Sight, id: DestinationId, paused: bool) -> Result<(), Error> {
+    pub async fn set_paused(&self, actor: &Actor, sight: &Sight, id: DestinationId, paused: bool) -> Result<(), Error> {
         let no = self.destination(sight, id)?.no;
-        let known = self.store.submit(op::SetPaused { no, paused }).await?.answer;
+        let known = self.store.steer(actor, op::SetPaused { no, paused }).await?.answer;
         if known { Ok(()) } else { Err(Error::NotFound("destination")) }
     }
 
@@ -604,15 +614,21 @@ impl Service {
     }
 
     /// Creates a subscription. Its number is given by the store; its id by [`Service::fresh_uuid`].
-    pub async fn create_subscription(&self, subscription: Subscription) -> Result<Arc<Subscription>, Error> {
-        created(self.store.submit(op::CreateSubscription { subscription }).await?.answer, "subscription")
+    pub async fn create_subscription(
+        &self,
+        actor: &Actor,
+        subscription: Subscription,
+    ) -> Result<Arc<Subscription>, Error> {
+        created(self.store.steer(actor, op::CreateSubscription { subscription }).await?.answer, "subscription")
     }
 
     /// Changes a subscription. The change is a function, so that it applies to what is there when it is made.
     ///
-    /// It may run more than once, when somebody else changes the subscription meanwhile.
+    /// It may run more than once, when somebody else changes the subscription meanwhile. `action` is what it is in the audit log.
     pub async fn update_subscription<E: From<Error>>(
         &self,
+        actor: &Actor,
+        action: Action,
         sight: &Sight,
         id: SubscriptionId,
         change: impl Fn(&mut Subscription) -> Result<(), E>,
@@ -621,7 +637,13 @@ impl Service {
             let before = self.subscription(sight, id)?;
             let mut after = Subscription::clone(&before);
             change(&mut after)?;
-            match self.store.submit(op::UpdateSubscription { before, after }).await.map_err(Error::from)?.answer {
+            match self
+                .store
+                .steer(actor, op::UpdateSubscription { before, after, action })
+                .await
+                .map_err(Error::from)?
+                .answer
+            {
                 Err(Rejected::Stale) => {}
                 answer => return created(answer, "subscription").map_err(E::from),
             }
@@ -629,26 +651,26 @@ impl Service {
     }
 
     /// Deletes a subscription. Deliveries that it made stay.
-    pub async fn delete_subscription(&self, sight: &Sight, id: SubscriptionId) -> Result<(), Error> {
+    pub async fn delete_subscription(&self, actor: &Actor, sight: &Sight, id: SubscriptionId) -> Result<(), Error> {
         self.subscription(sight, id)?;
-        created(self.store.submit(op::DeleteSubscription { id }).await?.answer, "subscription")
+        created(self.store.steer(actor, op::DeleteSubscription { id }).await?.answer, "subscription")
     }
 
     // ------------------------------------------------------------------------------------------------------- house
 
     /// Creates a tenant.
-    pub async fn create_tenant(&self, tenant: Tenant) -> Result<(), Error> {
-        created(self.store.submit(op::CreateTenant { tenant }).await?.answer, "tenant")
+    pub async fn create_tenant(&self, actor: &Actor, tenant: Tenant) -> Result<(), Error> {
+        created(self.store.steer(actor, op::CreateTenant { tenant }).await?.answer, "tenant")
     }
 
     /// Replaces a tenant's name and parent.
-    pub async fn update_tenant(&self, tenant: Tenant) -> Result<(), Error> {
-        created(self.store.submit(op::UpdateTenant { tenant }).await?.answer, "tenant")
+    pub async fn update_tenant(&self, actor: &Actor, tenant: Tenant) -> Result<(), Error> {
+        created(self.store.steer(actor, op::UpdateTenant { tenant }).await?.answer, "tenant")
     }
 
     /// Deletes a tenant that owns nothing.
-    pub async fn delete_tenant(&self, id: TenantId) -> Result<(), Error> {
-        created(self.store.submit(op::DeleteTenant { id }).await?.answer, "tenant")
+    pub async fn delete_tenant(&self, actor: &Actor, id: TenantId) -> Result<(), Error> {
+        created(self.store.steer(actor, op::DeleteTenant { id }).await?.answer, "tenant")
     }
 
     /// The keys in sight.
@@ -676,23 +698,24 @@ impl Service {
     /// Creates a key. The secret is shown once and not kept.
     pub async fn create_key(
         &self,
+        actor: &Actor,
         name: String,
         role: Role,
         tenant: Option<TenantId>,
     ) -> Result<(ApiKey, Secret), Error> {
         let (key, secret) = ApiKey::generate(self.chance_of(), name, role, tenant, self.clock.now());
-        created(self.store.submit(op::PutKey { key: key.clone(), must_exist: false }).await?.answer, "key")?;
+        created(self.store.steer(actor, op::PutKey { key: key.clone(), must_exist: false }).await?.answer, "key")?;
         Ok((key, secret))
     }
 
     /// Replaces a key's name and role; its secret stays.
-    pub async fn update_key(&self, key: ApiKey) -> Result<(), Error> {
-        created(self.store.submit(op::PutKey { key, must_exist: true }).await?.answer, "key")
+    pub async fn update_key(&self, actor: &Actor, key: ApiKey) -> Result<(), Error> {
+        created(self.store.steer(actor, op::PutKey { key, must_exist: true }).await?.answer, "key")
     }
 
     /// Deletes a key: it opens nothing from now on.
-    pub async fn delete_key(&self, id: KeyId) -> Result<(), Error> {
-        created(self.store.submit(op::DeleteKey { id }).await?.answer, "key")
+    pub async fn delete_key(&self, actor: &Actor, id: KeyId) -> Result<(), Error> {
+        created(self.store.steer(actor, op::DeleteKey { id }).await?.answer, "key")
     }
 
     /// The key that a secret opens. `id`, where the caller names one beside the secret, must be the key's own.

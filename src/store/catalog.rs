@@ -197,9 +197,11 @@ impl Catalog {
         self.tenants.remove(id);
     }
 
-    pub(super) fn put_destination(&mut self, destination: Destination) {
+    pub(super) fn put_destination(&mut self, destination: Destination) -> Arc<Destination> {
+        let destination = Arc::new(destination);
         self.destination_nos.insert(destination.id, destination.no);
-        self.destinations.insert(destination.no, Arc::new(destination));
+        self.destinations.insert(destination.no, Arc::clone(&destination));
+        destination
     }
 
     pub(super) fn bury(&mut self, tombstone: Tombstone) {
@@ -208,15 +210,17 @@ impl Catalog {
         self.tombstones.insert(tombstone.no, Arc::new(tombstone));
     }
 
-    pub(super) fn put_subscription(&mut self, subscription: Subscription) {
+    pub(super) fn put_subscription(&mut self, subscription: Subscription) -> Arc<Subscription> {
         self.remove_subscription(subscription.no);
         let routes = self.routes.entry(subscription.tenant.clone()).or_default();
         match &subscription.pattern {
             TypePattern::One(kind) => routes.exact.entry(kind.clone()).or_default().push(subscription.no),
             TypePattern::Any | TypePattern::Branch(_) => routes.patterns.push(subscription.no),
         }
+        let subscription = Arc::new(subscription);
         self.subscription_nos.insert(subscription.id, subscription.no);
-        self.subscriptions.insert(subscription.no, Arc::new(subscription));
+        self.subscriptions.insert(subscription.no, Arc::clone(&subscription));
+        subscription
     }
 
     pub(super) fn remove_subscription(&mut self, no: SubscriptionNo) {

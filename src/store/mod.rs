@@ -6,6 +6,7 @@
 //!
 //! After a failed write nothing is acknowledged any more: the store says so ([`Store::failure`]) and the daemon starts anew.
 
+pub mod audit;
 mod bell;
 mod cache;
 mod catalog;
@@ -34,10 +35,13 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
+use crate::model::audit::Chain;
 use crate::model::{
-    ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId, Timestamp,
+    Actor, ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId,
+    Timestamp,
 };
 
+pub use audit::{Audited, Effect, Steer};
 pub use bell::{Bell, Change, Heard};
 pub use catalog::{Catalog, Routed};
 pub use metrics::Metrics;
@@ -53,7 +57,7 @@ use inbox::{Inbox, Message};
 use record::StartedRow;
 use segments::Runs;
 use segments::seal::Sealer;
-use writer::{Job, META_EPOCH, META_NUMBERS, Numbers, Submission, Writer};
+use writer::{Job, META_AUDIT, META_EPOCH, META_NUMBERS, Numbers, Submission, Writer};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -397,6 +401,11 @@ impl Store {
         self.enqueue(op).await?.committed().await
     }
 
+    /// Does on somebody's behalf what the audit log must tell of, and waits for its commit; the record is in the same one.
+    pub async fn steer<S: Steer>(&self, actor: &Actor, op: S) -> Result<Committed<S::Answer>, StoreFailed> {
+        self.submit(Audited { actor: actor.clone(), op }).await
+    }
+
     /// Hands an operation to the writer without waiting for room or for its answer: the caller bounds how many are under
     /// way, and hears of the commit by the bell.
     pub fn record<O: Op<Answer = ()>>(&self, op: O) -> Result<(), StoreFailed> {
@@ -564,10 +573,12 @@ fn found(db: &Database, clock: Clock, epoch: u32) -> Result<(), LoadError> {
         transaction.open_table(tables::SEGMENTS)?;
         transaction.open_table(tables::LANES)?;
         transaction.open_table(tables::TALLIES)?;
+        transaction.open_table(tables::AUDIT)?;
         let mut things = transaction.open_table(tables::THINGS)?;
         if meta.get(META_EPOCH)?.is_none() {
             meta.insert(META_EPOCH, codec::encode(&Epoch(epoch)).as_slice())?;
             meta.insert(META_NUMBERS, codec::encode(&Numbers::default()).as_slice())?;
+            meta.insert(META_AUDIT, codec::encode(&Chain::default()).as_slice())?;
             let id = TenantId::default_tenant();
             let tenant = Tenant { id: id.clone(), name: "Default".into(), parent: None, created: clock.now() };
             things.insert((op::kind::TENANT, id.as_str().as_bytes()), codec::encode(&tenant).as_slice())?;
@@ -594,6 +605,11 @@ fn load(db: &Database, run_events: usize, now: Timestamp) -> Result<Loaded, Load
     let fact = |name: &str| meta.get(name)?.ok_or_else(|| LoadError(format!("the store has no {name} row")));
     let epoch: Epoch = codec::decode(fact(META_EPOCH)?.value())?;
     let numbers: Numbers = codec::decode(fact(META_NUMBERS)?.value())?;
+    let chain: Chain = codec::decode(fact(META_AUDIT)?.value())?;
+    if let Some(cut) = audit::cut_at(&transaction.open_table(tables::AUDIT)?, chain)? {
+        // The log goes on from the head that was written: whatever is missing before it stays missing, and is found.
+        tracing::error!(event = "audit_cut", last = cut, head = %chain.head, "the audit log does not end at its head");
+    }
 
     let mut catalog = Catalog::default();
     for entry in transaction.open_table(tables::THINGS)?.iter()? {
@@ -601,15 +617,15 @@ fn load(db: &Database, run_events: usize, now: Timestamp) -> Result<Loaded, Load
         let record = record.value();
         match key.value().0 {
             op::kind::TENANT => catalog.put_tenant(codec::decode::<Tenant>(record)?),
-            op::kind::DESTINATION => catalog.put_destination(codec::decode::<Destination>(record)?),
+            op::kind::DESTINATION => drop(catalog.put_destination(codec::decode::<Destination>(record)?)),
             op::kind::TOMBSTONE => catalog.bury(codec::decode::<Tombstone>(record)?),
-            op::kind::SUBSCRIPTION => catalog.put_subscription(codec::decode::<Subscription>(record)?),
+            op::kind::SUBSCRIPTION => drop(catalog.put_subscription(codec::decode::<Subscription>(record)?)),
             op::kind::KEY => catalog.put_key(codec::decode::<ApiKey>(record)?),
             other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
         }
     }
 
-    let mut standing = Standing::new(numbers.next_seq - 1);
+    let mut standing = Standing::new(numbers.next_seq - 1, chain);
     for entry in transaction.open_table(tables::TALLIES)?.iter()? {
         let (no, record) = entry?;
         standing.tallies.insert(DestinationNo(no.value()), codec::decode(record.value())?);

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redb::{ReadableTable, StorageError};
+use serde_json::{Value, json};
 
+use crate::model::audit::{self, Action, Deed};
 use crate::model::delivery::{Ending, Phases};
 use crate::model::event::{Body, EventHead, NewEvent};
 use crate::model::{
-    ApiKey, Attempt, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId, KeyId, Outcome, Reason,
-    Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
+    ApiKey, Attempt, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId, KeyId,
+    Outcome, Reason, Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
 };
 
+use super::audit::{Effect, Steer};
 use super::bell::Change;
 use super::catalog::TENANT_DEPTH_MAX;
 use super::codec::Content;
@@ -27,6 +30,23 @@ pub(super) mod kind {
     pub const TOMBSTONE: u8 = b'x';
     pub const SUBSCRIPTION: u8 = b's';
     pub const KEY: u8 = b'k';
+}
+
+/// Nothing has changed, and the answer says why.
+fn refused<A>(answer: A) -> Result<Effect<A>, ApplyError> {
+    Ok(Effect::Refused(answer))
+}
+
+/// It is done: to a thing of a tenant's that was as `before` and is as `after`.
+fn done<A>(
+    answer: A,
+    action: Action,
+    tenant: Option<&TenantId>,
+    object: impl ToString,
+    (before, after): (Value, Value),
+) -> Result<Effect<A>, ApplyError> {
+    let deed = Deed { action, tenant: tenant.cloned(), object: Some(object.to_string()), before, after };
+    Ok(Effect::Done(answer, deed))
 }
 
 // ---------------------------------------------------------------------------------------------------------- events
@@ -142,15 +162,23 @@ pub struct ErasePayload {
     pub seq: Seq,
 }
 
-impl Op for ErasePayload {
+impl Steer for ErasePayload {
     type Answer = bool;
 
     fn bytes(&self) -> usize {
         512
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<bool, ApplyError> {
-        erase(batch, self.seq)
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<bool>, ApplyError> {
+        let Some(head) = head(batch, self.seq)? else { return refused(false) };
+        let erased = |erased: bool| json!({"erased": erased});
+        let kept = match batch.events.get(self.seq.0)? {
+            Some(record) => codec::keeps_body(record.value())?,
+            None => false,
+        };
+        erase(batch, self.seq)?;
+        let id = EventId::new(head.epoch, self.seq);
+        done(true, Action::EventErasePayload, Some(&head.tenant), id, (erased(!kept), erased(true)))
     }
 }
 
@@ -471,50 +499,50 @@ pub enum Steered {
     NoDestination,
 }
 
-impl Op for Cancel {
+impl Steer for Cancel {
     type Answer = Steered;
 
     fn bytes(&self) -> usize {
         128
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Steered, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Steered>, ApplyError> {
         match state(batch, self.key)? {
-            Trail::None => Ok(Steered::Unknown),
-            Trail::Ended(state) => Ok(Steered::NotFrom(state)),
+            Trail::None => refused(Steered::Unknown),
+            Trail::Ended(state) => refused(Steered::NotFrom(state)),
             Trail::Waiting(row) => {
                 take_due(batch, &row)?;
                 remove_plan(batch, &row)?;
                 end(batch, self.key, Ending::Cancelled)?;
                 batch.changes.push(Change::Gone(row));
-                Ok(Steered::Done)
+                steered(batch, self.key, Action::DeliveryCancel, (DeliveryState::Pending, DeliveryState::Cancelled))
             }
         }
     }
 }
 
-impl Op for Resend {
+impl Steer for Resend {
     type Answer = Steered;
 
     fn bytes(&self) -> usize {
         128
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Steered, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Steered>, ApplyError> {
         let before = match state(batch, self.key)? {
-            Trail::None => return Ok(Steered::Unknown),
-            Trail::Waiting(_) => return Ok(Steered::NotFrom(DeliveryState::Pending)),
+            Trail::None => return refused(Steered::Unknown),
+            Trail::Waiting(_) => return refused(Steered::NotFrom(DeliveryState::Pending)),
             Trail::Ended(state) => state,
         };
         if batch.catalog().destination(self.key.destination).is_none() {
-            return Ok(Steered::NoDestination);
+            return refused(Steered::NoDestination);
         }
         let kept = match batch.events.get(self.key.seq.0)? {
             Some(record) => codec::keeps_body(record.value())?,
             None => false,
         };
         if !kept {
-            return Ok(Steered::Erased);
+            return refused(Steered::Erased);
         }
         let number = last_attempt(batch, self.key)?.map_or(1, |(number, _)| number + 1);
         take_ended(batch, self.key)?;
@@ -524,8 +552,21 @@ impl Op for Resend {
         put_attempt(batch, self.key, number, &AttemptRow::Planned { due })?;
         let plan = Plan { number, tried: 0, trigger: self.trigger, cut_off: 0 };
         put_due(batch, DueRow { destination: self.key.destination, due, seq: self.key.seq, plan })?;
-        Ok(Steered::Done)
+        steered(batch, self.key, Action::DeliveryResend, (before, DeliveryState::Pending))
     }
+}
+
+/// A delivery has been steered from one state to another. It is its destination's owner's.
+fn steered(
+    batch: &Batch<'_>,
+    key: DeliveryKey,
+    action: Action,
+    (before, after): (DeliveryState, DeliveryState),
+) -> Result<Effect<Steered>, ApplyError> {
+    let epoch = head(batch, key.seq)?.map_or(batch.epoch, |head| head.epoch);
+    let id = DeliveryId { event: EventId::new(epoch, key.seq), destination: key.destination };
+    let state = |state: DeliveryState| json!({"state": state.as_str()});
+    done(Steered::Done, action, batch.catalog().owner(key.destination), id, (state(before), state(after)))
 }
 
 fn put_due(batch: &mut Batch<'_>, row: DueRow) -> Result<(), StorageError> {
@@ -684,7 +725,7 @@ pub struct SetPaused {
     pub paused: bool,
 }
 
-impl Op for SetPaused {
+impl Steer for SetPaused {
     /// Whether there is such a destination.
     type Answer = bool;
 
@@ -692,17 +733,18 @@ impl Op for SetPaused {
         64
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<bool, ApplyError> {
-        if batch.catalog().destination(self.no).is_none() {
-            return Ok(false);
-        }
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<bool>, ApplyError> {
+        let Some(destination) = batch.catalog().destination(self.no).map(Arc::clone) else { return refused(false) };
         let lane = batch.lane_mut(self.no);
+        let paused = |paused: bool| json!({"paused": paused});
+        let changes = (paused(lane.paused), paused(self.paused));
         lane.paused = self.paused;
         if !self.paused {
             lane.health = LaneHealth::unknown(lane.health.resumed.wrapping_add(1));
         }
         batch.changes.push(if self.paused { Change::Lane(self.no) } else { Change::Opened(self.no) });
-        Ok(true)
+        let action = if self.paused { Action::DestinationPause } else { Action::DestinationResume };
+        done(true, action, Some(&destination.tenant), destination.id, changes)
     }
 }
 
@@ -904,22 +946,23 @@ pub struct CreateTenant {
     pub tenant: Tenant,
 }
 
-impl Op for CreateTenant {
+impl Steer for CreateTenant {
     type Answer = Result<(), Rejected>;
 
     fn bytes(&self) -> usize {
         256
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
         if batch.catalog().tenant(&self.tenant.id).is_some() {
-            return Ok(Err(Rejected::Exists));
+            return refused(Err(Rejected::Exists));
         }
         if let Err(rejected) = may_nest(batch, &self.tenant) {
-            return Ok(Err(rejected));
+            return refused(Err(rejected));
         }
+        let (id, view) = (self.tenant.id.clone(), audit::tenant(&self.tenant));
         put_tenant(batch, self.tenant)?;
-        Ok(Ok(()))
+        done(Ok(()), Action::TenantCreate, Some(&id), &id, (Value::Null, view))
     }
 }
 
@@ -929,22 +972,23 @@ pub struct UpdateTenant {
     pub tenant: Tenant,
 }
 
-impl Op for UpdateTenant {
+impl Steer for UpdateTenant {
     type Answer = Result<(), Rejected>;
 
     fn bytes(&self) -> usize {
         256
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
-        if batch.catalog().tenant(&self.tenant.id).is_none() {
-            return Ok(Err(Rejected::Unknown));
-        }
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        let Some(before) = batch.catalog().tenant(&self.tenant.id).map(|before| audit::tenant(before)) else {
+            return refused(Err(Rejected::Unknown));
+        };
         if let Err(rejected) = may_nest(batch, &self.tenant) {
-            return Ok(Err(rejected));
+            return refused(Err(rejected));
         }
+        let (id, after) = (self.tenant.id.clone(), audit::tenant(&self.tenant));
         put_tenant(batch, self.tenant)?;
-        Ok(Ok(()))
+        done(Ok(()), Action::TenantUpdate, Some(&id), &id, audit::changes(before, after))
     }
 }
 
@@ -982,29 +1026,29 @@ pub struct DeleteTenant {
     pub id: TenantId,
 }
 
-impl Op for DeleteTenant {
+impl Steer for DeleteTenant {
     type Answer = Result<(), Rejected>;
 
     fn bytes(&self) -> usize {
         64
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
         let catalog = batch.catalog();
-        if catalog.tenant(&self.id).is_none() {
-            return Ok(Err(Rejected::Unknown));
-        }
+        let Some(before) = catalog.tenant(&self.id).map(|tenant| audit::tenant(tenant)) else {
+            return refused(Err(Rejected::Unknown));
+        };
         let in_use = self.id == TenantId::default_tenant()
             || catalog.tenants().any(|tenant| tenant.parent.as_ref() == Some(&self.id))
             || catalog.destinations().any(|destination| destination.tenant == self.id)
             || catalog.subscriptions().any(|subscription| subscription.tenant == self.id)
             || catalog.keys().any(|key| key.tenant.as_ref() == Some(&self.id));
         if in_use {
-            return Ok(Err(Rejected::TenantInUse));
+            return refused(Err(Rejected::TenantInUse));
         }
         batch.things.remove((kind::TENANT, self.id.as_str().as_bytes()))?;
         batch.catalog_mut().remove_tenant(&self.id);
-        Ok(Ok(()))
+        done(Ok(()), Action::TenantDelete, Some(&self.id), &self.id, (before, Value::Null))
     }
 }
 
@@ -1014,27 +1058,27 @@ pub struct CreateDestination {
     pub destination: Destination,
 }
 
-impl Op for CreateDestination {
+impl Steer for CreateDestination {
     type Answer = Result<Arc<Destination>, Rejected>;
 
     fn bytes(&self) -> usize {
         1024
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
         let mut destination = self.destination;
         if batch.catalog().tenant(&destination.tenant).is_none() {
-            return Ok(Err(Rejected::UnknownTenant));
+            return refused(Err(Rejected::UnknownTenant));
         }
         if batch.catalog().destination_no(destination.id).is_some() {
-            return Ok(Err(Rejected::Exists));
+            return refused(Err(Rejected::Exists));
         }
         destination.no = DestinationNo(batch.numbers.next_destination);
         batch.numbers.next_destination += 1;
-        let no = destination.no;
-        put_destination(batch, destination)?;
-        let stored = batch.catalog().destination(no).map(Arc::clone);
-        Ok(stored.ok_or(Rejected::Unknown))
+        let stored = put_destination(batch, destination)?;
+        let (tenant, id) = (stored.tenant.clone(), stored.id);
+        let view = audit::destination(&stored, None);
+        done(Ok(stored), Action::DestinationCreate, Some(&tenant), id, (Value::Null, view))
     }
 }
 
@@ -1044,33 +1088,36 @@ pub struct UpdateDestination {
     pub before: Arc<Destination>,
     /// What it is to be; number, id and tenant stay.
     pub after: Destination,
+    /// What this is in the audit log.
+    pub action: Action,
 }
 
-impl Op for UpdateDestination {
+impl Steer for UpdateDestination {
     type Answer = Result<Arc<Destination>, Rejected>;
 
     fn bytes(&self) -> usize {
         1024
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
         match batch.catalog().destination(self.before.no) {
-            None => return Ok(Err(Rejected::Unknown)),
-            Some(present) if **present != *self.before => return Ok(Err(Rejected::Stale)),
+            None => return refused(Err(Rejected::Unknown)),
+            Some(present) if **present != *self.before => return refused(Err(Rejected::Stale)),
             Some(_) => {}
         }
-        let no = self.after.no;
-        put_destination(batch, self.after)?;
-        Ok(batch.catalog().destination(no).map(Arc::clone).ok_or(Rejected::Unknown))
+        let stored = put_destination(batch, self.after)?;
+        let (tenant, id) = (stored.tenant.clone(), stored.id);
+        let before = audit::destination(&self.before, None);
+        let changes = audit::changes(before, audit::destination(&stored, Some(&self.before)));
+        done(Ok(stored), self.action, Some(&tenant), id, changes)
     }
 }
 
-fn put_destination(batch: &mut Batch<'_>, destination: Destination) -> Result<(), StorageError> {
+fn put_destination(batch: &mut Batch<'_>, destination: Destination) -> Result<Arc<Destination>, StorageError> {
     let key = destination.no.0.to_be_bytes();
     batch.things.insert((kind::DESTINATION, key.as_slice()), codec::encode(&destination).as_slice())?;
     batch.changes.push(Change::Lane(destination.no));
-    batch.catalog_mut().put_destination(destination);
-    Ok(())
+    Ok(batch.catalog_mut().put_destination(destination))
 }
 
 /// Deletes a destination: it leaves its subscriptions at once, and a [`Purge`] cancels what still waits for it.
@@ -1079,16 +1126,16 @@ pub struct DeleteDestination {
     pub no: DestinationNo,
 }
 
-impl Op for DeleteDestination {
+impl Steer for DeleteDestination {
     type Answer = Result<(), Rejected>;
 
     fn bytes(&self) -> usize {
         256
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
         let Some(destination) = batch.catalog().destination(self.no).map(Arc::clone) else {
-            return Ok(Err(Rejected::Unknown));
+            return refused(Err(Rejected::Unknown));
         };
         let naming: Vec<_> = batch
             .catalog()
@@ -1096,6 +1143,8 @@ impl Op for DeleteDestination {
             .filter(|subscription| subscription.destinations.contains(&self.no))
             .map(|subscription| Subscription::clone(subscription))
             .collect();
+        let mut before = audit::destination(&destination, None);
+        before["subscriptions"] = naming.iter().map(|subscription| subscription.id.to_string()).collect();
         for mut subscription in naming {
             subscription.destinations.retain(|no| *no != self.no);
             put_subscription(batch, subscription)?;
@@ -1113,7 +1162,8 @@ impl Op for DeleteDestination {
         *batch.lane_mut(self.no) = Default::default();
         batch.catalog_mut().bury(tombstone);
         batch.changes.push(Change::Lane(self.no));
-        Ok(Ok(()))
+        let Destination { tenant, id, .. } = &*destination;
+        done(Ok(()), Action::DestinationDelete, Some(tenant), id, (before, Value::Null))
     }
 }
 
@@ -1123,26 +1173,27 @@ pub struct CreateSubscription {
     pub subscription: Subscription,
 }
 
-impl Op for CreateSubscription {
+impl Steer for CreateSubscription {
     type Answer = Result<Arc<Subscription>, Rejected>;
 
     fn bytes(&self) -> usize {
         512
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
         let mut subscription = self.subscription;
         if batch.catalog().subscription_by_id(subscription.id).is_some() {
-            return Ok(Err(Rejected::Exists));
+            return refused(Err(Rejected::Exists));
         }
         subscription.no = SubscriptionNo(batch.numbers.next_subscription);
         if let Err(rejected) = may_subscribe(batch, &subscription) {
-            return Ok(Err(rejected));
+            return refused(Err(rejected));
         }
         batch.numbers.next_subscription += 1;
-        let no = subscription.no;
-        put_subscription(batch, subscription)?;
-        Ok(batch.catalog().subscription(no).map(Arc::clone).ok_or(Rejected::Unknown))
+        let stored = put_subscription(batch, subscription)?;
+        let (tenant, id) = (stored.tenant.clone(), stored.id);
+        let view = subscription_view(batch, &stored);
+        done(Ok(stored), Action::SubscriptionCreate, Some(&tenant), id, (Value::Null, view))
     }
 }
 
@@ -1152,27 +1203,31 @@ pub struct UpdateSubscription {
     pub before: Arc<Subscription>,
     /// What it is to be; number and id stay.
     pub after: Subscription,
+    /// What this is in the audit log.
+    pub action: Action,
 }
 
-impl Op for UpdateSubscription {
+impl Steer for UpdateSubscription {
     type Answer = Result<Arc<Subscription>, Rejected>;
 
     fn bytes(&self) -> usize {
         512
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
         match batch.catalog().subscription(self.before.no) {
-            None => return Ok(Err(Rejected::Unknown)),
-            Some(present) if **present != *self.before => return Ok(Err(Rejected::Stale)),
+            None => return refused(Err(Rejected::Unknown)),
+            Some(present) if **present != *self.before => return refused(Err(Rejected::Stale)),
             Some(_) => {}
         }
         if let Err(rejected) = may_subscribe(batch, &self.after) {
-            return Ok(Err(rejected));
+            return refused(Err(rejected));
         }
-        let no = self.after.no;
-        put_subscription(batch, self.after)?;
-        Ok(batch.catalog().subscription(no).map(Arc::clone).ok_or(Rejected::Unknown))
+        let before = subscription_view(batch, &self.before);
+        let stored = put_subscription(batch, self.after)?;
+        let (tenant, id) = (stored.tenant.clone(), stored.id);
+        let changes = audit::changes(before, subscription_view(batch, &stored));
+        done(Ok(stored), self.action, Some(&tenant), id, changes)
     }
 }
 
@@ -1190,11 +1245,14 @@ fn may_subscribe(batch: &Batch<'_>, subscription: &Subscription) -> Result<(), R
     if all { Ok(()) } else { Err(Rejected::UnknownDestination) }
 }
 
-fn put_subscription(batch: &mut Batch<'_>, subscription: Subscription) -> Result<(), StorageError> {
+fn subscription_view(batch: &Batch<'_>, subscription: &Subscription) -> Value {
+    audit::subscription(subscription, |no| batch.catalog().destination_id(no))
+}
+
+fn put_subscription(batch: &mut Batch<'_>, subscription: Subscription) -> Result<Arc<Subscription>, StorageError> {
     let key = subscription.no.0.to_be_bytes();
     batch.things.insert((kind::SUBSCRIPTION, key.as_slice()), codec::encode(&subscription).as_slice())?;
-    batch.catalog_mut().put_subscription(subscription);
-    Ok(())
+    Ok(batch.catalog_mut().put_subscription(subscription))
 }
 
 /// Deletes a subscription. Deliveries that it made stay.
@@ -1203,20 +1261,21 @@ pub struct DeleteSubscription {
     pub id: SubscriptionId,
 }
 
-impl Op for DeleteSubscription {
+impl Steer for DeleteSubscription {
     type Answer = Result<(), Rejected>;
 
     fn bytes(&self) -> usize {
         64
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
-        let Some(no) = batch.catalog().subscription_by_id(self.id).map(|subscription| subscription.no) else {
-            return Ok(Err(Rejected::Unknown));
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        let Some(stored) = batch.catalog().subscription_by_id(self.id).map(Arc::clone) else {
+            return refused(Err(Rejected::Unknown));
         };
+        let (no, before) = (stored.no, subscription_view(batch, &stored));
         batch.things.remove((kind::SUBSCRIPTION, no.0.to_be_bytes().as_slice()))?;
         batch.catalog_mut().remove_subscription(no);
-        Ok(Ok(()))
+        done(Ok(()), Action::SubscriptionDelete, Some(&stored.tenant), stored.id, (before, Value::Null))
     }
 }
 
@@ -1228,26 +1287,32 @@ pub struct PutKey {
     pub must_exist: bool,
 }
 
-impl Op for PutKey {
+impl Steer for PutKey {
     type Answer = Result<(), Rejected>;
 
     fn bytes(&self) -> usize {
         256
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
-        if self.must_exist && batch.catalog().key(self.key.id).is_none() {
-            return Ok(Err(Rejected::Unknown));
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        let before = batch.catalog().key(self.key.id).map(|key| audit::key(key));
+        if self.must_exist && before.is_none() {
+            return refused(Err(Rejected::Unknown));
         }
         if let Some(tenant) = &self.key.tenant
             && batch.catalog().tenant(tenant).is_none()
         {
-            return Ok(Err(Rejected::UnknownTenant));
+            return refused(Err(Rejected::UnknownTenant));
         }
+        let (tenant, after) = (self.key.tenant.clone(), audit::key(&self.key));
+        let (action, changes) = match before {
+            Some(before) => (Action::KeyUpdate, audit::changes(before, after)),
+            None => (Action::KeyCreate, (Value::Null, after)),
+        };
         let place = self.key.id.to_string();
         batch.things.insert((kind::KEY, place.as_bytes()), codec::encode(&self.key).as_slice())?;
         batch.catalog_mut().put_key(self.key);
-        Ok(Ok(()))
+        done(Ok(()), action, tenant.as_ref(), place, changes)
     }
 }
 
@@ -1257,19 +1322,19 @@ pub struct DeleteKey {
     pub id: KeyId,
 }
 
-impl Op for DeleteKey {
+impl Steer for DeleteKey {
     type Answer = Result<(), Rejected>;
 
     fn bytes(&self) -> usize {
         64
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError> {
-        if batch.catalog().key(self.id).is_none() {
-            return Ok(Err(Rejected::Unknown));
-        }
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        let Some(key) = batch.catalog().key(self.id).map(Arc::clone) else {
+            return refused(Err(Rejected::Unknown));
+        };
         batch.things.remove((kind::KEY, self.id.to_string().as_bytes()))?;
         batch.catalog_mut().remove_key(self.id);
-        Ok(Ok(()))
+        done(Ok(()), Action::KeyDelete, key.tenant.as_ref(), self.id, (audit::key(&key), Value::Null))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::model::audit::Chain;
 use crate::model::{DestinationNo, Seq};
 
 use super::record::{Lane, Tally};
@@ -26,13 +27,15 @@ pub struct Standing {
     pub waiting: u64,
     /// The first sequence of the oldest block with an unfinished delivery.
     pub oldest: Option<Seq>,
+    /// Where the audit log begins and ends.
+    pub audit: Chain,
     // Only the writer's own copy is kept up to date.
     unfinished: BTreeMap<u64, u32>,
 }
 
 impl Standing {
-    pub(super) fn new(events: u64) -> Self {
-        Standing { events, ..Standing::default() }
+    pub(super) fn new(events: u64, audit: Chain) -> Self {
+        Standing { events, audit, ..Standing::default() }
     }
 
     /// The lane of a destination.
@@ -49,6 +52,7 @@ impl Standing {
     pub(super) fn follow(&mut self, now: &Standing, tallies: &HashSet<DestinationNo>, lanes: &HashSet<DestinationNo>) {
         self.events = now.events;
         self.waiting = now.waiting;
+        self.audit = now.audit;
         for no in tallies {
             self.tallies.insert(*no, now.tally(*no));
         }

@@ -23,3 +23,5 @@ pub const THINGS: TableDefinition<(u8, &[u8]), &[u8]> = TableDefinition::new("th
 pub const LANES: TableDefinition<u32, &[u8]> = TableDefinition::new("lanes");
 /// `destination -> how many deliveries are in which state`.
 pub const TALLIES: TableDefinition<u32, &[u8]> = TableDefinition::new("tallies");
+/// `number -> record of the audit log`.
+pub const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");

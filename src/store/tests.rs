@@ -49,11 +49,12 @@ pub(super) fn event(kind: &str, id: Option<&str>, body: &str) -> NewEvent {
 pub(super) async fn with_destinations(store: &Store, count: usize) -> Vec<DestinationNo> {
     let mut nos = Vec::new();
     for place in 0..count {
-        let created = store.submit(CreateDestination { destination: destination(&format!("d{place}")) }).await;
+        let created =
+            store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(&format!("d{place}")) }).await;
         nos.push(created.unwrap().answer.unwrap().no);
     }
     let all = subscription("*", &nos);
-    store.submit(CreateSubscription { subscription: all }).await.unwrap().answer.unwrap();
+    store.steer(&Actor::SYSTEM, CreateSubscription { subscription: all }).await.unwrap().answer.unwrap();
     nos
 }
 
@@ -108,7 +109,12 @@ async fn finish(store: &Store, row: DueRow, outcome: Outcome, next: Next) {
 async fn two_subscriptions_of_one_destination_make_one_delivery() {
     let store = open();
     let nos = with_destinations(&store, 1).await;
-    store.submit(CreateSubscription { subscription: subscription("a.*", &nos) }).await.unwrap().answer.unwrap();
+    store
+        .steer(&Actor::SYSTEM, CreateSubscription { subscription: subscription("a.*", &nos) })
+        .await
+        .unwrap()
+        .answer
+        .unwrap();
     let accepted = accept(&store, event("a.b", None, "1")).await.unwrap();
     assert_eq!(accepted.deliveries, 1);
     let stored = store.read(move |snapshot| snapshot.event_by_id(accepted.id)).await.unwrap().unwrap();
@@ -123,9 +129,14 @@ async fn a_disabled_or_unconfirmed_destination_is_skipped_and_the_event_says_so(
     let mut nos = Vec::new();
     for (disabled, confirmed) in [(true, true), (false, false), (false, true)] {
         let destination = Destination { disabled, confirmed, ..destination("d") };
-        nos.push(store.submit(CreateDestination { destination }).await.unwrap().answer.unwrap().no);
+        nos.push(store.steer(&Actor::SYSTEM, CreateDestination { destination }).await.unwrap().answer.unwrap().no);
     }
-    store.submit(CreateSubscription { subscription: subscription("*", &nos) }).await.unwrap().answer.unwrap();
+    store
+        .steer(&Actor::SYSTEM, CreateSubscription { subscription: subscription("*", &nos) })
+        .await
+        .unwrap()
+        .answer
+        .unwrap();
     let accepted = accept(&store, event("a", None, "1")).await.unwrap();
     assert_eq!(accepted.deliveries, 1);
     let stored = store.read(move |snapshot| snapshot.event_by_id(accepted.id)).await.unwrap().unwrap();
@@ -139,14 +150,14 @@ async fn a_subscription_above_sees_a_childs_events_only_when_it_rolls_up() {
     for (id, parent) in [("reseller", None), ("portfolio", Some("reseller")), ("merchant", Some("portfolio"))] {
         let parent = parent.map(|parent| parent.parse().unwrap());
         let tenant = Tenant { id: id.parse().unwrap(), name: id.into(), parent, created: START };
-        store.submit(CreateTenant { tenant }).await.unwrap().answer.unwrap();
+        store.steer(&Actor::SYSTEM, CreateTenant { tenant }).await.unwrap().answer.unwrap();
     }
     for (tenant, roll_up) in [("reseller", true), ("portfolio", false), ("merchant", false)] {
         let tenant: TenantId = tenant.parse().unwrap();
         let destination = Destination { tenant: tenant.clone(), ..destination("d") };
-        let no = store.submit(CreateDestination { destination }).await.unwrap().answer.unwrap().no;
+        let no = store.steer(&Actor::SYSTEM, CreateDestination { destination }).await.unwrap().answer.unwrap().no;
         let subscription = Subscription { tenant, roll_up, ..subscription("*", &[no]) };
-        store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+        store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
     }
     for (tenant, deliveries) in [("merchant", 2), ("portfolio", 2), ("reseller", 1)] {
         let event = NewEvent { tenant: tenant.parse().unwrap(), ..event("a", None, "1") };
@@ -154,7 +165,10 @@ async fn a_subscription_above_sees_a_childs_events_only_when_it_rolls_up() {
     }
     let ring =
         Tenant { id: "reseller".parse().unwrap(), name: "r".into(), parent: "merchant".parse().ok(), created: START };
-    assert_eq!(store.submit(UpdateTenant { tenant: ring }).await.unwrap().answer, Err(Rejected::TenantNesting));
+    assert_eq!(
+        store.steer(&Actor::SYSTEM, UpdateTenant { tenant: ring }).await.unwrap().answer,
+        Err(Rejected::TenantNesting)
+    );
 }
 
 /// P3: the same id answers with the first event; with other content it is a conflict; after seven days it is new.
@@ -234,15 +248,19 @@ async fn a_resend_goes_on_counting_attempts_on_a_fresh_schedule() {
     let [first] = rows(&store, nos[0]).await[..] else { panic!() };
     let key = first.key();
     let resend = || Resend { key, trigger: Trigger::Manual };
-    assert_eq!(store.submit(resend()).await.unwrap().answer, Steered::NotFrom(DeliveryState::Pending));
+    assert_eq!(store.steer(&Actor::SYSTEM, resend()).await.unwrap().answer, Steered::NotFrom(DeliveryState::Pending));
     finish(&store, first, Outcome::Failed, Next::GivenUp(Ending::Exhausted)).await;
     assert_eq!(delivery(&store, first).await.state, DeliveryState::Failed);
-    assert_eq!(store.submit(resend()).await.unwrap().answer, Steered::Done);
+    assert_eq!(store.steer(&Actor::SYSTEM, resend()).await.unwrap().answer, Steered::Done);
     conserved(&store).await;
     let [second] = rows(&store, nos[0]).await[..] else { panic!() };
     assert_eq!(second.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
     finish(&store, second, Outcome::Succeeded, Next::Succeeded).await;
-    assert_eq!(store.submit(resend()).await.unwrap().answer, Steered::Done, "a success can be sent again, too");
+    assert_eq!(
+        store.steer(&Actor::SYSTEM, resend()).await.unwrap().answer,
+        Steered::Done,
+        "a success can be sent again, too"
+    );
     assert_eq!(rows(&store, nos[0]).await[0].plan.number, 3);
     assert_eq!(delivery(&store, first).await.attempts.len(), 2);
     conserved(&store).await;
@@ -255,9 +273,9 @@ async fn a_cancelled_delivery_stays_cancelled_unless_its_last_attempt_succeeds()
     for outcome in [Outcome::Failed, Outcome::Succeeded] {
         accept(&store, event("a", None, "1")).await.unwrap();
         let [row] = rows(&store, nos[0]).await[..] else { panic!() };
-        assert_eq!(store.submit(Cancel { key: row.key() }).await.unwrap().answer, Steered::Done);
+        assert_eq!(store.steer(&Actor::SYSTEM, Cancel { key: row.key() }).await.unwrap().answer, Steered::Done);
         assert_eq!(delivery(&store, row).await.state, DeliveryState::Cancelled);
-        let again = store.submit(Cancel { key: row.key() }).await.unwrap().answer;
+        let again = store.steer(&Actor::SYSTEM, Cancel { key: row.key() }).await.unwrap().answer;
         assert_eq!(again, Steered::NotFrom(DeliveryState::Cancelled));
         // The attempt was under way when the operator cancelled.
         let next = if outcome == Outcome::Succeeded { Next::Succeeded } else { Next::Retry(START) };
@@ -277,8 +295,11 @@ async fn a_delivery_that_is_cancelled_and_resent_during_its_attempt_keeps_its_nu
     accept(&store, event("a", None, "1")).await.unwrap();
     let [row] = rows(&store, nos[0]).await[..] else { panic!() };
     let key = row.key();
-    assert_eq!(store.submit(Cancel { key }).await.unwrap().answer, Steered::Done);
-    assert_eq!(store.submit(Resend { key, trigger: Trigger::Manual }).await.unwrap().answer, Steered::Done);
+    assert_eq!(store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer, Steered::Done);
+    assert_eq!(
+        store.steer(&Actor::SYSTEM, Resend { key, trigger: Trigger::Manual }).await.unwrap().answer,
+        Steered::Done
+    );
     let [planned] = rows(&store, nos[0]).await[..] else { panic!() };
     assert_eq!(planned.plan.number, 1, "the attempt under way has not been recorded yet");
     finish(&store, row, Outcome::Failed, Next::Retry(START.after(Duration::from_secs(9)))).await;
@@ -308,7 +329,7 @@ async fn what_was_found_out_before_a_resume_does_not_undo_it() {
     told(gone).await;
     assert_eq!(health(), gone);
     for resumed in [1, 2] {
-        assert!(store.submit(SetPaused { no: nos[0], paused: false }).await.unwrap().answer);
+        assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[0], paused: false }).await.unwrap().answer);
         assert_eq!(health(), LaneHealth::unknown(resumed));
         told(LaneHealth { resumed: resumed - 1, ..gone }).await;
         assert_eq!(health(), LaneHealth::unknown(resumed), "it was leased before the resume");
@@ -327,7 +348,7 @@ async fn a_deleted_destination_keeps_its_past_and_cancels_its_future() {
         accept(&store, event("a", None, "1")).await.unwrap();
     }
     let id = store.catalog().destination(nos[0]).unwrap().id;
-    store.submit(DeleteDestination { no: nos[0] }).await.unwrap().answer.unwrap();
+    store.steer(&Actor::SYSTEM, DeleteDestination { no: nos[0] }).await.unwrap().answer.unwrap();
     assert_eq!(accept(&store, event("a", None, "1")).await.unwrap().deliveries, 1);
     let row = rows(&store, nos[0]).await[0];
     assert_eq!(store.submit(Purge { no: nos[0], limit: 3 }).await.unwrap().answer, 3);
@@ -338,7 +359,7 @@ async fn a_deleted_destination_keeps_its_past_and_cancels_its_future() {
     assert_eq!(past.ended.unwrap().ending, Ending::DestinationDeleted);
     assert_eq!(store.catalog().destination_id(nos[0]), Some(id));
     let resend = Resend { key: row.key(), trigger: Trigger::Manual };
-    assert_eq!(store.submit(resend).await.unwrap().answer, Steered::NoDestination);
+    assert_eq!(store.steer(&Actor::SYSTEM, resend).await.unwrap().answer, Steered::NoDestination);
     assert_eq!(store.submit(Purge { no: nos[1], limit: 9 }).await.unwrap().answer, 0, "only what is deleted is purged");
 }
 
@@ -380,7 +401,7 @@ async fn retention_erases_then_removes_and_skips_what_is_unfinished() {
     assert_eq!([kept(ids[0]).await, kept(ids[1]).await, kept(ids[2]).await], [Some(false), Some(true), Some(true)]);
     assert_eq!(look(payloads).await, Aged { found: None, next: Some(Seq(3)) }, "what is done is not done again");
     let resend = Resend { key: due[0].key(), trigger: Trigger::Manual };
-    assert_eq!(store.submit(resend).await.unwrap().answer, Steered::Erased);
+    assert_eq!(store.steer(&Actor::SYSTEM, resend).await.unwrap().answer, Steered::Erased);
     assert!(store.event(ids[0].seq()).await.unwrap().unwrap().body.bytes().is_none(), "memory forgets as well");
     let mut from = Some(Seq(0));
     while let Some(place) = from {
@@ -443,10 +464,14 @@ async fn a_store_that_is_opened_again_stands_as_it_stood() {
     let health = LaneHealth { failures: 3, ..LaneHealth::default() };
     let attempt = attempt(row, Outcome::Succeeded, None);
     store.record(Finish { row, attempt, next: Next::Succeeded, health: Some(health) }).unwrap();
-    assert!(store.submit(SetPaused { no: nos[1], paused: true }).await.unwrap().answer);
+    assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[1], paused: true }).await.unwrap().answer);
     let before = store.standing(Standing::clone);
     store.close().await;
-    assert_eq!(store.submit(SetPaused { no: nos[1], paused: true }).await, Err(StoreFailed), "closed is closed");
+    assert_eq!(
+        store.steer(&Actor::SYSTEM, SetPaused { no: nos[1], paused: true }).await,
+        Err(StoreFailed),
+        "closed is closed"
+    );
     drop(store);
 
     let store = Store::open(&settings, clock, 2).unwrap();
@@ -575,11 +600,11 @@ async fn a_crash_changes_nothing_of_what_an_operator_did_during_the_attempt() {
     for no in &nos {
         let [row] = rows(&store, *no).await[..] else { panic!() };
         start(&store, row).await;
-        assert_eq!(store.submit(Cancel { key: row.key() }).await.unwrap().answer, Steered::Done);
+        assert_eq!(store.steer(&Actor::SYSTEM, Cancel { key: row.key() }).await.unwrap().answer, Steered::Done);
         leased.push(row);
     }
     let again = Resend { key: leased[1].key(), trigger: Trigger::Manual };
-    assert_eq!(store.submit(again).await.unwrap().answer, Steered::Done);
+    assert_eq!(store.steer(&Actor::SYSTEM, again).await.unwrap().answer, Steered::Done);
     let _ = store.submit(Unstart { key: leased[2].key() }).await.unwrap();
     drop(store);
 
@@ -728,8 +753,19 @@ async fn a_read_that_nobody_waits_for_keeps_its_turn_until_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn the_oldest_unfinished_event_is_found_with_few_looks() {
     let store = open();
-    let no = store.submit(CreateDestination { destination: destination("d") }).await.unwrap().answer.unwrap().no;
-    store.submit(CreateSubscription { subscription: subscription("wanted", &[no]) }).await.unwrap().answer.unwrap();
+    let no = store
+        .steer(&Actor::SYSTEM, CreateDestination { destination: destination("d") })
+        .await
+        .unwrap()
+        .answer
+        .unwrap()
+        .no;
+    store
+        .steer(&Actor::SYSTEM, CreateSubscription { subscription: subscription("wanted", &[no]) })
+        .await
+        .unwrap()
+        .answer
+        .unwrap();
     let oldest = async || match store.standing(|standing| standing.oldest) {
         Some(block) => store.read(move |it| Ok(Some((it.oldest_unfinished(block)?, it.looked_at())))).await.unwrap(),
         None => None,
@@ -749,7 +785,7 @@ async fn the_oldest_unfinished_event_is_found_with_few_looks() {
     assert_eq!(accepted, Some(START.after(Duration::from_secs(60))));
     assert!((1..=standing::BLOCK).contains(&looks), "{looks}");
     let resend = Resend { key: DeliveryKey { destination: no, seq: first }, trigger: Trigger::Manual };
-    assert_eq!(store.submit(resend).await.unwrap().answer, Steered::Done);
+    assert_eq!(store.steer(&Actor::SYSTEM, resend).await.unwrap().answer, Steered::Done);
     assert_eq!(oldest().await, Some((Some(START), 1)));
 }
 

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::clock::{Clock, Stopwatch};
+use crate::model::audit::Chain;
 use crate::model::event::EventHead;
 use crate::model::{DeliveryKey, DestinationNo, Epoch, Event, Seq, Timestamp};
 
@@ -152,6 +153,8 @@ impl Default for Numbers {
 
 /// The meta row of [`Numbers`].
 pub(super) const META_NUMBERS: &str = "numbers";
+/// The meta row of the audit log's [`Chain`]. The head lies apart from the records, so that one that is cut off is missed.
+pub(super) const META_AUDIT: &str = "audit";
 /// The meta row of the [`Epoch`].
 pub(super) const META_EPOCH: &str = "epoch";
 
@@ -329,6 +332,7 @@ pub struct Batch<'tx> {
     pub(super) ended: Rows<'tx, (u32, u64)>,
     pub(super) segments: Rows<'tx, SegmentKey>,
     pub(super) things: Rows<'tx, (u8, &'static [u8])>,
+    pub(super) audit: Rows<'tx, u64>,
     pub(super) changes: Vec<Change>,
     pub(super) fresh: Vec<Arc<Event>>,
     pub(super) erased: Vec<Seq>,
@@ -348,6 +352,7 @@ pub struct Batch<'tx> {
     marked: &'tx mut HashSet<DeliveryKey>,
     /// Opened when something is marked or no longer is.
     started: Option<Rows<'tx, (u32, u64)>>,
+    chain_changed: bool,
 }
 
 impl<'tx> Batch<'tx> {
@@ -362,6 +367,7 @@ impl<'tx> Batch<'tx> {
             ended: transaction.open_table(tables::ENDED)?,
             segments: transaction.open_table(tables::SEGMENTS)?,
             things: transaction.open_table(tables::THINGS)?,
+            audit: transaction.open_table(tables::AUDIT)?,
             lanes: transaction.open_table(tables::LANES)?,
             tallies: transaction.open_table(tables::TALLIES)?,
             meta: transaction.open_table(tables::META)?,
@@ -380,6 +386,7 @@ impl<'tx> Batch<'tx> {
             transaction,
             marked: &mut writer.marked,
             started: None,
+            chain_changed: false,
         })
     }
 
@@ -472,6 +479,12 @@ impl<'tx> Batch<'tx> {
         Ok(self.started.insert(table))
     }
 
+    /// The audit log's chain, to be changed.
+    pub(super) fn chain_mut(&mut self) -> &mut Chain {
+        self.chain_changed = true;
+        &mut self.standing.audit
+    }
+
     pub(super) fn settled(&mut self, key: DeliveryKey) {
         self.changes.push(Change::Settled(key));
     }
@@ -482,6 +495,9 @@ impl<'tx> Batch<'tx> {
         if self.numbers != *self.writer_numbers {
             self.meta.insert(META_NUMBERS, codec::encode(&self.numbers).as_slice())?;
             *self.writer_numbers = self.numbers;
+        }
+        if self.chain_changed {
+            self.meta.insert(META_AUDIT, codec::encode(&self.standing.audit).as_slice())?;
         }
         for no in &self.tallies_changed {
             self.tallies.insert(no.0, codec::encode(&self.standing.tally(*no)).as_slice())?;

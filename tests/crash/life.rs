@@ -10,7 +10,7 @@ use postrider::model::delivery::{Ending, Phases};
 use postrider::model::event::NewEvent;
 use postrider::model::*;
 use postrider::store::op::*;
-use postrider::store::{self, LaneHealth, Store, StoreFailed, Ticket, WriterRuns};
+use postrider::store::{self, Audited, LaneHealth, Steer, Store, StoreFailed, Ticket, WriterRuns};
 
 use super::disk::{Act, Disk};
 use super::model::{Deed, EPOCH, Model, Picture, Told, outcome_of};
@@ -355,6 +355,10 @@ async fn hand_in(store: &Store, deed: &Deed) -> Pending {
     try_hand_in(store, deed.clone()).await.expect("a whole disk")
 }
 
+fn by_system<S: Steer>(op: S) -> Audited<S> {
+    Audited { actor: Actor::SYSTEM, op }
+}
+
 async fn try_hand_in(store: &Store, deed: Deed) -> Result<Pending, StoreFailed> {
     Ok(match deed {
         Deed::Accept { events, waiting_max } => Pending::Accept(store.enqueue(Accept { events, waiting_max }).await?),
@@ -372,18 +376,20 @@ async fn try_hand_in(store: &Store, deed: Deed) -> Result<Pending, StoreFailed> 
         Deed::GiveUp { lease } => {
             Pending::Nothing(store.enqueue(GiveUp { row: lease.row, ending: Ending::Expired }).await?)
         }
-        Deed::Cancel { key } => Pending::Steered(store.enqueue(Cancel { key }).await?),
-        Deed::Resend { key } => Pending::Steered(store.enqueue(Resend { key, trigger: Trigger::Manual }).await?),
-        Deed::Erase { seq } => Pending::Found(store.enqueue(ErasePayload { seq }).await?),
-        Deed::SetPaused { no, paused } => Pending::Found(store.enqueue(SetPaused { no, paused }).await?),
+        Deed::Cancel { key } => Pending::Steered(store.enqueue(by_system(Cancel { key })).await?),
+        Deed::Resend { key } => {
+            Pending::Steered(store.enqueue(by_system(Resend { key, trigger: Trigger::Manual })).await?)
+        }
+        Deed::Erase { seq } => Pending::Found(store.enqueue(by_system(ErasePayload { seq })).await?),
+        Deed::SetPaused { no, paused } => Pending::Found(store.enqueue(by_system(SetPaused { no, paused })).await?),
         Deed::CreateDestination { destination } => {
-            Pending::Destination(store.enqueue(CreateDestination { destination: *destination }).await?)
+            Pending::Destination(store.enqueue(by_system(CreateDestination { destination: *destination })).await?)
         }
-        Deed::DeleteDestination { no } => Pending::Done(store.enqueue(DeleteDestination { no }).await?),
+        Deed::DeleteDestination { no } => Pending::Done(store.enqueue(by_system(DeleteDestination { no })).await?),
         Deed::Subscribe { subscription } => {
-            Pending::Subscription(store.enqueue(CreateSubscription { subscription }).await?)
+            Pending::Subscription(store.enqueue(by_system(CreateSubscription { subscription })).await?)
         }
-        Deed::Unsubscribe { id } => Pending::Done(store.enqueue(DeleteSubscription { id }).await?),
+        Deed::Unsubscribe { id } => Pending::Done(store.enqueue(by_system(DeleteSubscription { id })).await?),
         Deed::Purge { no, limit, .. } => Pending::Purged(store.enqueue(Purge { no, limit }).await?),
         Deed::Sweep { from, limit, payloads, attempts, events } => {
             let before = |all| if all { Timestamp::MAX } else { Timestamp::ZERO };
@@ -392,8 +398,8 @@ async fn try_hand_in(store: &Store, deed: Deed) -> Result<Pending, StoreFailed> 
             let sweep = Sweep { from, limit, ages };
             Pending::Swept(store.enqueue(sweep).await?)
         }
-        Deed::PutKey { key, must_exist } => Pending::Done(store.enqueue(PutKey { key, must_exist }).await?),
-        Deed::DeleteKey { id } => Pending::Done(store.enqueue(DeleteKey { id }).await?),
+        Deed::PutKey { key, must_exist } => Pending::Done(store.enqueue(by_system(PutKey { key, must_exist })).await?),
+        Deed::DeleteKey { id } => Pending::Done(store.enqueue(by_system(DeleteKey { id })).await?),
     })
 }
 

@@ -229,7 +229,7 @@ pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem
 /// `POST /v1/deliveries/{id}/resend`
 pub(super) async fn resend(call: Call, caller: Caller) -> Result<Response, Problem> {
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
-    call.service.resend(&sight, id).await?;
+    call.service.resend(caller.actor(), &sight, id).await?;
     let delivery = call.service.delivery(&sight, id).await?;
     Ok(Response::json(::http::StatusCode::ACCEPTED, &DeliveryView::of(&delivery)))
 }
@@ -237,7 +237,7 @@ pub(super) async fn resend(call: Call, caller: Caller) -> Result<Response, Probl
 /// `POST /v1/deliveries/{id}/cancel`
 pub(super) async fn cancel(call: Call, caller: Caller) -> Result<Response, Problem> {
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
-    call.service.cancel(&sight, id).await?;
+    call.service.cancel(caller.actor(), &sight, id).await?;
     let delivery = call.service.delivery(&sight, id).await?;
     Ok(native::ok(&DeliveryView::of(&delivery)))
 }

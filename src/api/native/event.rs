@@ -228,7 +228,7 @@ pub(super) async fn deliveries(call: Call, caller: Caller) -> Result<Response, P
 
 /// `DELETE /v1/events/{id}/payload`
 pub(super) async fn erase(call: Call, caller: Caller) -> Result<Response, Problem> {
-    call.service.erase_payload(&caller.sight(), call.params.parse("id")?).await?;
+    call.service.erase_payload(caller.actor(), &caller.sight(), call.params.parse("id")?).await?;
     Ok(native::no_content())
 }
 

@@ -4,7 +4,7 @@
 //! The types of source 002 also take its own form, such as `{"amount_greater_than": "100.00", "card_scheme": "VISA"}`:
 //! each field becomes a condition on the member of the same name (`amount` here), and is shown as one.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::api::door::Faults;
 use crate::model::filter::{Bound, CONDITIONS_MAX, Condition, Filter, Mode, Plain, TEXT_CHARS_MAX, Test, VALUES_MAX};
@@ -40,37 +40,6 @@ pub(super) fn weigh(filter: Value, pattern: &TypePattern, faults: &mut Faults) -
             );
             None
         }
-    }
-}
-
-/// A filter as it is shown, and as it can be sent back.
-pub(super) fn view(filter: &Filter) -> Value {
-    let conditions: Vec<_> = filter.conditions.iter().map(condition_view).collect();
-    match filter.mode {
-        Mode::All => json!({"all": conditions}),
-        Mode::Any => json!({"any": conditions}),
-    }
-}
-
-fn condition_view(condition: &Condition) -> Value {
-    let (op, value) = match &condition.test {
-        Test::Eq(plain) => ("eq", plain_view(plain)),
-        Test::Ne(plain) => ("ne", plain_view(plain)),
-        Test::In(plains) => ("in", plains.iter().map(plain_view).collect()),
-        Test::Prefix(text) => ("prefix", json!(text)),
-        Test::Exists(exists) => ("exists", json!(exists)),
-        Test::Gt(bound) => ("gt", plain_view(bound.as_plain())),
-        Test::Lt(bound) => ("lt", plain_view(bound.as_plain())),
-    };
-    json!({"pointer": condition.pointer.as_str(), "op": op, "value": value})
-}
-
-fn plain_view(plain: &Plain) -> Value {
-    match plain {
-        Plain::Null => Value::Null,
-        Plain::Bool(value) => json!(value),
-        Plain::Number(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
-        Plain::Text(text) => json!(text),
     }
 }
 
@@ -287,6 +256,8 @@ impl Takes {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(pattern: &str, filter: Value) -> Result<Filter, Vec<String>> {
@@ -309,9 +280,9 @@ mod tests {
             {"pointer": "/a", "op": "eq", "value": null},
             {"pointer": "/a", "op": "ne", "value": ""},
         ]});
-        assert_eq!(view(&read("t", filter.clone()).unwrap()), filter);
+        assert_eq!(read("t", filter.clone()).unwrap().view(), filter);
         let short = json!({"all": [{"pointer": "/a", "op": "exists"}]});
-        assert_eq!(view(&read("t.*", short).unwrap())["all"][0]["value"], true);
+        assert_eq!(read("t.*", short).unwrap().view()["all"][0]["value"], true);
     }
 
     #[test]
@@ -380,7 +351,7 @@ mod tests {
             ),
         ];
         for (pattern, filter, pointer, op, value) in table {
-            let shown = view(&read(pattern, filter.clone()).unwrap());
+            let shown = read(pattern, filter.clone()).unwrap().view();
             assert_eq!(shown, json!({"all": [{"pointer": pointer, "op": op, "value": value}]}), "{filter}");
         }
         for (pattern, filter, pointer) in [

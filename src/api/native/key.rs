@@ -144,7 +144,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
         (Patch::Null, Sight::One(_)) => return Err(forbidden("/tenant", "the caller acts for one tenant only")),
         (Patch::Value(tenant), _) => Some(caller.tenant_in_body(Some(tenant))?),
     };
-    let (key, secret) = call.service.create_key(name, role, tenant).await?;
+    let (key, secret) = call.service.create_key(caller.actor(), name, role, tenant).await?;
     Ok(native::created(&format!("{PATH}/{}", key.id), &KeyView::with_secret(&key, &secret)))
 }
 
@@ -159,14 +159,14 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
     let stored = call.service.key(&caller.sight(), call.params.parse("id")?)?;
     let request: KeyRequest = call.request.json(call.settings.body_bytes_max).await?;
     let key = request.update(&stored)?;
-    call.service.update_key(key.clone()).await?;
+    call.service.update_key(caller.actor(), key.clone()).await?;
     Ok(native::ok(&KeyView::of(&key)))
 }
 
 /// `DELETE /v1/keys/{id}`
 pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Problem> {
     let key = call.service.key(&caller.sight(), call.params.parse("id")?)?;
-    call.service.delete_key(key.id).await?;
+    call.service.delete_key(caller.actor(), key.id).await?;
     Ok(native::no_content())
 }
 

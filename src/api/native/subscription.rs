@@ -16,6 +16,7 @@ use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::{FieldError, Problem, ProblemCode};
 use crate::http::response::Response;
+use crate::model::audit::Action;
 use crate::model::{
     DestinationId, DestinationNo, Filter, Subscription, SubscriptionId, SubscriptionNo, TenantId, TypePattern,
 };
@@ -228,7 +229,7 @@ impl SubscriptionView {
             tenant: subscription.tenant.to_string(),
             entity_ksuid: subscription.tenant.to_string(),
             roll_up: subscription.roll_up,
-            filter: subscription.filter.as_ref().map(filter::view),
+            filter: subscription.filter.as_ref().map(Filter::view),
             destinations: destinations.iter().map(|id| id.to_string()).collect(),
             created: subscription.created.to_string(),
             url: None,
@@ -322,7 +323,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
         destinations: numbers(service, &caller.sight(), &destinations, &[])?,
         created: service.now(),
     };
-    let subscription = service.create_subscription(subscription).await?;
+    let subscription = service.create_subscription(caller.actor(), subscription).await?;
     Ok(native::created(&path_of(&subscription), &view(&service.catalog(), &subscription).with_url()))
 }
 
@@ -354,7 +355,8 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
         }
         Ok(())
     };
-    let subscription = service.update_subscription(&sight, stored.id, change).await?;
+    let subscription =
+        service.update_subscription(caller.actor(), Action::SubscriptionUpdate, &sight, stored.id, change).await?;
     Ok(native::ok(&view(&service.catalog(), &subscription)))
 }
 
@@ -362,7 +364,7 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
 pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Problem> {
     let sight = caller.sight();
     let id = named(&call, &sight)?.id;
-    call.service.delete_subscription(&sight, id).await?;
+    call.service.delete_subscription(caller.actor(), &sight, id).await?;
     Ok(native::no_content())
 }
 
@@ -398,7 +400,8 @@ pub(super) async fn link(mut call: Call, caller: Caller) -> Result<Response, Pro
         subscription.destinations.push(no);
         Ok(())
     };
-    let subscription = service.update_subscription(&sight, stored.id, change).await?;
+    let subscription =
+        service.update_subscription(caller.actor(), Action::SubscriptionLink, &sight, stored.id, change).await?;
     Ok(native::created(&format!("{}/destinations", path_of(&stored)), &view(&service.catalog(), &subscription)))
 }
 
@@ -416,7 +419,7 @@ pub(super) async fn unlink(call: Call, caller: Caller) -> Result<Response, Probl
         subscription.destinations.remove(place);
         Ok(())
     };
-    service.update_subscription(&sight, stored.id, change).await?;
+    service.update_subscription(caller.actor(), Action::SubscriptionUnlink, &sight, stored.id, change).await?;
     Ok(native::no_content())
 }
 

@@ -114,7 +114,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
     may_change(&caller)?;
     let request: TenantRequest = call.request.json(call.settings.body_bytes_max).await?;
     let tenant = request.create(call.service.now())?;
-    call.service.create_tenant(tenant.clone()).await?;
+    call.service.create_tenant(caller.actor(), tenant.clone()).await?;
     Ok(native::created(&format!("{PATH}/{}", tenant.id), &TenantView::of(&tenant)))
 }
 
@@ -130,7 +130,7 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
     let stored = call.service.tenant(&caller.sight(), &call.params.parse("id")?)?;
     let request: TenantRequest = call.request.json(call.settings.body_bytes_max).await?;
     let tenant = request.update(&stored)?;
-    call.service.update_tenant(tenant.clone()).await?;
+    call.service.update_tenant(caller.actor(), tenant.clone()).await?;
     Ok(native::ok(&TenantView::of(&tenant)))
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
 pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Problem> {
     may_change(&caller)?;
     let tenant = call.service.tenant(&caller.sight(), &call.params.parse("id")?)?;
-    call.service.delete_tenant(tenant.id.clone()).await?;
+    call.service.delete_tenant(caller.actor(), tenant.id.clone()).await?;
     Ok(native::no_content())
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::audit::{Chain, Kept, Link};
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::{
     Algorithm, BodyRule, CustomScheme, Encoding, Format, KeyEncoding, Method, Preset, Rate, Scheme, Signature,
@@ -254,6 +255,9 @@ fn each_kind_of_record_keeps_its_bytes() {
     let plan = Plan { number: 3, tried: 2, trigger: Trigger::Replay, cut_off: 1 };
     holds("plan-1", &plan);
     holds("started-1", &StartedRow { due: THEN, plan, started: THEN, ran: Duration::from_millis(101) });
+    let hash = Link::START.next("{}").hash;
+    holds("audit-1", &Kept { previous: hash, text: r#"{"number":2}"#.into() });
+    holds("chain-1", &Chain { anchor: Link { number: 1, hash }, head: Link { number: 2, hash } });
     holds("attempt-planned-1", &AttemptRow::Planned { due: THEN });
     holds("attempt-done-1", &AttemptRow::Done(Box::new(attempt())));
     holds("ended-1", &EndedRow { ending: Ending::DestinationDeleted, at: THEN });

@@ -10,7 +10,7 @@ use redb::{ReadableDatabase, ReadableTableMetadata};
 use crate::clock::Clock;
 use crate::model::delivery::Ending;
 use crate::model::event::{CloudAttributes, NewEvent};
-use crate::model::{DeliveryKey, DeliveryState, DestinationNo, Outcome, Seq, TenantId, Timestamp, Trigger};
+use crate::model::{Actor, DeliveryKey, DeliveryState, DestinationNo, Outcome, Seq, TenantId, Timestamp, Trigger};
 use crate::store::op::*;
 use crate::store::tests::{attempt, destination, event, subscription};
 use crate::store::{
@@ -109,11 +109,12 @@ impl World {
         let store = open(&disk, clock, run_events);
         let mut nos = Vec::new();
         for pattern in PATTERNS {
-            let no = store.submit(CreateDestination { destination: destination(pattern) }).await.unwrap();
+            let no =
+                store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(pattern) }).await.unwrap();
             let no = no.answer.unwrap().no;
             nos.push(no);
             let subscription = subscription(pattern, &[no]);
-            store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+            store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
         }
         World { disk, clock, store, nos, deleted: Vec::new(), told: Vec::new() }
     }
@@ -193,12 +194,13 @@ impl World {
             }
             Act::Cancel { pick } => {
                 let Some(key) = self.pick(pick, &[Pending]) else { return };
-                assert_eq!(self.store.submit(Cancel { key }).await.unwrap().answer, Steered::Done);
+                assert_eq!(self.store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer, Steered::Done);
                 self.set(key, Cancelled);
             }
             Act::Resend { pick } => {
                 let Some(key) = self.pick(pick, &[Succeeded, Failed, Cancelled]) else { return };
-                let answer = self.store.submit(Resend { key, trigger: Trigger::Manual }).await.unwrap().answer;
+                let answer =
+                    self.store.steer(&Actor::SYSTEM, Resend { key, trigger: Trigger::Manual }).await.unwrap().answer;
                 if answer == Steered::Done {
                     self.set(key, Pending);
                 }
@@ -207,7 +209,7 @@ impl World {
                 let Some(place) = pick.checked_rem(self.told.len()) else { return };
                 let told = &mut self.told[place];
                 told.erased = true;
-                assert!(self.store.submit(ErasePayload { seq: told.seq }).await.unwrap().answer);
+                assert!(self.store.steer(&Actor::SYSTEM, ErasePayload { seq: told.seq }).await.unwrap().answer);
             }
             Act::Pause { hours } => tokio::time::advance(Duration::from_secs(hours * 3600)).await,
             Act::Sweep { days } => {
@@ -229,7 +231,7 @@ impl World {
             Act::DeleteDestination => {
                 if self.deleted.len() < 2 {
                     let no = self.nos[self.deleted.len() + 1];
-                    self.store.submit(DeleteDestination { no }).await.unwrap().answer.unwrap();
+                    self.store.steer(&Actor::SYSTEM, DeleteDestination { no }).await.unwrap().answer.unwrap();
                     while self.store.submit(Purge { no, limit: 5 }).await.unwrap().answer == 5 {}
                     self.deleted.push(no);
                     let states = self.told.iter_mut().filter_map(|told| told.deliveries.get_mut(&no));
@@ -361,7 +363,14 @@ fn cases() -> u32 {
 impl World {
     /// A commit that does nothing but carry a slice.
     async fn carry(&self) {
-        assert!(!self.store.submit(SetPaused { no: DestinationNo(u32::MAX), paused: true }).await.unwrap().answer);
+        assert!(
+            !self
+                .store
+                .steer(&Actor::SYSTEM, SetPaused { no: DestinationNo(u32::MAX), paused: true })
+                .await
+                .unwrap()
+                .answer
+        );
     }
 
     fn segment_rows(&self) -> u64 {
@@ -431,10 +440,11 @@ async fn a_first_page_looks_at_few_rows_however_many_there_are() {
     let store = Store::open(&settings, Clock::system(), 7).unwrap();
     let mut nos = Vec::new();
     for pattern in ["*", "rare", "never"] {
-        let created = store.submit(CreateDestination { destination: destination(pattern) }).await.unwrap();
+        let created =
+            store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(pattern) }).await.unwrap();
         nos.push(created.answer.unwrap().no);
         let subscription = subscription(pattern, &nos[nos.len() - 1..]);
-        store.submit(CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+        store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
     }
     for start in (0..total).step_by(500) {
         let new = |n: usize| {
@@ -447,10 +457,10 @@ async fn a_first_page_looks_at_few_rows_however_many_there_are() {
     }
     let ended = (1..=total).step_by(total / 20).map(|seq| DeliveryKey { destination: nos[0], seq: Seq(seq as u64) });
     for key in ended {
-        assert_eq!(store.submit(Cancel { key }).await.unwrap().answer, Steered::Done);
+        assert_eq!(store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer, Steered::Done);
     }
     while lock(&store.0.shared.runs).counts().0 > 1 {
-        let _ = store.submit(SetPaused { no: DestinationNo(u32::MAX), paused: true }).await.unwrap();
+        let _ = store.steer(&Actor::SYSTEM, SetPaused { no: DestinationNo(u32::MAX), paused: true }).await.unwrap();
     }
     let runs = (total / run_events) as u64 + 1;
     let window = Window { after: None, skip: 0, limit: 10 };

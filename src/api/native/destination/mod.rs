@@ -15,6 +15,7 @@ use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::{FieldError, Problem, ProblemCode};
 use crate::http::response::Response;
+use crate::model::audit::Action;
 use crate::model::destination::{Scheme, Signature};
 use crate::model::{Destination, DestinationId, DestinationNo, Secret};
 use crate::service::{Service, Sight};
@@ -145,7 +146,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
         let error = FieldError { pointer: "/confirmed".to_owned(), detail };
         return Err(Problem::of_fields(ProblemCode::BadField, vec![error]));
     }
-    let destination = service.create_destination(destination).await?;
+    let destination = service.create_destination(caller.actor(), destination).await?;
     Ok(native::created(&path_of(destination.id), &view(service, &destination, &fresh).with_url()))
 }
 
@@ -169,13 +170,13 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
         *destination = weighed.destination;
         Ok(())
     };
-    let destination = service.update_destination(&sight, id, change).await?;
+    let destination = service.update_destination(caller.actor(), Action::DestinationUpdate, &sight, id, change).await?;
     Ok(native::ok(&view(service, &destination, &chance.made(&destination.signatures))))
 }
 
 /// `DELETE /v1/destinations/webhook/{id}`
 pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Problem> {
-    call.service.delete_destination(&caller.sight(), call.params.parse("id")?).await?;
+    call.service.delete_destination(caller.actor(), &caller.sight(), call.params.parse("id")?).await?;
     Ok(native::no_content())
 }
 
@@ -191,7 +192,7 @@ pub(super) async fn resume(call: Call, caller: Caller) -> Result<Response, Probl
 
 async fn set_paused(call: Call, caller: Caller, paused: bool) -> Result<Response, Problem> {
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
-    call.service.set_paused(&sight, id, paused).await?;
+    call.service.set_paused(caller.actor(), &sight, id, paused).await?;
     let destination = call.service.destination(&sight, id)?;
     Ok(native::ok(&view(&call.service, &destination, &[])))
 }
