@@ -908,6 +908,9 @@ fn created<T>(answer: Result<T, Rejected>, noun: &'static str) -> Result<T, Erro
             pointer: "/parent",
             detail: "the parents would form a ring or nest deeper than sixteen".into(),
         },
+        Rejected::TenantRemembered => Error::Conflict(
+            "a tenant of this id was deleted and events of it may remain, which the new one would see; choose another id, or wait until retention has removed them".into(),
+        ),
         Rejected::TenantInUse => Error::Conflict(
             "the tenant has children, destinations, subscriptions or keys, or is the default tenant; remove these first".into(),
         ),

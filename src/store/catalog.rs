@@ -193,6 +193,10 @@ impl Catalog {
         self.tenants.insert(tenant.id.clone(), Arc::new(tenant));
     }
 
+    pub(super) fn unbury(&mut self, no: DestinationNo) {
+        self.tombstones.remove(&no);
+    }
+
     pub(super) fn remove_tenant(&mut self, id: &TenantId) {
         self.tenants.remove(id);
     }

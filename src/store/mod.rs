@@ -620,6 +620,8 @@ fn load(db: &Database, run_events: usize, now: Timestamp) -> Result<Loaded, Load
             op::kind::DESTINATION => drop(catalog.put_destination(codec::decode::<Destination>(record)?)),
             op::kind::TOMBSTONE => catalog.bury(codec::decode::<Tombstone>(record)?),
             op::kind::SUBSCRIPTION => drop(catalog.put_subscription(codec::decode::<Subscription>(record)?)),
+            // Looked at when somebody asks for the id.
+            op::kind::FORMER_TENANT => {}
             op::kind::KEY => catalog.put_key(codec::decode::<ApiKey>(record)?),
             other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
         }

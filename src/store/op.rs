@@ -19,7 +19,7 @@ use super::audit::{Effect, Steer};
 use super::bell::Change;
 use super::catalog::TENANT_DEPTH_MAX;
 use super::codec::Content;
-use super::record::{AttemptRow, DueRow, EndedRow, LaneHealth, Plan, StartedRow, Tombstone};
+use super::record::{AttemptRow, DueRow, EndedRow, FormerTenant, LaneHealth, Plan, StartedRow, Tombstone};
 use super::writer::{ApplyError, Batch, Op};
 use super::{codec, dedup};
 
@@ -28,6 +28,7 @@ pub(super) mod kind {
     pub const TENANT: u8 = b't';
     pub const DESTINATION: u8 = b'd';
     pub const TOMBSTONE: u8 = b'x';
+    pub const FORMER_TENANT: u8 = b'f';
     pub const SUBSCRIPTION: u8 = b's';
     pub const KEY: u8 = b'k';
 }
@@ -938,6 +939,8 @@ pub enum Rejected {
     TenantNesting,
     /// The tenant still owns things, or has children, or is the default tenant.
     TenantInUse,
+    /// A deleted tenant had this id, and events of it may remain.
+    TenantRemembered,
 }
 
 /// Creates a tenant.
@@ -960,10 +963,43 @@ impl Steer for CreateTenant {
         if let Err(rejected) = may_nest(batch, &self.tenant) {
             return refused(Err(rejected));
         }
+        if !forget_former_tenant(batch, &self.tenant.id)? {
+            return refused(Err(Rejected::TenantRemembered));
+        }
         let (id, view) = (self.tenant.id.clone(), audit::tenant(&self.tenant));
         put_tenant(batch, self.tenant)?;
         done(Ok(()), Action::TenantCreate, Some(&id), &id, (Value::Null, view))
     }
+}
+
+/// Events that are looked at for one of a former tenant. Where more remain from its time, its id stays taken.
+const FORMER_EVENTS_MAX: usize = 1000;
+
+/// Frees the id of a deleted tenant, if nothing remains that whoever takes the id would see. Answers whether the id is free.
+fn forget_former_tenant(batch: &mut Batch<'_>, id: &TenantId) -> Result<bool, ApplyError> {
+    let place = (kind::FORMER_TENANT, id.as_str().as_bytes());
+    let FormerTenant { until } = match batch.things.get(place)? {
+        Some(record) => codec::decode(record.value())?,
+        None => return Ok(true),
+    };
+    let mut buried = Vec::new();
+    for tombstone in batch.catalog().tombstones().filter(|tombstone| tombstone.tenant == *id) {
+        buried.push(tombstone.no);
+    }
+    for (looked_at, entry) in batch.events.range(..until.0)?.enumerate() {
+        let head = codec::decode_event_head(entry?.1.value())?;
+        let is_seen = head.tenant == *id || head.targets.iter().any(|target| buried.contains(&target.destination));
+        if is_seen || looked_at + 1 >= FORMER_EVENTS_MAX {
+            return Ok(false);
+        }
+    }
+    for no in buried {
+        batch.things.remove((kind::TOMBSTONE, no.0.to_be_bytes().as_slice()))?;
+        batch.catalog_mut().unbury(no);
+        *batch.tally_mut(no) = Default::default();
+    }
+    batch.things.remove(place)?;
+    Ok(true)
 }
 
 /// Replaces a tenant's name and parent.
@@ -1020,7 +1056,7 @@ fn put_tenant(batch: &mut Batch<'_>, tenant: Tenant) -> Result<(), StorageError>
     Ok(())
 }
 
-/// Deletes a tenant that owns nothing.
+/// Deletes a tenant that owns nothing. Its id stays taken while events of it may remain.
 pub struct DeleteTenant {
     /// Which.
     pub id: TenantId,
@@ -1046,7 +1082,10 @@ impl Steer for DeleteTenant {
         if in_use {
             return refused(Err(Rejected::TenantInUse));
         }
-        batch.things.remove((kind::TENANT, self.id.as_str().as_bytes()))?;
+        let name = self.id.as_str().as_bytes();
+        let former = FormerTenant { until: Seq(batch.numbers.next_seq) };
+        batch.things.remove((kind::TENANT, name))?;
+        batch.things.insert((kind::FORMER_TENANT, name), codec::encode(&former).as_slice())?;
         batch.catalog_mut().remove_tenant(&self.id);
         done(Ok(()), Action::TenantDelete, Some(&self.id), &self.id, (before, Value::Null))
     }

@@ -130,6 +130,13 @@ pub struct LaneHealth {
     pub resumed: u32,
 }
 
+/// What is remembered of a deleted tenant, so that nobody who takes its id sees its past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerTenant {
+    /// Its events lie before this place.
+    pub until: Seq,
+}
+
 impl LaneHealth {
     /// Nothing is known: a lane that has been resumed so often.
     pub fn unknown(resumed: u32) -> LaneHealth {

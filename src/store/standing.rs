@@ -54,7 +54,10 @@ impl Standing {
         self.waiting = now.waiting;
         self.audit = now.audit;
         for no in tallies {
-            self.tallies.insert(*no, now.tally(*no));
+            match now.tallies.get(no) {
+                Some(tally) => self.tallies.insert(*no, *tally),
+                None => self.tallies.remove(no),
+            };
         }
         for no in lanes {
             match now.lanes.get(no) {

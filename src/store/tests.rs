@@ -339,6 +339,65 @@ async fn what_was_found_out_before_a_resume_does_not_undo_it() {
     assert_eq!(store.standing(|standing| standing.tally(nos[0]).succeeded), 4, "the outcomes stand all the same");
 }
 
+/// Whoever takes the id of a deleted tenant must not see that tenant's past: the id is free only when nothing of it remains.
+#[tokio::test(start_paused = true)]
+async fn the_id_of_a_deleted_tenant_is_taken_while_events_of_it_remain() {
+    let kept = Kept::default();
+    let mut store = kept.open();
+    let id: TenantId = "m1".parse().unwrap();
+    let tenant = || Tenant { id: id.clone(), name: "m1".into(), parent: None, created: START };
+    let create =
+        async |store: &Store| store.steer(&Actor::SYSTEM, CreateTenant { tenant: tenant() }).await.unwrap().answer;
+    let delete =
+        async |store: &Store| store.steer(&Actor::SYSTEM, DeleteTenant { id: id.clone() }).await.unwrap().answer;
+    for _ in 0..2 {
+        assert_eq!(create(&store).await, Ok(()), "nothing was ever accepted for it");
+        assert_eq!(delete(&store).await, Ok(()));
+    }
+    create(&store).await.unwrap();
+    let own = Destination { tenant: id.clone(), ..destination("d") };
+    let no = store.steer(&Actor::SYSTEM, CreateDestination { destination: own }).await.unwrap().answer.unwrap().no;
+    let own = Subscription { tenant: id.clone(), ..subscription("*", &[no]) };
+    let subscription =
+        store.steer(&Actor::SYSTEM, CreateSubscription { subscription: own }).await.unwrap().answer.unwrap().id;
+    accept(&store, event("a", None, "somebody else's")).await.unwrap();
+    accept(&store, NewEvent { tenant: id.clone(), ..event("a", None, "1") }).await.unwrap();
+    store.steer(&Actor::SYSTEM, DeleteSubscription { id: subscription }).await.unwrap().answer.unwrap();
+    store.steer(&Actor::SYSTEM, DeleteDestination { no }).await.unwrap().answer.unwrap();
+    assert_eq!(store.submit(Purge { no, limit: 9 }).await.unwrap().answer, 1);
+    assert_eq!(delete(&store).await, Ok(()));
+    assert_eq!(create(&store).await, Err(Rejected::TenantRemembered));
+    drop(store);
+    store = kept.open();
+    assert_eq!(create(&store).await, Err(Rejected::TenantRemembered), "also after a restart");
+
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let now = START.after(Duration::from_secs(60));
+    let ages = Ages { payloads_before: now, attempts_before: now, events_before: now, now };
+    assert_eq!(store.submit(Sweep { from: Seq(0), limit: 9, ages }).await.unwrap().answer.touched, 2);
+    assert_eq!(create(&store).await, Ok(()));
+    assert!(store.catalog().owner(no).is_none(), "what it had owned is not the new one's");
+    assert_eq!(store.standing(|standing| standing.tally(no)), Tally::default());
+    conserved(&store).await;
+}
+
+/// A long past is not walked for one event: the id stays taken until that past is gone.
+#[tokio::test(start_paused = true)]
+async fn the_id_of_a_deleted_tenant_with_a_long_past_stays_taken() {
+    let store = open();
+    let id: TenantId = "m1".parse().unwrap();
+    let tenant = || Tenant { id: id.clone(), name: "m1".into(), parent: None, created: START };
+    for (events, expected) in [(999, Ok(())), (1, Err(Rejected::TenantRemembered))] {
+        if events > 1 {
+            store.steer(&Actor::SYSTEM, CreateTenant { tenant: tenant() }).await.unwrap().answer.unwrap();
+        }
+        let events = (0..events).map(|_| event("a", None, "1")).collect();
+        let _ = store.submit(Accept { events, waiting_max: 9 }).await.unwrap();
+        store.steer(&Actor::SYSTEM, DeleteTenant { id: id.clone() }).await.unwrap().answer.unwrap();
+        assert_eq!(store.steer(&Actor::SYSTEM, CreateTenant { tenant: tenant() }).await.unwrap().answer, expected);
+    }
+}
+
 /// S3.17: deleting a destination ends what waits for it, and it leaves its subscriptions.
 #[tokio::test]
 async fn a_deleted_destination_keeps_its_past_and_cancels_its_future() {

@@ -500,7 +500,13 @@ impl<'tx> Batch<'tx> {
             self.meta.insert(META_AUDIT, codec::encode(&self.standing.audit).as_slice())?;
         }
         for no in &self.tallies_changed {
-            self.tallies.insert(no.0, codec::encode(&self.standing.tally(*no)).as_slice())?;
+            let tally = self.standing.tally(*no);
+            if tally == Tally::default() {
+                self.tallies.remove(no.0)?;
+                self.standing.tallies.remove(no);
+            } else {
+                self.tallies.insert(no.0, codec::encode(&tally).as_slice())?;
+            }
         }
         for no in &self.lanes_changed {
             let lane = self.standing.lane(*no);

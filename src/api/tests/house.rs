@@ -28,6 +28,7 @@ async fn a_tenant_is_made_read_changed_and_deleted() {
     world.done(204, "DELETE", "/v1/tenants/m1", Value::Null).await;
     world.done(204, "DELETE", "/v1/tenants/reseller", Value::Null).await;
     world.done(404, "DELETE", "/v1/tenants/reseller", Value::Null).await;
+    world.done(201, "POST", "/v1/tenants", json!({"id": "m1"})).await;
 }
 
 /// Lists without numbers are in a stable order too: every page goes on where the one before ended.

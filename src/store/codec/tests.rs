@@ -19,7 +19,7 @@ use crate::model::event::{CloudAttributes, Peer, Skip, Target};
 use crate::model::filter::{Bound, Condition, Mode, Plain, Test};
 use crate::model::schedule::{self, Retry};
 use crate::model::*;
-use crate::store::record::{AttemptRow, EndedRow, Lane, LaneHealth, Plan, StartedRow, Tally, Tombstone};
+use crate::store::record::{AttemptRow, EndedRow, FormerTenant, Lane, LaneHealth, Plan, StartedRow, Tally, Tombstone};
 
 const THEN: Timestamp = Timestamp::from_millis(1_750_000_000_123);
 
@@ -268,6 +268,7 @@ fn each_kind_of_record_keeps_its_bytes() {
     holds("subscription-1", &subscription);
     holds("key-1", &key);
     holds("tombstone-1", &tombstone);
+    holds("former-tenant-1", &FormerTenant { until: Seq(1 << 40) });
     holds("run-1", &crate::store::segments::seal::RunRow::sample());
     holds("epoch-1", &Epoch(0x0102_0304));
     holds("numbers-1", &crate::store::writer::Numbers { next_seq: 1 << 40, next_destination: 7, next_subscription: 9 });
