@@ -559,6 +559,42 @@ fn nothing_acknowledged_is_lost_and_nothing_is_half_there_after_kills() {
     assert!(daemon.stop().success());
 }
 
+/// Invariants 1 and 9: when the disk fails, producers are told so, nothing more is acknowledged, the daemon ends with a code of
+/// its own, and the next start has all that was acknowledged.
+#[test]
+fn a_disk_that_fails_ends_the_daemon_and_what_was_acknowledged_stays() {
+    let home = Home::new("");
+    let mut daemon = home.spawn_on_small_disk(16 << 10);
+    home.wait_until_ready(&mut daemon);
+    let stream = UnixStream::connect(home.ingest_socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut replies = BufReader::new(&stream).lines();
+    let pad = "x".repeat(64 << 10);
+    let mut acknowledged = Vec::new();
+    let refused = loop {
+        let n = acknowledged.len();
+        assert!(n < 1000, "64 MB went into a file of 16");
+        let line = format!("{{\"type\":\"a\",\"id\":\"p0-{n}\",\"data\":\"{pad}\"}}\n");
+        (&stream).write_all(line.as_bytes()).unwrap();
+        let reply: Value = serde_json::from_str(&replies.next().unwrap().unwrap()).unwrap();
+        match reply["id"].as_str() {
+            Some(id) if reply["error"].is_null() => acknowledged.push(id.to_owned()),
+            _ => break reply,
+        }
+    };
+    assert_eq!((&refused["error"]["code"], &refused["error"]["retryable"]), (&json!("store_failed"), &json!(true)));
+    assert_eq!(daemon.ended().code(), Some(74), "{}", home.log_end());
+    assert!(home.log().contains("store_failed"), "{}", home.log_end());
+    assert!(acknowledged.len() > 10);
+
+    let daemon = home.start();
+    for id in &acknowledged {
+        assert_eq!(home.admin().must("GET", &format!("/v1/events/{id}"), None)["id"], json!(id));
+    }
+    assert_eq!(home.admin().must("GET", "/v1/status", None)["events"], json!(acknowledged.len()));
+    assert!(daemon.stop().success());
+}
+
 fn create_destination(admin: &Admin, url: &str) -> String {
     let answer = admin.must(
         "POST",

@@ -103,6 +103,23 @@ impl Home {
         Daemon { child }
     }
 
+    /// Starts the daemon on a disk that fails once a file grows beyond so many blocks (of 512 or 1024 bytes, as the shell counts).
+    pub fn spawn_on_small_disk(&self, blocks: u32) -> Daemon {
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        // A write beyond the limit is answered with an error, as long as its signal is ignored.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"", &blocks.to_string()])
+            .args([env!("CARGO_BIN_EXE_postrider"), "serve", "--config"])
+            .arg(self.folder.path().join("config.toml"))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Daemon { child }
+    }
+
     /// Starts the daemon, and returns when it is ready.
     pub fn start(&self) -> Daemon {
         let mut daemon = self.spawn();
