@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use postrider::client::{Exchange, Request, Wire};
 use postrider::clock::Clock;
-use postrider::engine::{BreakerSettings, Engine, Settings};
+use postrider::engine::{BreakerSettings, Engine, Metrics, Settings};
 use postrider::model::event::NewEvent;
 use postrider::model::schedule::{Plan, Retry};
 use postrider::model::*;
 use postrider::store::op::*;
 use postrider::store::{self, DeliveriesWanted, InMemoryBackend, StorageBackend, Store, Window, WriterRuns};
+use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -211,6 +212,7 @@ fn open(disk: &Disk, clock: Clock) -> Store {
 
 struct Running {
     stop: CancellationToken,
+    metrics: Metrics,
     task: JoinHandle<()>,
 }
 
@@ -223,8 +225,8 @@ fn run(store: &Store, world: &World, seed: u64) -> Running {
         ..Settings::default()
     };
     let engine = Engine::new(settings, store.clone(), world.clone(), world.1, fastrand::Rng::with_seed(seed));
-    let stop = CancellationToken::new();
-    Running { task: tokio::spawn(engine.run(stop.clone())), stop }
+    let (stop, metrics) = (CancellationToken::new(), engine.metrics().clone());
+    Running { task: tokio::spawn(engine.run(stop.clone())), stop, metrics }
 }
 
 fn destination(no: usize) -> Destination {
@@ -458,6 +460,14 @@ fn the_janitor_keeps_the_house() {
     });
 }
 
+fn in_flight(engine: &Running) -> String {
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    engine.metrics.register(&mut registry);
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("attempts_in_flight "));
+    line.expect("the engine counts them").to_owned()
+}
+
 /// An attempt that has run for 100 ms leaves a trace when the daemon is killed, and the next one has the next number. One that
 /// has not may be repeated as if it had never been, and one that ends in time costs no row.
 #[tokio::test(start_paused = true)]
@@ -495,6 +505,7 @@ async fn an_attempt_that_takes_its_time_survives_a_kill_in_the_history() {
         while world.seen(|seen| seen.under_way.is_empty()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        assert_eq!(in_flight(&engine), "1", "it is counted from its beginning");
         tokio::time::sleep(Duration::from_millis(runs_for)).await;
         engine.task.abort();
         let _ = engine.task.await;

@@ -218,6 +218,7 @@ impl<W: Wire> Scheduler<W> {
             self.leases.insert(id, UnderWay { lease, started: now, since, noted: false });
             self.look_at.get_or_insert(since + STARTED_AFTER);
         }
+        self.metrics.under_way(self.making.len());
     }
 
     /// Hands in which attempts have begun to take their time. Those that end before cost nothing here: no row, no timer each, and
@@ -245,7 +246,6 @@ impl<W: Wire> Scheduler<W> {
         if !attempts.is_empty() {
             self.hand_in(Start { attempts });
         }
-        self.metrics.under_way(self.making.len());
     }
 
     /// Takes the end of an attempt: frees its slot and hands its record to the writer.
