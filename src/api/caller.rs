@@ -8,7 +8,6 @@ use crate::model::{Role, TenantId};
 use crate::service::{Service, Sight};
 
 use super::credentials::{named_tenant, shown_key};
-use super::native::event::Payload;
 
 /// A caller whose role covers what the route asks for. Only this module makes one, from a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,9 +104,9 @@ impl Caller {
         self.reaches_all() && self.role.covers(Role::Admin)
     }
 
-    /// What the caller sees of payloads.
-    pub fn payload(&self) -> Payload {
-        if self.role.covers(Role::Operate) { Payload::Shown } else { Payload::Hidden }
+    /// Whether the caller may be shown payloads.
+    pub fn sees_payloads(&self) -> bool {
+        self.role.covers(Role::Operate)
     }
 }
 

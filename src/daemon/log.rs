@@ -7,7 +7,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat, LogLevel};
-use crate::engine::mask::mask_cards;
+use crate::model::card::mask_cards;
 
 /// Standard error, without card numbers. Nothing that is logged should hold one; a failure's own words might.
 struct Masked(Stderr);

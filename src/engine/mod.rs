@@ -8,7 +8,7 @@ mod attempt;
 pub mod health;
 mod janitor;
 pub mod lanes;
-pub mod mask;
+mod mask;
 mod metrics;
 mod scheduler;
 pub mod verdict;

@@ -5,6 +5,7 @@
 //! none of the other rooms. A value that exists is valid: parsing happens in the constructors.
 
 pub mod audit;
+pub mod card;
 pub mod delivery;
 pub mod destination;
 pub mod event;

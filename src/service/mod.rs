@@ -26,7 +26,8 @@ use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
 
 pub use metrics::Metrics;
 
-pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, Window};
+pub use crate::model::audit::{Chain, Kept, Link, Wanted};
+pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, Receipt, Window};
 
 /// What the service has to know.
 #[derive(Clone)]
@@ -410,6 +411,12 @@ impl Service {
         Ok(self.store.read(move |snapshot| snapshot.events(&wanted, window)).await?)
     }
 
+    /// Notes in the audit log that somebody is about to be shown these events' payloads. The receipt is the proof, and what a
+    /// view asks for.
+    pub async fn note_read(&self, actor: &Actor, tenant: TenantId, events: Vec<EventId>) -> Result<Receipt, Error> {
+        Ok(self.store.steer(actor, op::NoteRead { tenant, events }).await?.receipt)
+    }
+
     /// Erases an event's payload now.
     pub async fn erase_payload(&self, actor: &Actor, sight: &Sight, id: EventId) -> Result<(), Error> {
         let event = self.event(sight, id).await?;
@@ -737,6 +744,16 @@ impl Service {
             }
         });
         counts
+    }
+
+    /// A page of the audit log, newest record first.
+    pub async fn audit(&self, wanted: Wanted, window: Window) -> Result<Page<(Link, Kept)>, Error> {
+        Ok(self.store.read(move |snapshot| snapshot.audit(&wanted, window)).await?)
+    }
+
+    /// Where the audit log begins and ends.
+    pub fn chain(&self) -> Chain {
+        self.store.standing(|standing| standing.audit)
     }
 
     /// How things stand, over the tenants in sight.

@@ -89,23 +89,24 @@ pub struct DropAged {
 }
 
 impl Op for DropAged {
-    /// Whether there may be more.
-    type Answer = bool;
+    /// The anchor from now on.
+    type Answer = Link;
 
     fn bytes(&self) -> usize {
         self.limit * 64
     }
 
-    fn apply(self, batch: &mut Batch<'_>) -> Result<bool, ApplyError> {
-        let (aged, looked_at) = aged(&batch.audit, self.before, batch.now, self.limit)?;
-        let Some(anchor) = aged else { return Ok(false) };
+    fn apply(self, batch: &mut Batch<'_>) -> Result<Link, ApplyError> {
+        let Some(anchor) = aged(&batch.audit, self.before, batch.now, self.limit)? else {
+            return Ok(batch.standing().audit.anchor);
+        };
         batch.audit.retain_in(..=anchor.number, |_, _| false)?;
         batch.chain_mut().anchor = anchor;
-        Ok(looked_at == self.limit)
+        Ok(anchor)
     }
 }
 
-/// The last of the oldest records that has passed its age, and how many were looked at.
+/// The last of the oldest records that has passed its age; looks at so many.
 ///
 /// A record of a later moment than the present one is from a clock that was wrong, and does not keep those behind it.
 pub(super) fn aged(
@@ -113,19 +114,18 @@ pub(super) fn aged(
     before: Timestamp,
     now: Timestamp,
     limit: usize,
-) -> Result<(Option<Link>, usize), ApplyError> {
-    let (mut aged, mut looked_at) = (None, 0);
+) -> Result<Option<Link>, ApplyError> {
+    let mut aged = None;
     for entry in rows.iter()?.take(limit) {
         let (number, record) = entry?;
         let Kept { previous, text } = codec::decode(record.value())?;
         // What cannot be read is kept: somebody has to look at it.
         let Some(at) = Record::of(&text).ok().and_then(|record| record.at()) else { break };
-        looked_at += 1;
         if at < before {
             aged = Some(Link { number: number.value() - 1, hash: previous }.next(&text));
         } else if at <= now {
             break;
         }
     }
-    Ok((aged, looked_at))
+    Ok(aged)
 }

@@ -195,6 +195,32 @@ fn erase(batch: &mut Batch<'_>, seq: Seq) -> Result<bool, ApplyError> {
     Ok(true)
 }
 
+/// Notes that somebody is about to be shown payloads.
+pub struct NoteRead {
+    /// Whose events.
+    pub tenant: TenantId,
+    /// Which of them, at least one.
+    pub events: Vec<EventId>,
+}
+
+impl Steer for NoteRead {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        self.events.len() * 40
+    }
+
+    fn steer(self, _: &mut Batch<'_>) -> Result<Effect<()>, ApplyError> {
+        let ids: Vec<_> = self.events.iter().map(EventId::to_string).collect();
+        let (object, after) = match ids.as_slice() {
+            [one] => (Some(one.clone()), Value::Null),
+            several => (None, json!({"events": several})),
+        };
+        let (action, tenant) = (Action::EventReadPayload, Some(self.tenant));
+        Ok(Effect::Done((), Deed { action, tenant, object, before: Value::Null, after }))
+    }
+}
+
 fn head(batch: &Batch<'_>, seq: Seq) -> Result<Option<EventHead>, ApplyError> {
     let Some(record) = batch.events.get(seq.0)? else { return Ok(None) };
     Ok(Some(codec::decode_event_head(record.value())?))

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
+use crate::model::audit::{Chain, Kept, Link, Record, Wanted};
 use crate::model::event::{EventHead, ProducerId};
 use crate::model::{
     Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Seq, TenantId, Timestamp, TypePattern,
@@ -18,8 +19,8 @@ use super::op::Ages;
 use super::record::{AttemptRow, DueRow, EndedRow, Tally};
 use super::segments::{Answer, Asked, Runs, SegmentKey, Stretch};
 use super::standing::BLOCK;
-use super::writer::ApplyError;
-use super::{codec, dedup, op, tables};
+use super::writer::{ApplyError, META_AUDIT};
+use super::{audit, codec, dedup, op, tables};
 
 /// Rows that one page looks at, at most: events, deliveries, lists.
 const LOOKED_AT_MAX: u64 = 20_000;
@@ -57,6 +58,8 @@ pub struct Snapshot {
     ended: Rows<(u32, u64)>,
     segments: Rows<SegmentKey>,
     tallies: Rows<u32>,
+    audit: Rows<u64>,
+    chain: Chain,
     runs: Runs,
     looked_at: Cell<u64>,
 }
@@ -207,6 +210,11 @@ impl Snapshot {
             ended: transaction.open_table(tables::ENDED)?,
             segments: transaction.open_table(tables::SEGMENTS)?,
             tallies: transaction.open_table(tables::TALLIES)?,
+            audit: transaction.open_table(tables::AUDIT)?,
+            chain: match transaction.open_table(tables::META)?.get(META_AUDIT)? {
+                Some(record) => codec::decode(record.value())?,
+                None => Chain::default(),
+            },
             runs,
             looked_at: Cell::new(0),
         })
@@ -466,6 +474,48 @@ impl Snapshot {
                 }
             }
         }
+    }
+
+    /// Where the audit log begins and ends.
+    pub fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    /// A page of the audit log, newest record first. A place is a record's number.
+    ///
+    /// What cannot be read, or be read as a record, is an error: nobody may take what is left for the whole.
+    pub fn audit(&self, wanted: &Wanted, window: Window) -> Result<Page<(Link, Kept)>, ReadError> {
+        let mut filling = Filling::new(window);
+        let begun_at = self.looked_at();
+        let mut reached = window.after.map(|place| place.seq.0).unwrap_or(u64::MAX);
+        for entry in self.audit.range(..reached)?.rev() {
+            let (number, record) = entry?;
+            let here = Some(Place { seq: Seq(reached), destination: DestinationNo(0) });
+            if self.looked_at() - begun_at >= LOOKED_AT_MAX {
+                return Ok(filling.page(here));
+            }
+            self.look();
+            let number = number.value();
+            let damaged = |why: &dyn std::fmt::Display| ReadError::Storage(format!("audit record {number}: {why}"));
+            let kept: Kept = codec::decode(record.value()).map_err(|error| damaged(&error))?;
+            let read = Record::of(&kept.text).map_err(|error| damaged(&error))?;
+            if wanted.takes(&read) {
+                if filling.is_full() {
+                    return Ok(filling.page(here));
+                }
+                if !filling.skips() {
+                    let place = Link { number: number.saturating_sub(1), hash: kept.previous }.next(&kept.text);
+                    filling.put((place, kept), record.value().len());
+                }
+            }
+            reached = number;
+        }
+        Ok(filling.page(None))
+    }
+
+    /// Whether one of the oldest records of the audit log was written before a moment; looks at so many.
+    pub fn audit_has_aged(&self, before: Timestamp, now: Timestamp, limit: usize) -> Result<bool, ReadError> {
+        Ok(audit::aged(&self.audit, before, now, limit)?.is_some())
     }
 
     /// Looks for the first event, from a place on, that retention would change. Looks at so many.

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::model::audit;
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::Destination;
 use crate::model::event::{NewEvent, Skip};
 use crate::model::*;
 
+use super::audit::DropAged;
 use super::op::*;
 use super::*;
 
@@ -956,4 +958,103 @@ async fn more_than_the_queue_holds_waits_at_the_door() {
     let huge = event("a", None, &"x".repeat(64 << 10));
     assert!(accept(&store, huge).await.is_ok(), "what is larger than the whole queue still passes, alone");
     store.close().await;
+}
+
+/// The whole audit log as the file holds it, followed from its head to its anchor; how many records there are.
+async fn verified(store: &Store) -> Result<u64, String> {
+    let followed = store
+        .read(|snapshot| {
+            let mut walk = audit::Walk::from(snapshot.chain().head);
+            let mut after = None;
+            loop {
+                let page = snapshot.audit(&audit::Wanted::default(), Window { after, skip: 0, limit: 2 })?;
+                for (_, kept) in &page.items {
+                    if let Err(broken) = walk.follow(kept) {
+                        return Ok(Err(broken));
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    return Ok(walk.end(snapshot.chain().anchor).map(|()| walk.checked()));
+                }
+            }
+        })
+        .await;
+    followed.map_err(|error| error.to_string())?.map_err(|broken| broken.to_string())
+}
+
+/// P19: the chain goes on after a restart; whatever is done to the file behind the daemon's back is found, also when only
+/// the last record is gone.
+#[tokio::test]
+async fn the_audit_log_survives_a_restart_and_shows_what_was_done_to_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { cache_bytes: 1 << 20, ..Settings::at(folder.path().join("s.redb")) };
+    let clock = Clock::of_runtime(START);
+    let open = || Store::open(&settings, clock, 7).unwrap();
+    let store = open();
+    let nos = with_destinations(&store, 3).await;
+    store.close().await;
+    drop(store);
+    let store = open();
+    let head = store.standing(|standing| standing.audit.head);
+    assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[0], paused: true }).await.unwrap().answer);
+    assert!(!store.steer(&Actor::SYSTEM, SetPaused { no: DestinationNo(99), paused: true }).await.unwrap().answer);
+    assert_eq!(store.standing(|standing| standing.audit.head.number), head.number + 1, "a refusal leaves none");
+    assert_eq!(verified(&store).await, Ok(5));
+    store.close().await;
+    drop(store);
+    let whole = std::fs::read(&settings.path).unwrap();
+
+    type Damage = fn(&mut redb::Table<'_, u64, &'static [u8]>);
+    let damages: [(&str, Damage); 5] = [
+        ("the last record is cut off", |rows| drop(rows.remove(5).unwrap())),
+        ("one in the middle is gone", |rows| drop(rows.remove(3).unwrap())),
+        ("the first is gone", |rows| drop(rows.remove(1).unwrap())),
+        ("two have changed places", |rows| {
+            let [second, third] = [2, 3].map(|number| rows.get(number).unwrap().unwrap().value().to_vec());
+            rows.insert(2, third.as_slice()).unwrap();
+            rows.insert(3, second.as_slice()).unwrap();
+        }),
+        ("one was changed", |rows| {
+            let mut kept: audit::Kept = codec::decode(rows.get(4).unwrap().unwrap().value()).unwrap();
+            kept.text = kept.text.replace("\"roll_up\":false", "\"roll_up\":true");
+            rows.insert(4, codec::encode(&kept).as_slice()).unwrap();
+        }),
+    ];
+    for (what, damage) in damages {
+        std::fs::write(&settings.path, &whole).unwrap();
+        let db = Database::open(&settings.path).unwrap();
+        let transaction = db.begin_write().unwrap();
+        damage(&mut transaction.open_table(tables::AUDIT).unwrap());
+        transaction.commit().unwrap();
+        drop(db);
+        let store = open();
+        assert!(verified(&store).await.is_err(), "{what}");
+        // The log goes on all the same, and what was missing stays missing.
+        assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[0], paused: false }).await.unwrap().answer);
+        assert!(verified(&store).await.is_err(), "{what}, and a further record");
+        store.close().await;
+    }
+}
+
+/// Retention drops the oldest records in slices; the last one that is gone stays as the anchor, and the rest verifies.
+#[tokio::test(start_paused = true)]
+async fn aged_records_leave_their_anchor() {
+    let store = open();
+    with_destinations(&store, 4).await;
+    let anchor_of = |store: &Store| store.standing(|standing| standing.audit.anchor);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let before = START.after(Duration::from_secs(5));
+    assert!(store.read(move |snapshot| snapshot.audit_has_aged(before, before, 1)).await.unwrap());
+    let none = audit::Link::START;
+    assert_eq!(store.submit(DropAged { before: START, limit: 10 }).await.unwrap().answer, none, "nothing is so old");
+    let third = store.submit(DropAged { before, limit: 3 }).await.unwrap().answer;
+    assert_eq!((third.number, anchor_of(&store)), (3, third));
+    assert_eq!(verified(&store).await, Ok(2));
+    let last = store.submit(DropAged { before, limit: 10 }).await.unwrap().answer;
+    assert_eq!(Ok(last.number), verified(&store).await.map(|count| count + 5));
+    with_destinations(&store, 1).await;
+    assert!(!store.read(move |snapshot| snapshot.audit_has_aged(before, before, 9)).await.unwrap());
+    assert_eq!(store.submit(DropAged { before, limit: 10 }).await.unwrap().answer, last, "what is young stays");
+    assert_eq!(verified(&store).await, Ok(2));
 }

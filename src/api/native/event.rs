@@ -13,16 +13,17 @@ use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::request::Peer;
 use crate::http::response::Response;
+use crate::model::card::{mask_cards, masked_json};
 use crate::model::event::{Body, Event, OrderingKey, ProducerId};
 use crate::model::{DestinationId, DestinationNo, SubscriptionId, SubscriptionNo};
 use crate::mouth::{self, Parsed};
-use crate::service::{Catalog, Code, EventsWanted, Rejection, Sight};
+use crate::service::{Catalog, Code, EventsWanted, Receipt, Rejection, Sight};
 
 /// Whether a view shows what the event carries; only keys that may operate see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// With the producer's data.
-    Shown,
+    /// With the producer's data, card numbers masked; that somebody is shown it stands in the audit log already.
+    Shown(Receipt),
     /// Without it.
     Hidden,
 }
@@ -105,12 +106,16 @@ impl EventView {
         let head = &event.head;
         let destination = |no| names.destination(no).map(|id| id.to_string());
         let (mut data, mut data_base64) = (None, None);
-        if let (Payload::Shown, Body::Kept(bytes)) = (payload, &event.body) {
-            // JSON is shown as the producer wrote it, byte for byte; anything else cannot stand in JSON as it is.
+        if let (Payload::Shown(_), Body::Kept(bytes)) = (payload, &event.body) {
+            // JSON is shown as the producer wrote it, card numbers aside; anything else cannot stand in JSON as it is.
             let json = std::str::from_utf8(bytes).ok().filter(|_| head.content_type.is_none());
-            match json.and_then(|text| RawValue::from_string(text.to_owned()).ok()) {
+            match json.and_then(|text| RawValue::from_string(masked_json(text)).ok()) {
                 Some(raw) => data = Some(raw),
-                None => data_base64 = Some(STANDARD.encode(bytes)),
+                None => {
+                    let mut masked = bytes.to_vec();
+                    mask_cards(&mut masked);
+                    data_base64 = Some(STANDARD.encode(masked));
+                }
             }
         }
         EventView {
@@ -188,11 +193,13 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
         Some(id) => {
             let found = call.service.event_by_producer_id(caller.tenant(), id).await?;
             let found = found.filter(|event| wanted.takes(&event.head));
-            page.of("events", found, cursor, |event| view(&call, &caller, &event))
+            let payload = payload(&call, &caller, found.as_slice()).await?;
+            page.of("events", found, cursor, |event| view(&call, &caller, &event, payload))
         }
         None => {
             let found = call.service.events(wanted, page.window()).await?;
-            page.found("events", found, |event| view(&call, &caller, &event))?
+            let payload = payload(&call, &caller, &found.items).await?;
+            page.found("events", found, |event| view(&call, &caller, &event, payload))?
         }
     };
     Ok(native::ok(&list))
@@ -203,15 +210,28 @@ fn cursor(event: &Event) -> Cursor {
     Cursor { place: event.seq.0, second: 0 }
 }
 
-fn view(call: &Call, caller: &Caller, event: &Event) -> EventView {
+fn view(call: &Call, caller: &Caller, event: &Event, payload: Payload) -> EventView {
     let names = Seen { catalog: &call.service.catalog(), sight: caller.sight() };
-    EventView::of(event, caller.payload(), &names)
+    EventView::of(event, payload, &names)
+}
+
+/// What the caller sees of these events' payloads: it is noted before anything is shown. They are one tenant's.
+async fn payload(call: &Call, caller: &Caller, events: &[Event]) -> Result<Payload, Problem> {
+    let kept: Vec<_> = events.iter().filter(|event| event.body != Body::Erased).collect();
+    match kept.first() {
+        Some(first) if caller.sees_payloads() => {
+            let (tenant, ids) = (first.head.tenant.clone(), kept.iter().map(|event| event.id()).collect());
+            Ok(Payload::Shown(call.service.note_read(caller.actor(), tenant, ids).await?))
+        }
+        Some(_) | None => Ok(Payload::Hidden),
+    }
 }
 
 /// `GET /v1/events/{id}`
 pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
     let event = call.service.event(&caller.sight(), call.params.parse("id")?).await?;
-    Ok(native::ok(&view(&call, &caller, &event)))
+    let payload = payload(&call, &caller, std::slice::from_ref(&event)).await?;
+    Ok(native::ok(&view(&call, &caller, &event, payload)))
 }
 
 /// `GET /v1/events/{id}/deliveries`
@@ -282,12 +302,26 @@ mod tests {
         serde_json::to_string(&EventView::of(event, payload, &Fixed)).unwrap()
     }
 
+    fn shown() -> Payload {
+        Payload::Shown(Receipt::of_nothing())
+    }
+
+    /// P16: whoever may see a payload sees no card number in it; what is delivered is another matter.
+    #[test]
+    fn card_numbers_are_masked_in_what_is_shown() {
+        let body = Body::Kept(Bytes::from_static(br#"{"pan":4111111111111111}"#));
+        assert!(show(&event(None, body), shown()).contains(r#""data":{"pan":"************1111"}"#));
+        let body = Body::Kept(Bytes::from_static(b"pan=4111111111111111"));
+        let masked = STANDARD.encode("pan=************1111");
+        assert!(show(&event(Some("text/plain"), body), shown()).contains(&masked));
+    }
+
     /// SX.1: what is shown of a JSON payload is the producer's own text.
     #[test]
     fn a_json_payload_is_shown_byte_for_byte_and_only_to_those_who_may() {
         let text = r#"{"amount": 1.10,  "b":[ ]}"#;
         let kept = event(None, Body::Kept(Bytes::from_static(text.as_bytes())));
-        assert!(show(&kept, Payload::Shown).contains(&format!("\"data\":{text}")));
+        assert!(show(&kept, shown()).contains(&format!("\"data\":{text}")));
         let hidden = show(&kept, Payload::Hidden);
         assert!(!hidden.contains("amount") && hidden.contains("\"size\":26"), "{hidden}");
     }
@@ -295,8 +329,8 @@ mod tests {
     #[test]
     fn other_bytes_are_shown_in_base64_and_erased_ones_not_at_all() {
         let bytes = event(Some("text/plain"), Body::Kept(Bytes::from_static(b"1")));
-        assert!(show(&bytes, Payload::Shown).contains("\"data_base64\":\"MQ==\""));
-        let erased = show(&event(None, Body::Erased), Payload::Shown);
+        assert!(show(&bytes, shown()).contains("\"data_base64\":\"MQ==\""));
+        let erased = show(&event(None, Body::Erased), shown());
         assert!(erased.contains("\"erased\":true") && erased.contains("\"size\":null"), "{erased}");
     }
 

@@ -1,5 +1,6 @@
 //! The native API under `/v1`: one file for each thing, with its wire types and what its routes do; and the table of routes.
 
+pub mod audit;
 pub mod delivery;
 pub mod destination;
 pub mod event;
@@ -70,6 +71,8 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/v1/keys/{id}", Admin, act!(key::read)),
         known(PUT, "/v1/keys/{id}", Admin, act!(key::update)),
         known(DELETE, "/v1/keys/{id}", Admin, act!(key::delete)),
+        known(GET, "/v1/audit", Admin, act!(audit::list)),
+        known(GET, "/v1/audit/head", Admin, act!(audit::head)),
         known(GET, "/v1/status", Read, act!(status::read)),
         open(GET, "/healthz", |call| Box::pin(status::healthz(call))),
         open(GET, "/readyz", |call| Box::pin(status::readyz(call))),
