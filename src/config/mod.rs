@@ -218,6 +218,8 @@ pub struct Retention {
     pub events: Duration,
     /// Attempts, from their start.
     pub attempts: Duration,
+    /// Records of the audit log.
+    pub audit: Duration,
 }
 
 /// `[limits]`
@@ -485,7 +487,8 @@ impl Retention {
         let bounds = Duration::from_secs(1)..=days(36_525);
         let retention = Retention {
             events: section.within("events", days(30), bounds.clone()),
-            attempts: section.within("attempts", days(90), bounds),
+            attempts: section.within("attempts", days(90), bounds.clone()),
+            audit: section.within("audit", days(400), bounds),
         };
         section.finish();
         retention

@@ -153,6 +153,7 @@ impl Daemon {
             store.clone(),
             clock,
         );
+        note_chain(&service, "the audit log at the start");
         let engine = Engine::new(engine, store.clone(), client, clock, fastrand::Rng::with_seed(seed()?));
         let watchers = engine.watchers();
         let certificate_expires = config.admin.tls.as_ref().map(|files| http::tls::expires(&files.cert)).transpose()?;
@@ -231,6 +232,7 @@ impl Daemon {
         self.stop_engine.cancel();
         join(&mut self.mouths).await;
         join(&mut self.engine).await;
+        note_chain(&self.service, "the audit log at the end");
         self.store.close().await;
         for path in &self.sockets {
             // Gone already, or somebody else's by now: nothing depends on it.
@@ -242,6 +244,13 @@ impl Daemon {
             None => Stopped::Drained,
         }
     }
+}
+
+/// Writes into the daemon's own log where the audit log begins and ends: a log that is kept elsewhere is what a chain that
+/// was cut off, or written anew, is held against (`postrider audit verify --expect`).
+fn note_chain(service: &Service, when: &str) {
+    let service::Chain { anchor, head } = service.chain();
+    tracing::info!(event = "audit_head", %head, %anchor, "{when}");
 }
 
 /// What [`Daemon::start_on`] builds from.

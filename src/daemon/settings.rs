@@ -55,7 +55,11 @@ impl Settings {
                     failures_max: config.delivery.breaker_failures,
                     shut_for: config.delivery.breaker_delay,
                 },
-                retention: engine::Retention { events: config.retention.events, attempts: config.retention.attempts },
+                retention: engine::Retention {
+                    events: config.retention.events,
+                    attempts: config.retention.attempts,
+                    audit: config.retention.audit,
+                },
                 ..engine::Settings::default()
             },
             service: ServiceSettings {

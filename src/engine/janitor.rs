@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::model::{Seq, Timestamp};
+use crate::store::audit::DropAged;
 use crate::store::op::{Ages, Purge, Sweep};
 use crate::store::{Store, StoreFailed};
 
@@ -49,6 +50,7 @@ impl Janitor {
             if self.next.is_none() {
                 if rounds == 0 {
                     self.next = Some(Seq(0));
+                    let Ok(()) = self.sweep_audit(&stop).await else { return };
                 }
                 rounds = (rounds + 1) % WALK_EVERY;
             }
@@ -72,13 +74,37 @@ impl Janitor {
         Ok(())
     }
 
+    /// Drops what has passed its age in the audit log, and says in the daemon's own log from where it goes on.
+    async fn sweep_audit(&self, stop: &CancellationToken) -> Result<(), StoreFailed> {
+        let now = self.clock.now();
+        let before = now.before(self.retention.audit);
+        let mut dropped = false;
+        while now >= PLAUSIBLE && !stop.is_cancelled() {
+            match self.store.read(move |snapshot| snapshot.audit_has_aged(before, now, SLICE)).await {
+                Ok(true) => dropped = true,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(event = "audit_unreadable", %error, "look for what has aged in the audit log");
+                    break;
+                }
+            }
+            let _ = self.store.submit(DropAged { before, limit: SLICE }).await?;
+            tokio::time::sleep(BETWEEN_SLICES).await;
+        }
+        if dropped {
+            let anchor = self.store.standing(|standing| standing.audit.anchor);
+            tracing::info!(event = "audit_anchor", %anchor, "records of the audit log have passed their age");
+        }
+        Ok(())
+    }
+
     /// One slice of retention: looks, and changes only where there is something to change. Answers where to go on.
     async fn sweep(&self, from: Seq) -> Result<Option<Seq>, StoreFailed> {
         let now = self.clock.now();
         if now < PLAUSIBLE {
             return Ok(None);
         }
-        let Retention { events, attempts } = self.retention;
+        let Retention { events, attempts, .. } = self.retention;
         let ages = Ages {
             payloads_before: now.before(events),
             attempts_before: now.before(attempts),

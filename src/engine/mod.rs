@@ -82,12 +82,14 @@ pub struct Retention {
     pub events: Duration,
     /// Age at which attempts are removed.
     pub attempts: Duration,
+    /// Age at which records of the audit log are dropped.
+    pub audit: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        Retention { events: 30 * DAY, attempts: 90 * DAY }
+        Retention { events: 30 * DAY, attempts: 90 * DAY, audit: 400 * DAY }
     }
 }
 
