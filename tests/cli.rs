@@ -85,6 +85,7 @@ fn help_lists_the_commands_and_exit_codes() {
       bench        Measure a throw-away daemon on this machine, beside the same load without one
       sign         Print the signature headers for a body
       verify       Say whether a body's signature is right
+      audit        Show who changed what, and prove that nothing was changed since
       config       Show the configuration
       completions  Print the completions for a shell
       man          Print the manual page

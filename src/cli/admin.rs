@@ -94,6 +94,12 @@ impl Admin {
         self.call(Method::GET, path, None)
     }
 
+    /// What the resource at `path` is, byte for byte.
+    pub(super) fn read_bytes(&self, path: &str) -> Result<Bytes, Failure> {
+        let place = format!("GET {path} at {}", self.name());
+        super::runtime()?.block_on(self.answer(Method::GET, path, None, &place))
+    }
+
     /// One call. An answer without a body is null.
     pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         super::runtime()?.block_on(self.ask(method, path, body))
@@ -102,20 +108,25 @@ impl Admin {
     /// One call, for whoever runs in a runtime already.
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let place = format!("{method} {path} at {}", self.name());
-        let late = |_| {
-            let cause = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
-            let trouble = Trouble::new("the daemon does not answer", &place, cause, "look at its log");
-            Failure::new(Exit::TryLater, trouble)
-        };
-        let exchange = self.exchange(method, path, body, &place);
-        let (status, answer) = tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(late)??;
-        if !status.is_success() {
-            return Err(refused(&place, status, &answer));
-        }
+        let answer = self.answer(method, path, body, &place).await?;
         if answer.is_empty() {
             return Ok(Value::Null);
         }
         serde_json::from_slice(&answer).map_err(|error| broken(&place, &error))
+    }
+
+    async fn answer(&self, method: Method, path: &str, body: Option<&Value>, place: &str) -> Result<Bytes, Failure> {
+        let late = |_| {
+            let cause = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
+            let trouble = Trouble::new("the daemon does not answer", place, cause, "look at its log");
+            Failure::new(Exit::TryLater, trouble)
+        };
+        let exchange = self.exchange(method, path, body, place);
+        let (status, answer) = tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(late)??;
+        if !status.is_success() {
+            return Err(refused(place, status, &answer));
+        }
+        Ok(answer)
     }
 
     fn name(&self) -> String {

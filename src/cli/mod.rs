@@ -5,6 +5,7 @@
 //! the data is JSON, one object a line, and so is a failure. The daemon's own log is not this module's matter.
 
 mod admin;
+mod audit;
 mod bench;
 mod check;
 mod config;
@@ -68,6 +69,11 @@ enum Command {
     Sign(signature::SignArguments),
     /// Say whether a body's signature is right
     Verify(signature::VerifyArguments),
+    /// Show who changed what, and prove that nothing was changed since
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
     /// Show the configuration
     Config {
         #[command(subcommand)]
@@ -119,6 +125,7 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Bench(arguments) => bench::run(&arguments, form),
         Command::Sign(arguments) => signature::sign(&arguments, form),
         Command::Verify(arguments) => signature::verify(&arguments, form),
+        Command::Audit { command } => audit::run(&command, form),
         Command::Config { command } => config::run(&command, form),
         Command::Completions(arguments) => pages::completions(&arguments, &mut Arguments::command()),
         Command::Man(arguments) => pages::man(&arguments, Arguments::command()),
