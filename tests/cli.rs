@@ -136,21 +136,40 @@ fn the_benchmark_measures_everything_beside_its_floor_and_leaves_nothing_behind(
         let is_measured = figure["value"].as_f64().is_some_and(|value| value >= 0.0);
         let has_floor = figure["floor"].is_f64();
         assert!(is_measured, "{figure}");
-        assert_eq!(has_floor, !id.starts_with("memory") && !id.starts_with("ready"), "{figure}");
+        assert_eq!(has_floor, !["memory", "ready", "first"].iter().any(|part| id.starts_with(part)), "{figure}");
+        let has_bare = figure["bare"].is_f64();
+        assert_eq!(has_bare, id.starts_with("deliveries") || id.starts_with("cpu"), "{figure}");
         ids.push(id);
     }
     assert_eq!(
         ids.join(" "),
         "memory_idle memory_waiting ready_after_restart memory_restarted intake_4x64 intake_64x1 latency_50_p50 \
          latency_50_p99 whole_50_p50 whole_50_p99 latency_1000_p50 latency_1000_p99 whole_1000_p50 whole_1000_p99 \
-         deliveries_1 cpu_1 deliveries_fanout cpu_fanout memory_peak memory_after"
+         deliveries_1 cpu_1 deliveries_fanout cpu_fanout memory_peak memory_after \
+         first_after_resume"
     );
-    // The open loop's 50 and 120, twice; then the warm-up; then all deliveries and as many of the floor, twice.
-    assert_eq!(told["received"], 2 * (50 + 120) + 12 + 4 * 120);
+    // The open loop's 50 and 120, twice; then the warm-up; then all deliveries and as many of the floor and of the bare
+    // client, twice; then the first of those that waited.
+    assert_eq!(told["received"], 2 * (50 + 120) + 12 + 6 * 120 + 1);
     for nothing in ["lost", "repeats", "strays", "unverified"] {
         assert_eq!(told[nothing], 0, "{nothing}");
     }
     assert!(told["verified"].as_u64().unwrap() > 10);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the scratch folder is gone");
+}
+
+/// A receiver with a certificate that the daemon, the floor and the bare client know for this run only.
+#[test]
+fn the_benchmark_delivers_over_tls_too() {
+    let folder = folder();
+    let arguments = ["bench", "--quick", "--json", "--tls", "--only", "delivery", "--events", "60", "--fanout", "3"];
+    let assert = postrider(folder.path()).args(arguments).env("TMPDIR", folder.path()).assert().code(0).stderr("");
+    let told: serde_json::Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    assert_eq!(told["tls"], true);
+    assert_eq!(told["received"], 6 + 6 * 60, "the warm-up; all deliveries, the floor and the bare client, twice");
+    for nothing in ["lost", "repeats", "strays", "unverified"] {
+        assert_eq!(told[nothing], 0, "{nothing}");
+    }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the scratch folder is gone");
 }
 

@@ -2,9 +2,11 @@
 //!
 //! A daemon of its own, in a process of its own, on a scratch store; a receiver and a producer in this process. All of it
 //! on loopback, bounded in count and time, and gone afterwards. Beside each figure stands its floor, taken in the same run:
-//! the same load on the same receiver with neither store nor scheduler. Figures of different machines cannot be compared,
+//! the same client and the same receiver with neither store nor scheduler; and what a bare client does. Figures of different machines cannot be compared,
 //! their ratios to the floor can.
 
+mod bare;
+mod certificate;
 mod floor;
 mod payload;
 mod process;
@@ -27,13 +29,15 @@ use super::demo::{interrupted, secrets_of};
 use super::scratch::Scratch;
 use super::signature::Proof;
 use super::{Exit, Failure, Form, Trouble};
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Stopwatch};
 use crate::model::Secret;
 use crate::model::destination::{Preset, Scheme, Signature};
-use floor::{Floor, Posted};
+use crate::model::{Destination, DestinationId, DestinationNo, TenantId};
+use certificate::Certificate;
+use floor::{Post, Posted};
 use process::Process;
 use producer::{BareSocket, Load};
-use report::{Report, Unit};
+use report::{Beside, Report, Unit};
 use sink::{Round, Sink, Tally};
 
 #[derive(Debug, Args)]
@@ -60,6 +64,9 @@ pub(super) struct Arguments {
     /// What those events are
     #[arg(long, value_name = "STATE", default_value = "finished")]
     preload_as: Preload,
+    /// The receiver speaks TLS, with a certificate that is made for this run
+    #[arg(long)]
+    tls: bool,
     /// Events, or deliveries, of each measurement at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     events: Option<u64>,
@@ -125,8 +132,10 @@ pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
 async fn measure(arguments: &Arguments, form: Form, folder: &Path) -> Result<Exit, Failure> {
     let bounds = arguments.bounds();
     let sync = sync_time(folder)?;
-    let sink = Sink::start()?;
-    let mut bench = Bench::new(arguments, form, folder, sink, Process::start(folder)?).await?;
+    let certificate = if arguments.tls { Some(Certificate::make(folder)?) } else { None };
+    let sink = Sink::start(certificate.as_ref())?;
+    let process = Process::start(folder, certificate.as_ref().map(|certificate| certificate.path.as_path()))?;
+    let mut bench = Bench::new(arguments, form, folder, sink, process, certificate).await?;
     bench.report.memory("memory_idle", "resident memory, idle", bench.process.memory()?.resident);
     bench.preload().await?;
     if arguments.measures(Part::Intake) {
@@ -143,6 +152,7 @@ async fn measure(arguments: &Arguments, form: Form, folder: &Path) -> Result<Exi
     let memory = bench.process.memory()?;
     bench.report.memory("memory_peak", "resident memory, peak", memory.peak);
     bench.report.memory("memory_after", "resident memory, after", memory.resident);
+    bench.resume().await?;
     let Bench { report, total, .. } = bench;
     report.print(form, arguments, sync, &total)?;
     let well = total.lost == 0 && total.unverified == 0 && total.strays == 0;
@@ -171,9 +181,11 @@ struct Bench<'a> {
     // Ends before the receiver, which it would otherwise find gone.
     process: Process,
     sink: Sink,
+    certificate: Option<Certificate>,
     proofs: Arc<Vec<Proof>>,
-    /// Of the first destination: what the floor signs with.
-    secret: Secret,
+    /// What the floor delivers to: the daemon's destinations, with their secrets.
+    destinations: Arc<Vec<Destination>>,
+    waiting: Option<Waiting>,
     rounds: u16,
     report: Report,
     total: Tally,
@@ -186,13 +198,14 @@ impl<'a> Bench<'a> {
         folder: &'a Path,
         sink: Sink,
         process: Process,
+        certificate: Option<Certificate>,
     ) -> Result<Self, Failure> {
         let admin = Admin::over(process.admin_socket());
         let (mut ids, mut secrets) = (Vec::new(), Vec::new());
         for place in 0..arguments.destinations.max(arguments.fanout) {
             let wanted = json!({
                 "name": format!("bench-{place}"),
-                "http_endpoint_url": format!("http://{}/{place}", sink.address()),
+                "http_endpoint_url": sink.url(place),
                 "signature": { "preset": Preset::Standard.as_str() },
             });
             let made = admin.ask(Method::POST, "/v1/destinations/webhook", Some(&wanted)).await?;
@@ -204,7 +217,12 @@ impl<'a> Bench<'a> {
                 subscribe(&admin, &format!("bench.{kind}.{group}"), ids).await?;
             }
         }
-        let Some(secret) = secrets.first().cloned() else { return Err(unexpected("a destination without a secret")) };
+        if secrets.len() != ids.len() {
+            return Err(unexpected("a destination without a secret"));
+        }
+        let shared = secrets.iter().take(arguments.destinations as usize);
+        let destinations = (0..).zip(shared).map(|(place, secret)| floor_destination(place, sink.url(place), secret));
+        let destinations = Arc::new(destinations.collect());
         let proofs = secrets.into_iter().map(|secret| Proof::of([(Preset::Standard, secret)])).collect();
         Ok(Bench {
             arguments,
@@ -213,7 +231,9 @@ impl<'a> Bench<'a> {
             process,
             sink,
             proofs: Arc::new(proofs),
-            secret,
+            certificate,
+            destinations,
+            waiting: None,
             rounds: 0,
             report: Report::default(),
             total: Tally::default(),
@@ -235,24 +255,50 @@ impl<'a> Bench<'a> {
             Preload::Waiting => {
                 self.say(format_args!("preload: {rows} events wait for a paused destination"))?;
                 let admin = Admin::over(self.process.admin_socket());
-                let url = format!("http://{}/paused", self.sink.address());
-                let wanted = json!({ "name": "bench-paused", "http_endpoint_url": url });
+                let url = self.sink.url("paused/0");
+                let signature = json!({ "preset": Preset::Standard.as_str() });
+                let wanted = json!({ "name": "bench-paused", "http_endpoint_url": url, "signature": signature });
                 let made = admin.ask(Method::POST, "/v1/destinations/webhook", Some(&wanted)).await?;
                 let id = made["id"].as_str().unwrap_or_default();
+                let proof = Proof::of(secrets_of(&made).into_iter().map(|secret| (Preset::Standard, secret)));
                 admin.ask(Method::POST, &format!("/v1/destinations/webhook/{id}/pause"), None).await?;
                 subscribe(&admin, "bench.waiting", &[json!(id)]).await?;
                 let round = self.next_round();
+                self.waiting = Some(Waiting { destination: id.to_owned(), round, rows, proof });
                 let load = self.load(bounds, vec!["bench.waiting".to_owned()], round);
                 load.closed_loop(4, 64).await.map_err(|error| self.not_taken(&error))?;
                 let memory = self.process.memory()?.resident;
                 self.report.memory("memory_waiting", "resident memory, with what waits", memory);
                 self.process.restart()?;
                 let ready = self.process.ready_in.as_secs_f64() * 1000.0;
-                self.report.note("ready_after_restart", "ready again after a restart", ready, Unit::Millis, None);
+                self.report.note(
+                    "ready_after_restart",
+                    "ready again after a restart",
+                    ready,
+                    Unit::Millis,
+                    Beside::default(),
+                );
                 let memory = self.process.memory()?.resident;
                 self.report.memory("memory_restarted", "resident memory, restarted", memory);
             }
         }
+        Ok(())
+    }
+
+    /// Lets go what has waited: how long the first delivery takes.
+    async fn resume(&mut self) -> Result<(), Failure> {
+        let Some(Waiting { destination, round, rows, proof }) = self.waiting.take() else { return Ok(()) };
+        self.say(format_args!("resume: {rows} events are let go"))?;
+        let round = Round::new(round, rows, 1, 1, Arc::new(vec![proof]));
+        self.sink.begin(&round);
+        let admin = Admin::over(self.process.admin_socket());
+        let begun = round.nanos_at(tokio::time::Instant::now());
+        admin.ask(Method::POST, &format!("/v1/destinations/webhook/{destination}/resume"), None).await?;
+        // Of all that goes out now only the first one is waited for.
+        let tally = round.finish(1).await;
+        self.count(&Tally { received: tally.received.min(1), ..tally });
+        let first = round.earliest().map_or(f64::NAN, |at| at.saturating_sub(begun) as f64 / 1e6);
+        self.report.note("first_after_resume", "first delivery after a resume", first, Unit::Millis, Beside::default());
         Ok(())
     }
 
@@ -272,7 +318,13 @@ impl<'a> Bench<'a> {
             let (events, took) = measured.map_err(|error| self.not_taken(&error))?;
             let load = Load { socket: bare.clone(), ..self.load(bounds, kinds(), floor_round) };
             let (floor_events, floor_took) = load.closed_loop(connections, in_flight).await?;
-            self.report.note(id, name, rate(events, took), Unit::PerSecond, Some(rate(floor_events, floor_took)));
+            self.report.note(
+                id,
+                name,
+                rate(events, took),
+                Unit::PerSecond,
+                Beside::floor(rate(floor_events, floor_took)),
+            );
         }
         Ok(())
     }
@@ -290,15 +342,22 @@ impl<'a> Bench<'a> {
         let connections = self.sink.connections_peak();
         let ours = [&paced.acknowledged, &paced.due].map(|begun| Latencies::between(begun, &round));
 
-        let round = self.begin(events, 1, 1);
-        let posted = self.post(&round, events, bounds.time_max, connections, Some(rate)).await?;
+        let round = self.begin(events, 1, groups);
+        let post = self.post(&round, Bounds { events, ..bounds }, connections);
+        let posted = self.floor(post, Some(rate)).await?;
         let tally = round.finish(posted.deliveries).await;
         self.count(&tally);
         let floor = Latencies::between(&posted.due, &round);
         for ((ids, ours), from) in ids.into_iter().zip(ours).zip(["acknowledgement", "emission"]) {
             for (id, percent) in ids.into_iter().zip([50, 99]) {
                 let name = format!("{from} to receipt, p{percent} at {rate}/s");
-                self.report.note(id, &name, ours.percentile(percent), Unit::Millis, Some(floor.percentile(percent)));
+                self.report.note(
+                    id,
+                    &name,
+                    ours.percentile(percent),
+                    Unit::Millis,
+                    Beside::floor(floor.percentile(percent)),
+                );
             }
         }
         Ok(())
@@ -311,42 +370,41 @@ impl<'a> Bench<'a> {
         self.say(format_args!("deliveries, one destination for each event"))?;
         self.deliver(warm_up, "one", 1).await?;
         let one = self.deliver(bounds, "one", 1).await?;
-        let floor = self.floor(bounds, one.connections).await?;
-        self.report.note(
-            "deliveries_1",
-            "deliveries, one for each event",
-            rate(one.deliveries, one.took),
-            Unit::PerSecond,
-            Some(rate(floor.deliveries, floor.took)),
-        );
-        let each = |cpu: Duration, deliveries: u64| cpu.as_secs_f64() * 1e6 / deliveries.max(1) as f64;
-        let floor_each = each(floor.cpu, floor.deliveries);
-        self.report.note(
-            "cpu_1",
-            "processor time for each, the daemon alone",
-            each(one.cpu, one.deliveries),
-            Unit::Micros,
-            Some(floor_each),
-        );
+        self.note_deliveries(["deliveries_1", "cpu_1"], "deliveries, one for each event", bounds, &one).await?;
+
         self.say(format_args!("deliveries, {fanout} destinations for each event"))?;
         let bounds = Bounds { events: (bounds.events / fanout).max(1), ..bounds };
         let many = self.deliver(bounds, "many", fanout).await?;
-        let floor_bounds = Bounds { events: bounds.events * fanout, ..bounds };
-        let floor = self.floor(floor_bounds, many.connections).await?;
-        self.report.note(
-            "deliveries_fanout",
-            &format!("deliveries, {fanout} for each event"),
-            rate(many.deliveries, many.took),
-            Unit::PerSecond,
-            Some(rate(floor.deliveries, floor.took)),
-        );
-        self.report.note(
-            "cpu_fanout",
-            "processor time for each, the daemon alone",
-            each(many.cpu, many.deliveries),
-            Unit::Micros,
-            Some(each(floor.cpu, floor.deliveries)),
-        );
+        let bounds = Bounds { events: bounds.events * fanout, ..bounds };
+        let name = format!("deliveries, {fanout} for each event");
+        self.note_deliveries(["deliveries_fanout", "cpu_fanout"], &name, bounds, &many).await
+    }
+
+    /// Takes the floor of a measurement and what a bare client does, and notes all three.
+    async fn note_deliveries(
+        &mut self,
+        [id, cpu_id]: [&'static str; 2],
+        name: &str,
+        bounds: Bounds,
+        ours: &Delivered,
+    ) -> Result<(), Failure> {
+        let groups = u64::from(self.arguments.destinations);
+        let round = self.begin(bounds.events, 1, groups);
+        let floor = self.floor(self.post(&round, bounds, ours.connections), None).await?;
+        let tally = round.finish(floor.deliveries).await;
+        self.count(&tally);
+        let round = self.begin(bounds.events, 1, groups);
+        let bare = self.bare(self.post(&round, bounds, ours.connections)).await?;
+        let tally = round.finish(bare.deliveries).await;
+        self.count(&tally);
+
+        let beside =
+            Beside { floor: Some(rate(floor.measured, floor.took)), bare: Some(rate(bare.measured, bare.took)) };
+        self.report.note(id, name, rate(ours.deliveries, ours.took), Unit::PerSecond, beside);
+        let each = |cpu: Duration, deliveries: u64| cpu.as_secs_f64() * 1e6 / deliveries.max(1) as f64;
+        let beside = Beside { floor: Some(each(floor.cpu, floor.measured)), bare: Some(each(bare.cpu, bare.measured)) };
+        let name = "processor time for each, the daemon alone";
+        self.report.note(cpu_id, name, each(ours.cpu, ours.deliveries), Unit::Micros, beside);
         Ok(())
     }
 
@@ -368,36 +426,29 @@ impl<'a> Bench<'a> {
         Ok(Delivered { deliveries: tally.received, took: tally.took, cpu, connections: self.sink.connections_peak() })
     }
 
-    /// The same number of deliveries without the daemon.
-    async fn floor(&mut self, bounds: Bounds, connections: usize) -> Result<Posted, Failure> {
-        let round = self.begin(bounds.events, 1, 1);
-        let posted = self.post(&round, bounds.events, bounds.time_max, connections, None).await?;
-        let tally = round.finish(posted.deliveries).await;
-        self.count(&tally);
-        Ok(posted)
-    }
-
-    async fn post(
-        &self,
-        round: &Arc<Round>,
-        deliveries: u64,
-        time_max: Duration,
-        connections: usize,
-        rate: Option<u32>,
-    ) -> Result<Posted, Failure> {
-        let scheme = Scheme::Preset(Preset::Standard);
-        let floor = Floor {
-            receiver: self.sink.address(),
-            signature: Signature { scheme, secret: self.secret.clone(), previous: None },
+    /// The same deliveries for a client without a daemon.
+    fn post(&self, round: &Arc<Round>, bounds: Bounds, in_flight: usize) -> Post {
+        Post {
+            destinations: Arc::clone(&self.destinations),
             round: Arc::clone(round),
             payload_bytes: self.payload_bytes(),
-            connections,
-            deliveries,
-            time_max,
-            rate,
-        };
-        // A thread of its own, as the daemon has: this one is the producer's.
-        Ok(tokio::task::spawn_blocking(|| floor.run()).await.map_err(io::Error::other)??)
+            in_flight,
+            deliveries: bounds.events,
+            time_max: bounds.time_max,
+        }
+    }
+
+    // Each on a thread of its own, as the daemon has: this one is the producer's.
+
+    async fn floor(&self, post: Post, rate: Option<u32>) -> Result<Posted, Failure> {
+        let ca = self.certificate.as_ref().map(|certificate| certificate.path.clone());
+        Ok(tokio::task::spawn_blocking(move || floor::run(post, ca, rate)).await.map_err(io::Error::other)??)
+    }
+
+    async fn bare(&self, post: Post) -> Result<Posted, Failure> {
+        let receiver = self.sink.address();
+        let tls = self.certificate.as_ref().map(|certificate| Arc::clone(&certificate.client));
+        Ok(tokio::task::spawn_blocking(move || bare::run(post, receiver, tls)).await.map_err(io::Error::other)??)
     }
 
     /// Waits until nothing is under way in the daemon any more but what waits for the paused destination.
@@ -469,6 +520,25 @@ impl<'a> Bench<'a> {
             Form::Json => Ok(()),
         }
     }
+}
+
+/// What waits for the paused destination.
+struct Waiting {
+    destination: String,
+    /// The round that its events are of.
+    round: u16,
+    rows: u64,
+    proof: Proof,
+}
+
+/// A destination of the daemon, for the floor.
+fn floor_destination(place: u32, url: String, secret: &Secret) -> Destination {
+    let (no, id) = (DestinationNo(place + 1), DestinationId(uuid::Uuid::nil()));
+    let now = Clock::system().now();
+    let scheme = Scheme::Preset(Preset::Standard);
+    let signatures = vec![Signature { scheme, secret: secret.clone(), previous: None }];
+    let name = format!("bench-{place}");
+    Destination { signatures, ..Destination::new(no, id, TenantId::default_tenant(), name, url, now) }
 }
 
 /// What came of a measurement of deliveries.

@@ -29,6 +29,8 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(super) struct Process {
     child: Child,
     folder: PathBuf,
+    /// An authority that it trusts besides the system's.
+    ca: Option<PathBuf>,
     /// From its start until it said that it is ready.
     pub(super) ready_in: Duration,
 }
@@ -42,10 +44,10 @@ pub(super) struct Memory {
 }
 
 impl Process {
-    /// Starts a daemon whose files lie in `folder`, and waits until it is ready.
-    pub(super) fn start(folder: &Path) -> Result<Process, Failure> {
+    /// Starts a daemon whose files lie in `folder`, and waits until it is ready. It trusts the authority in `ca`.
+    pub(super) fn start(folder: &Path, ca: Option<&Path>) -> Result<Process, Failure> {
         let config = folder.join("bench.toml");
-        std::fs::write(&config, configuration(folder))?;
+        std::fs::write(&config, configuration(folder, ca))?;
         let watch = Stopwatch::start();
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--json", "--config"])
@@ -57,7 +59,8 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()?;
         let said = child.stdout.take();
-        let mut process = Process { child, folder: folder.to_owned(), ready_in: Duration::ZERO };
+        let mut process =
+            Process { child, folder: folder.to_owned(), ca: ca.map(Path::to_owned), ready_in: Duration::ZERO };
         let (tell, told) = mpsc::channel();
         // The thread ends with the daemon, whose standard output it reads: nothing may ever wait in the pipe.
         std::thread::spawn(move || {
@@ -79,7 +82,7 @@ impl Process {
     pub(super) fn restart(&mut self) -> Result<(), Failure> {
         // Two daemons cannot hold one store, so the old one has ended before the new one begins.
         self.end();
-        *self = Process::start(&self.folder)?;
+        *self = Process::start(&self.folder, self.ca.as_deref())?;
         Ok(())
     }
 
@@ -164,11 +167,13 @@ fn not_ready(folder: &Path, said: String) -> Failure {
     Failure::new(Exit::Failed, Trouble::new("the daemon did not start", folder.display().to_string(), said, help))
 }
 
-fn configuration(folder: &Path) -> String {
-    let quoted = |name: &str| toml::Value::String(folder.join(name).display().to_string()).to_string();
+fn configuration(folder: &Path, ca: Option<&Path>) -> String {
+    let text = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+    let quoted = |name: &str| text(&folder.join(name));
+    let ca = ca.map(|ca| format!("ca = {}\n", text(ca))).unwrap_or_default();
     let (store, ingest, admin) = (quoted("postrider.redb"), quoted("ingest.sock"), quoted("admin.sock"));
     format!(
         "[store]\npath = {store}\n[ingest]\nsocket = {ingest}\n[admin]\nsocket = {admin}\nlisten = \"\"\n\
-         [egress]\nallow_loopback = true\nallow_http = true\n[limits]\ndisk_reserve = \"0B\"\n[log]\nlevel = \"error\"\n"
+         [egress]\nallow_loopback = true\nallow_http = true\n{ca}[limits]\ndisk_reserve = \"0B\"\n[log]\nlevel = \"error\"\n"
     )
 }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -19,8 +20,11 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use super::certificate::Certificate;
 use super::payload;
 use crate::cli::signature::Proof;
 use crate::model::Timestamp;
@@ -44,6 +48,7 @@ pub(super) struct Round {
     first: Vec<AtomicU64>,
     received: AtomicU64,
     wanted: AtomicU64,
+    earliest: AtomicU64,
     last: AtomicU64,
     complete: Notify,
     repeats: AtomicU64,
@@ -80,6 +85,7 @@ impl Round {
             first: zeros(),
             received: AtomicU64::new(0),
             wanted: AtomicU64::new(u64::MAX),
+            earliest: AtomicU64::new(u64::MAX),
             last: AtomicU64::new(0),
             complete: Notify::new(),
             repeats: AtomicU64::new(0),
@@ -102,6 +108,12 @@ impl Round {
     pub(super) fn first_receipt(&self, event: u64) -> Option<u64> {
         let at = self.first.get(usize::try_from(event).ok()?)?.load(Ordering::Relaxed);
         (at != 0).then_some(at)
+    }
+
+    /// When the very first delivery came; `None` when none has come yet.
+    pub(super) fn earliest(&self) -> Option<u64> {
+        let at = self.earliest.load(Ordering::SeqCst);
+        (at != u64::MAX).then_some(at)
     }
 
     /// Waits until all deliveries of the first `events` events have come, or nothing comes any more.
@@ -130,7 +142,7 @@ impl Round {
         }
     }
 
-    fn take(&self, request: &http::request::Parts, body: &[u8]) {
+    fn take(&self, scheme: &Scheme, request: &http::request::Parts, body: &[u8]) {
         let nanos = self.nanos_at(Instant::now()).max(1);
         let place = request.uri.path().rsplit('/').next().and_then(|place| place.parse::<u64>().ok());
         let event = payload::read(body).filter(|(round, _)| *round == self.number).map(|(_, event)| event);
@@ -156,18 +168,19 @@ impl Round {
             first.store(nanos, Ordering::Relaxed);
         }
         if event.is_multiple_of(VERIFIED_ONE_IN) {
-            self.verify(place, request, body);
+            self.verify(place, scheme, request, body);
         }
+        self.earliest.fetch_min(nanos, Ordering::SeqCst);
         self.last.fetch_max(nanos, Ordering::SeqCst);
         let received = self.received.fetch_add(1, Ordering::SeqCst) + 1;
-        if received == self.wanted.load(Ordering::SeqCst) {
+        if received >= self.wanted.load(Ordering::SeqCst) {
             self.complete.notify_one();
         }
     }
 
-    fn verify(&self, place: u64, request: &http::request::Parts, body: &[u8]) {
+    fn verify(&self, place: u64, scheme: &Scheme, request: &http::request::Parts, body: &[u8]) {
         let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let url = format!("http://{host}{}", request.uri.path());
+        let url = format!("{scheme}://{host}{}", request.uri.path());
         let message =
             Message { id: "", timestamp: Timestamp::ZERO, nonce: "", url: &url, method: request.method.as_str(), body };
         let proof = usize::try_from(place).ok().and_then(|place| self.proofs.get(place));
@@ -182,6 +195,8 @@ struct Shared {
     round: RwLock<Arc<Round>>,
     open: AtomicU64,
     peak: AtomicU64,
+    scheme: Scheme,
+    tls: Option<TlsAcceptor>,
 }
 
 /// The receiver, on its thread until this is dropped.
@@ -193,8 +208,8 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Listens on a free port of the loopback address.
-    pub(super) fn start() -> io::Result<Sink> {
+    /// Listens on a free port of the loopback address; with a certificate it speaks TLS.
+    pub(super) fn start(certificate: Option<&Certificate>) -> io::Result<Sink> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -202,6 +217,8 @@ impl Sink {
             round: RwLock::new(Round::new(0, 0, 1, 1, Arc::default())),
             open: AtomicU64::new(0),
             peak: AtomicU64::new(0),
+            scheme: if certificate.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
+            tls: certificate.map(|certificate| TlsAcceptor::from(Arc::clone(&certificate.server))),
         });
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -222,6 +239,11 @@ impl Sink {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The URL of a place in it.
+    pub(super) fn url(&self, place: impl std::fmt::Display) -> String {
+        format!("{}://{}/{place}", self.shared.scheme, self.address)
     }
 
     /// From now on deliveries are of this round.
@@ -259,10 +281,16 @@ async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
                     let open = shared.open.fetch_add(1, Ordering::Relaxed) + 1;
                     shared.peak.fetch_max(open, Ordering::Relaxed);
                     let service = service_fn(|request| answer(&shared, request));
+                    let stream = match &shared.tls {
+                        None => Ok(Either::Left(stream)),
+                        Some(tls) => tls.accept(stream).await.map(Either::Right),
+                    };
                     // However it ends: what came in has been counted.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    if let Ok(stream) = stream {
+                        let _ = hyper::server::conn::http1::Builder::new()
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await;
+                    }
                     shared.open.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -275,6 +303,6 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let round = Arc::clone(&shared.round.read().unwrap_or_else(PoisonError::into_inner));
-    round.take(&head, &body);
+    round.take(&shared.scheme, &head, &body);
     Ok(Response::new(Full::default()))
 }
