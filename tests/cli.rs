@@ -12,7 +12,7 @@ use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use assert_cmd::cargo::{cargo_bin, cargo_bin_cmd};
 use postrider::clock::Clock;
-use postrider::store::{Settings, Store};
+use postrider::store::{KEY_BYTES, Keys, MasterKey, Settings, Store};
 
 /// The program in a folder of its own, without this process's environment.
 fn postrider(folder: &Path) -> Command {
@@ -257,7 +257,8 @@ fn check_names_everything_that_is_not_there() {
 fn check_refuses_a_held_store_unless_the_daemon_of_this_configuration_holds_it() {
     let folder = folder();
     let open = || {
-        let settings = Settings::at(folder.path().join("postrider.redb"));
+        let keys = Keys::new(MasterKey::new([7; KEY_BYTES]), [9; Keys::CHANCE_BYTES]);
+        let settings = Settings::at(folder.path().join("postrider.redb"), keys);
         Store::open(&settings, Clock::system(), 1).unwrap()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

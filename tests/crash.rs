@@ -397,7 +397,7 @@ fn a_power_cut_while_the_store_is_made_does_not_stop_the_next_start() {
         let path = folder.path().join("postrider.redb");
         std::fs::write(folder.path().join("postrider.redb.new"), &image.bytes).unwrap();
         no_store += usize::from(open(&Disk::of(image.bytes), Clock::system()).is_err());
-        let settings = postrider::store::Settings::at(&path);
+        let settings = postrider::store::Settings::at(&path, life::keys());
         let store =
             Store::open(&settings, Clock::system(), EPOCH.0).unwrap_or_else(|error| panic!("cut {cut}: {error}"));
         runtime.block_on(async {

@@ -141,7 +141,8 @@ impl House {
         let disk = Disk::default();
         let backend = Backend { inner: InMemoryBackend::new(), disk: disk.clone() };
         let clock = Clock::system();
-        let at = store::Settings { cache_bytes: 1 << 20, ..store::Settings::at("memory") };
+        let keys = store::Keys::new(store::MasterKey::new([7; store::KEY_BYTES]), [9; store::Keys::CHANCE_BYTES]);
+        let at = store::Settings { cache_bytes: 1 << 20, ..store::Settings::at("memory", keys) };
         let store = Store::open_on(backend, &at, clock, 7, WriterRuns::InThread).unwrap();
         furnish(&store).await;
         let policy = Arc::new(|_: &Destination| Ok(()));

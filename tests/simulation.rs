@@ -205,8 +205,9 @@ impl StorageBackend for Disk {
 }
 
 fn open(disk: &Disk, clock: Clock) -> Store {
+    let keys = store::Keys::new(store::MasterKey::new([7; store::KEY_BYTES]), [9; store::Keys::CHANCE_BYTES]);
     let settings =
-        store::Settings { cache_bytes: 1 << 20, event_cache_bytes_max: 4096, ..store::Settings::at("memory") };
+        store::Settings { cache_bytes: 1 << 20, event_cache_bytes_max: 4096, ..store::Settings::at("memory", keys) };
     Store::open_on(disk.clone(), &settings, clock, 7, WriterRuns::Inline).unwrap()
 }
 

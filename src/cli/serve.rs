@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::ConfigArguments;
 use super::{Exit, Failure, Form, Trouble};
 use crate::config::Loaded;
-use crate::daemon::{self, Daemon, StartError, Stopped};
+use crate::daemon::{self, Daemon, MasterKeyError, StartError, Stopped};
 use crate::store::OpenError;
 
 pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failure> {
@@ -122,6 +122,11 @@ fn notify(state: NotifyState<'_>) {
     }
 }
 
+/// There is no master key, or not the right one.
+pub(super) fn master_key_failure(what: &str, error: &MasterKeyError) -> Failure {
+    Failure::new(Exit::BadConfig, Trouble::new(what, error.place(), error.to_string(), error.help()))
+}
+
 /// A start that failed, with what helps.
 pub(super) fn failure(error: StartError) -> Failure {
     let what = "cannot start";
@@ -135,6 +140,10 @@ pub(super) fn failure(error: StartError) -> Failure {
         StartError::Store(OpenError::Damaged { path, .. }) => {
             (path.display().to_string(), "move the file away and restore a backup, or choose another one (store.path)")
         }
+        StartError::Store(OpenError::WrongKey { path }) => {
+            (path.display().to_string(), "bring the store's own key file back, or name it (store.master_key)")
+        }
+        StartError::MasterKey(error) => return master_key_failure(what, error),
         StartError::Socket(error) => {
             (error.path.display().to_string(), "choose another path (ingest.socket, admin.socket), or make way there")
         }
@@ -152,6 +161,7 @@ pub(super) fn failure(error: StartError) -> Failure {
     let exit = match &error {
         StartError::Chance(_) => Exit::Failed,
         StartError::Store(_)
+        | StartError::MasterKey(_)
         | StartError::Socket(_)
         | StartError::Listen { .. }
         | StartError::Tls(_)

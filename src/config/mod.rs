@@ -27,7 +27,7 @@ pub use reader::{ConfigError, Entry, Problem};
 use reader::{Reader, Report};
 pub use tree::Origin;
 use tree::{SyntaxError, Table, Tree};
-pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel, ProxyAddress};
+pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel, MasterKey, ProxyAddress};
 use value::{Ports, TenantName};
 
 use crate::model::schedule::JITTER_DEFAULT;
@@ -84,6 +84,8 @@ pub struct Config {
 pub struct Store {
     /// The redb file.
     pub path: PathBuf,
+    /// Where the key lies that opens its records.
+    pub master_key: MasterKey,
     /// Memory for its pages.
     pub cache: ByteSize,
 }
@@ -362,6 +364,7 @@ impl Store {
         let mut section = Reader::of_section(sections, "store", report);
         let store = Store {
             path: section.value("path", places.state.join("postrider.redb")),
+            master_key: section.value("master_key", MasterKey::Beside),
             cache: section.within("cache", ByteSize::mib(16), ByteSize::mib(1)..=ByteSize::gib(64)),
         };
         section.finish();

@@ -484,6 +484,42 @@ pub enum Group {
     Id(u32),
 }
 
+/// Where the master key lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MasterKey {
+    /// In a file beside the store, made at the first start.
+    Beside,
+    /// In this file.
+    File(PathBuf),
+    /// In the systemd credential of this name.
+    Credential(String),
+}
+
+impl Setting for MasterKey {
+    const EXPECTED: &'static str = r#"a key file's path, "credential:NAME", or "" for a key file beside the store"#;
+
+    fn from_text(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return Some(MasterKey::Beside);
+        }
+        match text.strip_prefix("credential:") {
+            // systemd's rule: a credential is a plain file name.
+            Some("" | "." | "..") => None,
+            Some(name) if name.contains(['/', '\0']) => None,
+            Some(name) => Some(MasterKey::Credential(name.to_owned())),
+            None => PathBuf::from_text(text).map(MasterKey::File),
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            MasterKey::Beside => quoted(""),
+            MasterKey::File(path) => path.to_toml(),
+            MasterKey::Credential(name) => quoted(&format!("credential:{name}")),
+        }
+    }
+}
+
 impl Setting for Group {
     const EXPECTED: &'static str = r#"a group's name or number"#;
 

@@ -7,6 +7,7 @@
 
 mod disk;
 mod log;
+pub mod master_key;
 mod metrics;
 mod settings;
 mod socket;
@@ -33,11 +34,14 @@ use crate::http::tls::TlsError;
 use crate::ingest::Ingest;
 use crate::model::Destination;
 use crate::service::{self, Service};
-use crate::store::{self, OpenError, Store};
+use crate::store::{Keys, OpenError, Store};
 use crate::{api, http, ingest};
 
 pub use crate::engine::Ended as Watched;
 pub use log::start as start_log;
+pub use master_key::MasterKeyError;
+use settings::StoreSettings;
+
 pub use settings::Settings;
 pub use socket::BindError;
 
@@ -52,6 +56,9 @@ pub enum StartError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// There is no master key, or it is another store's.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
     /// A Unix socket could not be bound.
     #[error(transparent)]
     Socket(#[from] BindError),
@@ -273,12 +280,22 @@ async fn join(tasks: &mut JoinSet<()>) {
 }
 
 /// Opens the store on a thread of its own: after a crash under load the opening walks the file.
-async fn open_store(settings: store::Settings, clock: Clock) -> Result<Store, StartError> {
+async fn open_store(settings: StoreSettings, clock: Clock) -> Result<Store, StartError> {
     let epoch = u32::from_be_bytes(drawn()?);
-    let path = settings.path.clone();
-    let opening = tokio::task::spawn_blocking(move || Store::open(&settings, clock, epoch));
+    let path = settings.config.path.clone();
+    let chance = drawn()?;
+    let opening = tokio::task::spawn_blocking(move || {
+        let keys = Keys::new(master_key::read_or_make(&settings.config)?, chance);
+        Store::open(&settings.with(keys), clock, epoch).map_err(|error| match error {
+            OpenError::WrongKey { path: store } => match master_key::place(&settings.config) {
+                Ok(key) => MasterKeyError::Wrong { key, store }.into(),
+                Err(error) => error.into(),
+            },
+            other => StartError::Store(other),
+        })
+    });
     let stopped = |error: tokio::task::JoinError| OpenError::Damaged { path, why: error.to_string() };
-    Ok(opening.await.map_err(stopped)??)
+    opening.await.map_err(stopped)?
 }
 
 async fn listen(address: SocketAddr, config: &Config) -> Result<(SocketAddr, Listener), StartError> {

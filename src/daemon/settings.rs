@@ -12,7 +12,7 @@ use super::{StartError, drawn};
 
 /// Every part's settings.
 pub struct Settings {
-    pub(super) store: store::Settings,
+    pub(super) store: StoreSettings,
     pub(super) client: client::Settings,
     pub(super) engine: engine::Settings,
     pub(super) service: ServiceSettings,
@@ -20,6 +20,23 @@ pub struct Settings {
     pub(super) api: api::Settings,
     pub(super) http: http::serve::Settings,
     pub(super) disk_reserve: u64,
+}
+
+/// The store's settings but for its keys, which only a start reads.
+pub(super) struct StoreSettings {
+    pub(super) config: crate::config::Store,
+    pub(super) queue_bytes_max: usize,
+}
+
+impl StoreSettings {
+    /// The store's settings, with its keys.
+    pub(super) fn with(&self, keys: store::Keys) -> store::Settings {
+        store::Settings {
+            cache_bytes: size(self.config.cache.bytes()),
+            queue_bytes_max: self.queue_bytes_max,
+            ..store::Settings::at(&self.config.path, keys)
+        }
+    }
 }
 
 /// The configured part of the service's settings.
@@ -38,11 +55,10 @@ impl Settings {
             ..http::serve::Settings::default()
         };
         Ok(Settings {
-            store: store::Settings {
-                cache_bytes: size(config.store.cache.bytes()),
+            store: StoreSettings {
+                config: config.store.clone(),
                 // A line of any allowed length must fit.
                 queue_bytes_max: size(config.ingest.queue_max.bytes()).max(line_max),
-                ..store::Settings::at(&config.store.path)
             },
             client: client_settings(config)?,
             engine: engine::Settings {

@@ -3,13 +3,13 @@
 //! An operation of that kind is no [`Op`] by itself, so the writer does not take it: only [`Audited`], which names the actor,
 //! makes one of it. It either refuses or tells what it did; there is no third way.
 
-use redb::StorageError;
+use redb::{ReadableTable, StorageError};
 
 use crate::model::Timestamp;
 use crate::model::audit::{Actor, Chain, Deed, Kept, Link, Record};
 
 use super::codec;
-use super::op::Records;
+use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
 
 /// About what a record takes, beside what it shows of the thing itself.
@@ -69,7 +69,7 @@ fn note(batch: &mut Batch<'_>, actor: &Actor, deed: &Deed) -> Result<(), Storage
     let row = Kept { previous: chain.head.hash, text: deed.text(chain.head.number + 1, now, actor) };
     chain.head = chain.head.next(&row.text);
     let number = chain.head.number;
-    batch.audit.insert(number, codec::encode(&row).as_slice())?;
+    batch.audit.put(number, &row)?;
     Ok(())
 }
 
@@ -118,7 +118,7 @@ pub(super) fn aged(
     let mut aged = None;
     for entry in rows.iter()?.take(limit) {
         let (number, record) = entry?;
-        let Kept { previous, text } = codec::decode(record.value())?;
+        let Kept { previous, text } = codec::decode(rows.place(number.value()), record.value())?;
         // What cannot be read is kept: somebody has to look at it.
         let Some(at) = Record::of(&text).ok().and_then(|record| record.at()) else { break };
         if at < before {

@@ -6,13 +6,15 @@
 
 use std::time::Duration;
 
+use redb::ReadableTable;
+
 use crate::model::event::{EventHead, NewEvent, ProducerId};
 use crate::model::{EventType, Seq, TenantId};
 
-use super::codec::{self, Content};
-use super::op::Records;
+use super::codec::{self, Content, Place};
 use super::segments::pack::{self, Hash};
 use super::segments::{Runs, SegmentKey};
+use super::tables::Records;
 use super::writer::{ApplyError, Batch};
 
 /// How long a producer's id is remembered.
@@ -73,10 +75,10 @@ impl Said<'_> {
         *digest.first_chunk().expect("a SHA-256 has 32 bytes")
     }
 
-    fn is_in(&self, head: &EventHead, record: &[u8]) -> Result<bool, ApplyError> {
+    fn is_in(&self, head: &EventHead, place: Place, record: &[u8]) -> Result<bool, ApplyError> {
         let key = head.key.as_ref().map_or("", |key| key.as_str());
-        Ok(match codec::content(record)? {
-            Content::Kept(body) => (self.kind, self.key, self.body) == (&head.kind, key, body),
+        Ok(match codec::content(place, record)? {
+            Content::Kept(body) => (self.kind, self.key, self.body) == (&head.kind, key, &body[..]),
             Content::Erased(fingerprint) => fingerprint == Some(self.fingerprint()),
         })
     }
@@ -94,14 +96,14 @@ pub(super) fn look_up(batch: &Batch<'_>, event: &NewEvent) -> Result<Verdict, Ap
     let key = event.key.as_ref().map_or("", |key| key.as_str());
     let said = Said { kind: &event.kind, key, body: &event.body };
     let found = batch.places_of(name.hash()).first(&batch.segments, |seq| {
-        let Some(record) = redb::ReadableTable::get(&batch.events, seq.0)? else { return Ok(None) };
-        let head = codec::decode_event_head(record.value())?;
+        let Some(record) = batch.events.get(seq.0)? else { return Ok(None) };
+        let head = codec::decode_event_head(batch.events.place(seq.0), record.value())?;
         if Name::of(&head).is_none_or(|other| other != name) {
             return Ok(None);
         }
         Ok(Some(if batch.now.since(head.accepted) >= REMEMBERED {
             Verdict::New
-        } else if said.is_in(&head, record.value())? {
+        } else if said.is_in(&head, batch.events.place(seq.0), record.value())? {
             Verdict::Same(seq)
         } else {
             Verdict::Conflict(seq)
@@ -121,7 +123,7 @@ pub(super) fn find(
     let name = Name { tenant, cloud_source: None, id };
     runs.places_of(name.hash(), None).first(segments, |seq| {
         let Some(record) = events.get(seq.0)? else { return Ok(None) };
-        let head = codec::decode_event_head(record.value())?;
+        let head = codec::decode_event_head(events.place(seq.0), record.value())?;
         Ok(Name::of(&head).is_some_and(|other| other == name).then_some(seq))
     })
 }

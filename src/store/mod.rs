@@ -14,6 +14,7 @@ mod codec;
 mod dedup;
 mod history;
 mod inbox;
+mod keyring;
 mod metrics;
 pub mod op;
 mod reader;
@@ -44,6 +45,7 @@ use crate::model::{
 pub use audit::{Audited, Effect, Steer};
 pub use bell::{Bell, Change, Heard};
 pub use catalog::{Catalog, Routed};
+pub use keyring::{KEY_BYTES, Keys, MasterKey};
 pub use metrics::Metrics;
 pub use reader::{Aged, DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot, Window};
 pub use record::{DueRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
@@ -54,9 +56,11 @@ pub use writer::{ApplyError, Batch, Op};
 
 use cache::EventCache;
 use inbox::{Inbox, Message};
+use keyring::Keyring;
 use record::StartedRow;
 use segments::Runs;
 use segments::seal::Sealer;
+use tables::Records;
 use writer::{Job, META_AUDIT, META_EPOCH, META_NUMBERS, Numbers, Submission, Writer};
 
 /// How the store is opened.
@@ -64,6 +68,8 @@ use writer::{Job, META_AUDIT, META_EPOCH, META_NUMBERS, Numbers, Submission, Wri
 pub struct Settings {
     /// The file.
     pub path: PathBuf,
+    /// What opens its records.
+    pub keys: Keys,
     /// Bytes of redb's page cache.
     pub cache_bytes: usize,
     /// Bytes of operations that may wait for a commit; whoever has more waits at the door.
@@ -78,9 +84,10 @@ pub struct Settings {
 
 impl Settings {
     /// The defaults, for a file.
-    pub fn at(path: impl Into<PathBuf>) -> Self {
+    pub fn at(path: impl Into<PathBuf>, keys: Keys) -> Self {
         Settings {
             path: path.into(),
+            keys,
             cache_bytes: 16 << 20,
             queue_bytes_max: 32 << 20,
             event_cache_bytes_max: 8 << 20,
@@ -106,6 +113,12 @@ pub enum OpenError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The master key is another store's.
+    #[error("open {path}: the master key does not open the store's data keys; nothing was changed")]
+    WrongKey {
+        /// The file.
+        path: PathBuf,
     },
     /// It is no store, or a damaged one.
     #[error("open {path}: {why}")]
@@ -165,6 +178,7 @@ impl<T> Ticket<T> {
 
 /// What the writer publishes and everybody else reads.
 struct Shared {
+    keys: Arc<Keyring>,
     // Each held for a clone or a small copy, never across an await.
     catalog: RwLock<Arc<Catalog>>,
     standing: Mutex<Standing>,
@@ -263,7 +277,7 @@ impl Inner {
     fn snapshot(&self) -> Result<Snapshot, ReadError> {
         // First what is in memory: whatever has been sealed by then is in the transaction's rows.
         let runs = lock(&self.shared.runs).clone();
-        Snapshot::open(&self.db, runs)
+        Snapshot::open(&self.db, &self.shared.keys, runs)
     }
 }
 
@@ -297,11 +311,13 @@ impl Store {
             let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
             let db = builder(settings).create_with_backend(backend);
             let db = db.map_err(|error| open_error(path, error))?;
-            found(&db, clock, epoch).map_err(|why| OpenError::Damaged { path: path.clone(), why: why.0 })?;
-            Ok(db)
+            let keys = unlock(&db, settings)?;
+            let founded = found(&db, &keys, clock, epoch);
+            founded.map_err(|why| OpenError::Damaged { path: path.clone(), why: why.0 })?;
+            Ok((db, keys))
         };
         let draft = draft_of(path);
-        let db = if path.exists() {
+        let (db, keys) = if path.exists() {
             make(open(path)?)?
         } else {
             // redb cannot open a file whose making a power cut has stopped. So it gets its name when a store is in it.
@@ -317,14 +333,14 @@ impl Store {
                 make(open(path)?)?
             } else {
                 file.set_len(0).map_err(io(&draft))?;
-                let db = make(file)?;
+                let made = make(file)?;
                 std::fs::rename(&draft, path).map_err(io(path))?;
-                db
+                made
             }
         };
         // redb syncs the file, not the folder's entry for it; and a start before this one may not have come so far.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
-        Self::start(db, settings, clock, WriterRuns::InThread)
+        Self::start(db, keys, settings, clock, WriterRuns::InThread)
     }
 
     /// Opens a store on any backend: a disk that forgets, fails or records, for tests.
@@ -336,16 +352,25 @@ impl Store {
         runs: WriterRuns,
     ) -> Result<Self, OpenError> {
         let db = builder(settings).create_with_backend(backend).map_err(|error| open_error(&settings.path, error))?;
-        found(&db, clock, epoch).map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
-        Self::start(db, settings, clock, runs)
+        let keys = unlock(&db, settings)?;
+        let founded = found(&db, &keys, clock, epoch);
+        founded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
+        Self::start(db, keys, settings, clock, runs)
     }
 
-    fn start(db: Database, settings: &Settings, clock: Clock, writer_runs: WriterRuns) -> Result<Self, OpenError> {
-        let loaded = load(&db, settings.run_events, clock.now());
+    fn start(
+        db: Database,
+        keys: Arc<Keyring>,
+        settings: &Settings,
+        clock: Clock,
+        writer_runs: WriterRuns,
+    ) -> Result<Self, OpenError> {
+        let loaded = load(&db, &keys, settings.run_events, clock.now());
         let loaded = loaded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
         let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
+            keys,
             catalog: RwLock::new(Arc::new(catalog)),
             standing: Mutex::new(standing.clone()),
             runs: Mutex::new(runs),
@@ -565,32 +590,63 @@ impl<E: std::fmt::Display> From<E> for LoadError {
     }
 }
 
+/// Reads the store's data keys, before anything is changed.
+fn unlock(db: &Database, settings: &Settings) -> Result<Arc<Keyring>, OpenError> {
+    let path = || settings.path.clone();
+    let rows = data_keys(db).map_err(|why| OpenError::Damaged { path: path(), why: why.0 })?;
+    let keyring = Keyring::open(&settings.keys, rows.into_iter());
+    keyring.map(Arc::new).map_err(|_| OpenError::WrongKey { path: path() })
+}
+
+fn data_keys(db: &Database) -> Result<Vec<(u32, Vec<u8>)>, LoadError> {
+    let transaction = db.begin_read()?;
+    let table = match transaction.open_table(tables::DATA_KEYS.table()) {
+        Ok(table) => table,
+        // A new file.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut rows = Vec::new();
+    for entry in table.iter()? {
+        let (id, wrapped) = entry?;
+        rows.push((id.value(), wrapped.value().to_vec()));
+    }
+    Ok(rows)
+}
+
 /// Makes the tables and the first rows, where they are not there yet.
-fn found(db: &Database, clock: Clock, epoch: u32) -> Result<(), LoadError> {
+fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result<(), LoadError> {
     let mut transaction = db.begin_write()?;
     transaction.set_two_phase_commit(true);
+    let is_new;
     {
-        let mut meta = transaction.open_table(tables::META)?;
-        transaction.open_table(tables::EVENTS)?;
-        transaction.open_table(tables::DUE)?;
-        transaction.open_table(tables::ATTEMPTS)?;
-        transaction.open_table(tables::STARTED)?;
-        transaction.open_table(tables::ENDED)?;
-        transaction.open_table(tables::SEGMENTS)?;
-        transaction.open_table(tables::LANES)?;
-        transaction.open_table(tables::TALLIES)?;
-        transaction.open_table(tables::AUDIT)?;
-        let mut things = transaction.open_table(tables::THINGS)?;
-        if meta.get(META_EPOCH)?.is_none() {
-            meta.insert(META_EPOCH, codec::encode(&Epoch(epoch)).as_slice())?;
-            meta.insert(META_NUMBERS, codec::encode(&Numbers::default()).as_slice())?;
-            meta.insert(META_AUDIT, codec::encode(&Chain::default()).as_slice())?;
+        let mut meta = tables::META.write(&transaction, keys)?;
+        transaction.open_table(tables::DATA_KEYS.table())?;
+        transaction.open_table(tables::EVENTS.table())?;
+        transaction.open_table(tables::DUE.table())?;
+        transaction.open_table(tables::ATTEMPTS.table())?;
+        transaction.open_table(tables::STARTED.table())?;
+        transaction.open_table(tables::ENDED.table())?;
+        transaction.open_table(tables::SEGMENTS.table())?;
+        transaction.open_table(tables::LANES.table())?;
+        transaction.open_table(tables::TALLIES.table())?;
+        transaction.open_table(tables::AUDIT.table())?;
+        let mut things = tables::THINGS.write(&transaction, keys)?;
+        is_new = meta.get(META_EPOCH)?.is_none();
+        if is_new {
+            writer::keep_key(&transaction, keys)?;
+            meta.put(META_EPOCH, &Epoch(epoch))?;
+            meta.put(META_NUMBERS, &Numbers::default())?;
+            meta.put(META_AUDIT, &Chain::default())?;
             let id = TenantId::default_tenant();
             let tenant = Tenant { id: id.clone(), name: "Default".into(), parent: None, created: clock.now() };
-            things.insert((op::kind::TENANT, id.as_str().as_bytes()), codec::encode(&tenant).as_slice())?;
+            things.put((op::kind::TENANT, id.as_str().as_bytes()), &tenant)?;
         }
     }
     transaction.commit()?;
+    if is_new {
+        keys.set_kept();
+    }
     Ok(())
 }
 
@@ -605,45 +661,49 @@ struct Loaded {
     cut_off: Vec<(DeliveryKey, StartedRow)>,
 }
 
-fn load(db: &Database, run_events: usize, now: Timestamp) -> Result<Loaded, LoadError> {
+fn load(db: &Database, keys: &Arc<Keyring>, run_events: usize, now: Timestamp) -> Result<Loaded, LoadError> {
     let transaction = db.begin_read()?;
-    let meta = transaction.open_table(tables::META)?;
+    let meta = tables::META.read(&transaction, keys)?;
     let fact = |name: &str| meta.get(name)?.ok_or_else(|| LoadError(format!("the store has no {name} row")));
-    let epoch: Epoch = codec::decode(fact(META_EPOCH)?.value())?;
-    let numbers: Numbers = codec::decode(fact(META_NUMBERS)?.value())?;
-    let chain: Chain = codec::decode(fact(META_AUDIT)?.value())?;
-    if let Some(cut) = audit::cut_at(&transaction.open_table(tables::AUDIT)?, chain)? {
+    let epoch: Epoch = codec::decode(meta.place(META_EPOCH), fact(META_EPOCH)?.value())?;
+    let numbers: Numbers = codec::decode(meta.place(META_NUMBERS), fact(META_NUMBERS)?.value())?;
+    let chain: Chain = codec::decode(meta.place(META_AUDIT), fact(META_AUDIT)?.value())?;
+    if let Some(cut) = audit::cut_at(&tables::AUDIT.read(&transaction, keys)?, chain)? {
         // The log goes on from the head that was written: whatever is missing before it stays missing, and is found.
         tracing::error!(event = "audit_cut", last = cut, head = %chain.head, "the audit log does not end at its head");
     }
 
     let mut catalog = Catalog::default();
-    for entry in transaction.open_table(tables::THINGS)?.iter()? {
+    let things = tables::THINGS.read(&transaction, keys)?;
+    for entry in things.iter()? {
         let (key, record) = entry?;
-        let record = record.value();
+        let (place, record) = (things.place(key.value()), record.value());
         match key.value().0 {
-            op::kind::TENANT => catalog.put_tenant(codec::decode::<Tenant>(record)?),
-            op::kind::DESTINATION => drop(catalog.put_destination(codec::decode::<Destination>(record)?)),
-            op::kind::TOMBSTONE => catalog.bury(codec::decode::<Tombstone>(record)?),
-            op::kind::SUBSCRIPTION => drop(catalog.put_subscription(codec::decode::<Subscription>(record)?)),
+            op::kind::TENANT => catalog.put_tenant(codec::decode::<Tenant>(place, record)?),
+            op::kind::DESTINATION => drop(catalog.put_destination(codec::decode::<Destination>(place, record)?)),
+            op::kind::TOMBSTONE => catalog.bury(codec::decode::<Tombstone>(place, record)?),
+            op::kind::SUBSCRIPTION => drop(catalog.put_subscription(codec::decode::<Subscription>(place, record)?)),
             // Looked at when somebody asks for the id.
             op::kind::FORMER_TENANT => {}
-            op::kind::KEY => catalog.put_key(codec::decode::<ApiKey>(record)?),
+            op::kind::KEY => catalog.put_key(codec::decode::<ApiKey>(place, record)?),
             other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
         }
     }
 
     let mut standing = Standing::new(numbers.next_seq - 1, chain);
-    for entry in transaction.open_table(tables::TALLIES)?.iter()? {
+    let tallies = tables::TALLIES.read(&transaction, keys)?;
+    for entry in tallies.iter()? {
         let (no, record) = entry?;
-        standing.tallies.insert(DestinationNo(no.value()), codec::decode(record.value())?);
+        let tally = codec::decode(tallies.place(no.value()), record.value())?;
+        standing.tallies.insert(DestinationNo(no.value()), tally);
     }
-    for entry in transaction.open_table(tables::LANES)?.iter()? {
+    let lanes = tables::LANES.read(&transaction, keys)?;
+    for entry in lanes.iter()? {
         let (no, record) = entry?;
-        standing.lanes.insert(DestinationNo(no.value()), codec::decode(record.value())?);
+        standing.lanes.insert(DestinationNo(no.value()), codec::decode(lanes.place(no.value()), record.value())?);
     }
     let mut waiting = HashMap::<u32, u64>::new();
-    for entry in transaction.open_table(tables::DUE)?.iter()? {
+    for entry in transaction.open_table(tables::DUE.table())?.iter()? {
         let (key, _) = entry?;
         let (destination, _, seq) = key.value();
         *waiting.entry(destination).or_default() += 1;
@@ -656,13 +716,14 @@ fn load(db: &Database, run_events: usize, now: Timestamp) -> Result<Loaded, Load
         tally.accepted = rows + tally.succeeded + tally.failed + tally.cancelled;
     }
     let mut cut_off = Vec::new();
-    for entry in transaction.open_table(tables::STARTED)?.iter()? {
+    let started = tables::STARTED.read(&transaction, keys)?;
+    for entry in started.iter()? {
         let (key, record) = entry?;
         let (destination, seq) = key.value();
-        let key = DeliveryKey { destination: DestinationNo(destination), seq: Seq(seq) };
-        cut_off.push((key, codec::decode(record.value())?));
+        let delivery = DeliveryKey { destination: DestinationNo(destination), seq: Seq(seq) };
+        cut_off.push((delivery, codec::decode(started.place(key.value()), record.value())?));
     }
-    let (runs, sealer) = segments::seal::load(&transaction, run_events, Seq(numbers.next_seq), now)?;
+    let (runs, sealer) = segments::seal::load(&transaction, keys, run_events, Seq(numbers.next_seq), now)?;
     Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off })
 }
 

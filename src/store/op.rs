@@ -20,6 +20,7 @@ use super::bell::Change;
 use super::catalog::TENANT_DEPTH_MAX;
 use super::codec::Content;
 use super::record::{AttemptRow, DueRow, EndedRow, FormerTenant, LaneHealth, Plan, StartedRow, Tombstone};
+use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
 use super::{codec, dedup};
 
@@ -143,7 +144,7 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
         skipped: routed.skipped,
     };
     let event = Event { seq, head, body: Body::Kept(new.body) };
-    batch.events.insert(seq.0, codec::encode_event(&event.head, &event.body).as_slice())?;
+    batch.events.put_with(seq.0, |place| codec::encode_event(place, &event.head, &event.body))?;
     batch.note(seq, &event.head);
     for target in &event.head.targets {
         batch.tally_mut(target.destination).accepted += 1;
@@ -184,13 +185,14 @@ impl Steer for ErasePayload {
 }
 
 fn erase(batch: &mut Batch<'_>, seq: Seq) -> Result<bool, ApplyError> {
-    let erased = {
+    let (head, body) = {
         let Some(record) = batch.events.get(seq.0)? else { return Ok(false) };
-        let Content::Kept(body) = codec::content(record.value())? else { return Ok(true) };
-        let head = codec::decode_event_head(record.value())?;
-        codec::encode_erased(&head, dedup::remains(&head, body))
+        let place = || batch.events.place(seq.0);
+        let Content::Kept(body) = codec::content(place(), record.value())? else { return Ok(true) };
+        (codec::decode_event_head(place(), record.value())?, body)
     };
-    batch.events.insert(seq.0, erased.as_slice())?;
+    let remains = dedup::remains(&head, &body);
+    batch.events.put_with(seq.0, |place| codec::encode_erased(place, &head, remains))?;
     batch.erased.push(seq);
     Ok(true)
 }
@@ -223,7 +225,7 @@ impl Steer for NoteRead {
 
 fn head(batch: &Batch<'_>, seq: Seq) -> Result<Option<EventHead>, ApplyError> {
     let Some(record) = batch.events.get(seq.0)? else { return Ok(None) };
-    Ok(Some(codec::decode_event_head(record.value())?))
+    Ok(Some(codec::decode_event_head(batch.events.place(seq.0), record.value())?))
 }
 
 // ------------------------------------------------------------------------------------------------------ deliveries
@@ -598,34 +600,34 @@ fn steered(
 
 fn put_due(batch: &mut Batch<'_>, row: DueRow) -> Result<(), StorageError> {
     let key = (row.destination.0, row.due.as_millis(), row.seq.0);
-    batch.due.insert(key, codec::encode(&row.plan).as_slice())?;
+    batch.due.put(key, &row.plan)?;
     batch.changes.push(Change::Due(row));
     Ok(())
 }
 
 fn take_due(batch: &mut Batch<'_>, row: &DueRow) -> Result<bool, ApplyError> {
     let key = (row.destination.0, row.due.as_millis(), row.seq.0);
+    let place = batch.due.place(key);
     let Some(record) = batch.due.remove(key)? else { return Ok(false) };
     // A cancelled and resent delivery may be due in the same millisecond: the plan tells the two rows apart.
-    let plan: Plan = codec::decode(record.value())?;
+    let plan: Plan = codec::decode(place, record.value())?;
     drop(record);
     if plan != row.plan {
-        batch.due.insert(key, codec::encode(&plan).as_slice())?;
+        batch.due.put(key, &plan)?;
         return Ok(false);
     }
     Ok(true)
 }
 
 fn put_attempt(batch: &mut Batch<'_>, key: DeliveryKey, number: u32, row: &AttemptRow) -> Result<(), StorageError> {
-    batch.attempts.insert((key.seq.0, key.destination.0, number), codec::encode(row).as_slice())?;
-    Ok(())
+    batch.attempts.put((key.seq.0, key.destination.0, number), row)
 }
 
 /// The plan of an attempt that will not happen: only a resend leaves one.
 fn remove_plan(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
     let key = (row.seq.0, row.destination.0, row.plan.number);
     let planned = match batch.attempts.get(key)? {
-        Some(record) => matches!(codec::decode(record.value())?, AttemptRow::Planned { .. }),
+        Some(record) => matches!(codec::decode(batch.attempts.place(key), record.value())?, AttemptRow::Planned { .. }),
         None => false,
     };
     if planned {
@@ -636,7 +638,7 @@ fn remove_plan(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
 
 fn end(batch: &mut Batch<'_>, key: DeliveryKey, ending: Ending) -> Result<(), ApplyError> {
     let row = EndedRow { ending, at: batch.now };
-    batch.ended.insert((key.destination.0, key.seq.0), codec::encode(&row).as_slice())?;
+    batch.ended.put((key.destination.0, key.seq.0), &row)?;
     match ending.state() {
         DeliveryState::Failed => batch.tally_mut(key.destination).failed += 1,
         DeliveryState::Cancelled => batch.tally_mut(key.destination).cancelled += 1,
@@ -649,8 +651,9 @@ fn end(batch: &mut Batch<'_>, key: DeliveryKey, ending: Ending) -> Result<(), Ap
 }
 
 fn take_ended(batch: &mut Batch<'_>, key: DeliveryKey) -> Result<Option<EndedRow>, ApplyError> {
+    let place = batch.ended.place((key.destination.0, key.seq.0));
     match batch.ended.remove((key.destination.0, key.seq.0))? {
-        Some(record) => Ok(Some(codec::decode(record.value())?)),
+        Some(record) => Ok(Some(codec::decode(place, record.value())?)),
         None => Ok(None),
     }
 }
@@ -681,8 +684,11 @@ fn state(batch: &Batch<'_>, key: DeliveryKey) -> Result<Trail, ApplyError> {
     if let Some(row) = waiting_row(batch, key)? {
         return Ok(Trail::Waiting(row));
     }
-    match batch.ended.get((key.destination.0, key.seq.0))? {
-        Some(record) => Ok(Trail::Ended(codec::decode::<EndedRow>(record.value())?.ending.state())),
+    let row = (key.destination.0, key.seq.0);
+    match batch.ended.get(row)? {
+        Some(record) => {
+            Ok(Trail::Ended(codec::decode::<EndedRow>(batch.ended.place(row), record.value())?.ending.state()))
+        }
         None => Ok(Trail::Ended(DeliveryState::Succeeded)),
     }
 }
@@ -694,10 +700,6 @@ fn waiting_row(batch: &Batch<'_>, key: DeliveryKey) -> Result<Option<DueRow>, Ap
 fn last_attempt(batch: &Batch<'_>, key: DeliveryKey) -> Result<Option<(u32, AttemptRow)>, ApplyError> {
     last_attempt_in(&batch.attempts, key)
 }
-
-/// A table of records, in a write or a read transaction.
-pub(super) trait Records<K: redb::Key + 'static>: ReadableTable<K, &'static [u8]> {}
-impl<K: redb::Key + 'static, T: ReadableTable<K, &'static [u8]>> Records<K> for T {}
 
 /// The key range of a delivery's attempts.
 pub(super) fn attempts_of(key: DeliveryKey) -> RangeInclusive<(u64, u32, u32)> {
@@ -711,7 +713,7 @@ fn last_attempt_in(
     match attempts.range(attempts_of(key))?.next_back() {
         Some(entry) => {
             let (place, record) = entry?;
-            Ok(Some((place.value().2, codec::decode(record.value())?)))
+            Ok(Some((place.value().2, codec::decode(attempts.place(place.value()), record.value())?)))
         }
         None => Ok(None),
     }
@@ -728,14 +730,15 @@ pub(super) fn find_waiting(
         Some((_, AttemptRow::Planned { due })) => Some(due),
         Some((_, AttemptRow::Done(attempt))) => attempt.next,
         None => match events.get(key.seq.0)? {
-            Some(record) => Some(codec::decode_event_head(record.value())?.due),
+            Some(record) => Some(codec::decode_event_head(events.place(key.seq.0), record.value())?.due),
             None => None,
         },
     };
     let Some(moment) = moment else { return Ok(None) };
-    match due.get((key.destination.0, moment.as_millis(), key.seq.0))? {
+    let row = (key.destination.0, moment.as_millis(), key.seq.0);
+    match due.get(row)? {
         Some(record) => {
-            let plan = codec::decode(record.value())?;
+            let plan = codec::decode(due.place(row), record.value())?;
             Ok(Some(DueRow { destination: key.destination, due: moment, seq: key.seq, plan }))
         }
         None => Ok(None),
@@ -807,18 +810,18 @@ impl Op for Purge {
 
 /// The first due rows of a lane from a place on.
 pub(super) fn due_rows(
-    due: &impl Records<(u32, u64, u64)>,
+    rows: &impl Records<(u32, u64, u64)>,
     no: DestinationNo,
     (from, seq): (Timestamp, Seq),
     limit: usize,
 ) -> Result<Vec<DueRow>, ApplyError> {
     let lane = (no.0, from.as_millis(), seq.0)..=(no.0, u64::MAX, u64::MAX);
-    due.range(lane)?
+    rows.range(lane)?
         .take(limit)
         .map(|entry| {
             let (place, record) = entry?;
             let (_, due, seq) = place.value();
-            let plan = codec::decode(record.value())?;
+            let plan = codec::decode(rows.place(place.value()), record.value())?;
             Ok(DueRow { destination: no, due: Timestamp::from_millis(due), seq: Seq(seq), plan })
         })
         .collect()
@@ -883,7 +886,7 @@ impl Op for Sweep {
         let mut slice = Vec::new();
         for entry in batch.events.range(self.from.0..)?.take(self.limit) {
             let (seq, record) = entry?;
-            let head = codec::decode_event_head(record.value())?;
+            let head = codec::decode_event_head(batch.events.place(seq.value()), record.value())?;
             let ended = self.ages.end_at(head.accepted);
             slice.push((Seq(seq.value()), head, codec::keeps_body(record.value())?));
             if ended {
@@ -1005,7 +1008,7 @@ const FORMER_EVENTS_MAX: usize = 1000;
 fn forget_former_tenant(batch: &mut Batch<'_>, id: &TenantId) -> Result<bool, ApplyError> {
     let place = (kind::FORMER_TENANT, id.as_str().as_bytes());
     let FormerTenant { until } = match batch.things.get(place)? {
-        Some(record) => codec::decode(record.value())?,
+        Some(record) => codec::decode(batch.things.place(place), record.value())?,
         None => return Ok(true),
     };
     let mut buried = Vec::new();
@@ -1013,7 +1016,8 @@ fn forget_former_tenant(batch: &mut Batch<'_>, id: &TenantId) -> Result<bool, Ap
         buried.push(tombstone.no);
     }
     for (looked_at, entry) in batch.events.range(..until.0)?.enumerate() {
-        let head = codec::decode_event_head(entry?.1.value())?;
+        let (seq, record) = entry?;
+        let head = codec::decode_event_head(batch.events.place(seq.value()), record.value())?;
         let is_seen = head.tenant == *id || head.targets.iter().any(|target| buried.contains(&target.destination));
         if is_seen || looked_at + 1 >= FORMER_EVENTS_MAX {
             return Ok(false);
@@ -1077,7 +1081,7 @@ fn below(batch: &Batch<'_>, id: &TenantId) -> usize {
 }
 
 fn put_tenant(batch: &mut Batch<'_>, tenant: Tenant) -> Result<(), StorageError> {
-    batch.things.insert((kind::TENANT, tenant.id.as_str().as_bytes()), codec::encode(&tenant).as_slice())?;
+    batch.things.put((kind::TENANT, tenant.id.as_str().as_bytes()), &tenant)?;
     batch.catalog_mut().put_tenant(tenant);
     Ok(())
 }
@@ -1111,7 +1115,7 @@ impl Steer for DeleteTenant {
         let name = self.id.as_str().as_bytes();
         let former = FormerTenant { until: Seq(batch.numbers.next_seq) };
         batch.things.remove((kind::TENANT, name))?;
-        batch.things.insert((kind::FORMER_TENANT, name), codec::encode(&former).as_slice())?;
+        batch.things.put((kind::FORMER_TENANT, name), &former)?;
         batch.catalog_mut().remove_tenant(&self.id);
         done(Ok(()), Action::TenantDelete, Some(&self.id), &self.id, (before, Value::Null))
     }
@@ -1180,7 +1184,7 @@ impl Steer for UpdateDestination {
 
 fn put_destination(batch: &mut Batch<'_>, destination: Destination) -> Result<Arc<Destination>, StorageError> {
     let key = destination.no.0.to_be_bytes();
-    batch.things.insert((kind::DESTINATION, key.as_slice()), codec::encode(&destination).as_slice())?;
+    batch.things.put((kind::DESTINATION, key.as_slice()), &destination)?;
     batch.changes.push(Change::Lane(destination.no));
     Ok(batch.catalog_mut().put_destination(destination))
 }
@@ -1223,7 +1227,7 @@ impl Steer for DeleteDestination {
         };
         let key = self.no.0.to_be_bytes();
         batch.things.remove((kind::DESTINATION, key.as_slice()))?;
-        batch.things.insert((kind::TOMBSTONE, key.as_slice()), codec::encode(&tombstone).as_slice())?;
+        batch.things.put((kind::TOMBSTONE, key.as_slice()), &tombstone)?;
         *batch.lane_mut(self.no) = Default::default();
         batch.catalog_mut().bury(tombstone);
         batch.changes.push(Change::Lane(self.no));
@@ -1316,7 +1320,7 @@ fn subscription_view(batch: &Batch<'_>, subscription: &Subscription) -> Value {
 
 fn put_subscription(batch: &mut Batch<'_>, subscription: Subscription) -> Result<Arc<Subscription>, StorageError> {
     let key = subscription.no.0.to_be_bytes();
-    batch.things.insert((kind::SUBSCRIPTION, key.as_slice()), codec::encode(&subscription).as_slice())?;
+    batch.things.put((kind::SUBSCRIPTION, key.as_slice()), &subscription)?;
     Ok(batch.catalog_mut().put_subscription(subscription))
 }
 
@@ -1375,7 +1379,7 @@ impl Steer for PutKey {
             None => (Action::KeyCreate, (Value::Null, after)),
         };
         let place = self.key.id.to_string();
-        batch.things.insert((kind::KEY, place.as_bytes()), codec::encode(&self.key).as_slice())?;
+        batch.things.put((kind::KEY, place.as_bytes()), &self.key)?;
         batch.catalog_mut().put_key(self.key);
         done(Ok(()), action, tenant.as_ref(), place, changes)
     }

@@ -5,8 +5,9 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, ReadableDatabase};
 
 use crate::model::audit::{Chain, Kept, Link, Record, Wanted};
 use crate::model::event::{EventHead, ProducerId};
@@ -15,10 +16,12 @@ use crate::model::{
 };
 
 use super::history::{Candidates, Step};
+use super::keyring::Keyring;
 use super::op::Ages;
 use super::record::{AttemptRow, DueRow, EndedRow, Tally};
 use super::segments::{Answer, Asked, Runs, SegmentKey, Stretch};
 use super::standing::BLOCK;
+use super::tables::{Read, Records};
 use super::writer::{ApplyError, META_AUDIT};
 use super::{audit, codec, dedup, op, tables};
 
@@ -48,17 +51,15 @@ macro_rules! as_read_error {
 
 as_read_error!(redb::StorageError, redb::TableError, redb::TransactionError, ApplyError, codec::DecodeError);
 
-type Rows<K> = ReadOnlyTable<K, &'static [u8]>;
-
 /// The store as of one commit.
 pub struct Snapshot {
-    events: Rows<u64>,
-    due: Rows<(u32, u64, u64)>,
-    attempts: Rows<(u64, u32, u32)>,
-    ended: Rows<(u32, u64)>,
-    segments: Rows<SegmentKey>,
-    tallies: Rows<u32>,
-    audit: Rows<u64>,
+    events: Read<u64>,
+    due: Read<(u32, u64, u64)>,
+    attempts: Read<(u64, u32, u32)>,
+    ended: Read<(u32, u64)>,
+    segments: Read<SegmentKey>,
+    tallies: Read<u32>,
+    audit: Read<u64>,
     chain: Chain,
     runs: Runs,
     looked_at: Cell<u64>,
@@ -201,19 +202,22 @@ impl<T> Filling<T> {
 
 impl Snapshot {
     /// `runs` as they were before the transaction begins.
-    pub(super) fn open(db: &Database, runs: Runs) -> Result<Self, ReadError> {
+    pub(super) fn open(db: &Database, keys: &Arc<Keyring>, runs: Runs) -> Result<Self, ReadError> {
         let transaction = db.begin_read()?;
         Ok(Snapshot {
-            events: transaction.open_table(tables::EVENTS)?,
-            due: transaction.open_table(tables::DUE)?,
-            attempts: transaction.open_table(tables::ATTEMPTS)?,
-            ended: transaction.open_table(tables::ENDED)?,
-            segments: transaction.open_table(tables::SEGMENTS)?,
-            tallies: transaction.open_table(tables::TALLIES)?,
-            audit: transaction.open_table(tables::AUDIT)?,
-            chain: match transaction.open_table(tables::META)?.get(META_AUDIT)? {
-                Some(record) => codec::decode(record.value())?,
-                None => Chain::default(),
+            events: tables::EVENTS.read(&transaction, keys)?,
+            due: tables::DUE.read(&transaction, keys)?,
+            attempts: tables::ATTEMPTS.read(&transaction, keys)?,
+            ended: tables::ENDED.read(&transaction, keys)?,
+            segments: tables::SEGMENTS.read(&transaction, keys)?,
+            tallies: tables::TALLIES.read(&transaction, keys)?,
+            audit: tables::AUDIT.read(&transaction, keys)?,
+            chain: {
+                let meta = tables::META.read(&transaction, keys)?;
+                match meta.get(META_AUDIT)? {
+                    Some(record) => codec::decode(meta.place(META_AUDIT), record.value())?,
+                    None => Chain::default(),
+                }
             },
             runs,
             looked_at: Cell::new(0),
@@ -233,7 +237,7 @@ impl Snapshot {
         &self.runs
     }
 
-    pub(super) fn segments(&self) -> &Rows<SegmentKey> {
+    pub(super) fn segments(&self) -> &Read<SegmentKey> {
         &self.segments
     }
 
@@ -285,7 +289,7 @@ impl Snapshot {
     /// The event at a place.
     pub fn event(&self, seq: Seq) -> Result<Option<Event>, ReadError> {
         match self.events.get(seq.0)? {
-            Some(record) => Ok(Some(codec::decode_event(seq, record.value())?)),
+            Some(record) => Ok(Some(codec::decode_event(self.events.place(seq.0), seq, record.value())?)),
             None => Ok(None),
         }
     }
@@ -327,7 +331,7 @@ impl Snapshot {
     /// One delivery with its attempts.
     pub fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, ReadError> {
         let Some(record) = self.events.get(key.seq.0)? else { return Ok(None) };
-        let head = codec::decode_event_head(record.value())?;
+        let head = codec::decode_event_head(self.events.place(key.seq.0), record.value())?;
         if !head.targets.iter().any(|target| target.destination == key.destination) {
             return Ok(None);
         }
@@ -343,8 +347,9 @@ impl Snapshot {
 
     fn delivery_of(&self, key: DeliveryKey, head: EventHead) -> Result<Delivery, ReadError> {
         let row = op::find_waiting(&self.events, &self.attempts, &self.due, key)?;
-        let ended = match self.ended.get((key.destination.0, key.seq.0))? {
-            Some(record) => Some(codec::decode::<EndedRow>(record.value())?),
+        let end = (key.destination.0, key.seq.0);
+        let ended = match self.ended.get(end)? {
+            Some(record) => Some(codec::decode::<EndedRow>(self.ended.place(end), record.value())?),
             None => None,
         };
         let state = match (&row, &ended) {
@@ -354,8 +359,8 @@ impl Snapshot {
         };
         let mut attempts = Vec::new();
         for entry in self.attempts.range(op::attempts_of(key))? {
-            let (_, record) = entry?;
-            if let AttemptRow::Done(attempt) = codec::decode(record.value())? {
+            let (place, record) = entry?;
+            if let AttemptRow::Done(attempt) = codec::decode(self.attempts.place(place.value()), record.value())? {
                 attempts.push(*attempt);
             }
         }
@@ -371,7 +376,7 @@ impl Snapshot {
                 return Ok(Walk::Stop);
             }
             if !filling.skips() {
-                filling.put(codec::decode_event(seq, record)?, record.len());
+                filling.put(codec::decode_event(self.events.place(seq.0), seq, record)?, record.len());
             }
             Ok(Walk::On)
         })?;
@@ -385,7 +390,7 @@ impl Snapshot {
         if let Some(place) = window.after {
             // The place may lie between two deliveries of one event: that event's further ones come first.
             if let Some(record) = self.events.get(place.seq.0)? {
-                let head = codec::decode_event_head(record.value())?;
+                let head = codec::decode_event_head(self.events.place(place.seq.0), record.value())?;
                 if wanted.events.takes(&head) {
                     within = self.take_deliveries(wanted, place.seq, &head, Some(place.destination), &mut filling)?;
                 }
@@ -463,7 +468,7 @@ impl Snapshot {
             };
             self.look();
             let Some(record) = self.events.get(seq.0)? else { continue };
-            let head = codec::decode_event_head(record.value())?;
+            let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
             if wanted.from.is_some_and(|from| head.accepted.after(CLOCK_SLACK) < from) {
                 return Ok(None);
             }
@@ -497,7 +502,8 @@ impl Snapshot {
             self.look();
             let number = number.value();
             let damaged = |why: &dyn std::fmt::Display| ReadError::Storage(format!("audit record {number}: {why}"));
-            let kept: Kept = codec::decode(record.value()).map_err(|error| damaged(&error))?;
+            let kept: Kept =
+                codec::decode(self.audit.place(number), record.value()).map_err(|error| damaged(&error))?;
             let read = Record::of(&kept.text).map_err(|error| damaged(&error))?;
             if wanted.takes(&read) {
                 if filling.is_full() {
@@ -526,7 +532,7 @@ impl Snapshot {
             if looked_at == limit {
                 return Ok(Aged { found: None, next: Some(seq) });
             }
-            let head = codec::decode_event_head(record.value())?;
+            let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
             if ages.end_at(head.accepted) {
                 break;
             }
@@ -561,7 +567,7 @@ impl Snapshot {
             self.look();
             let (key, record) = entry?;
             let seq = Seq(key.value());
-            let head = codec::decode_event_head(record.value())?;
+            let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
             for target in &head.targets {
                 let key = DeliveryKey { destination: target.destination, seq };
                 if op::find_waiting(&self.events, &self.attempts, &self.due, key)?.is_some() {
@@ -594,7 +600,7 @@ impl Snapshot {
         let mut tallied = std::collections::BTreeMap::new();
         for entry in self.tallies.range::<u32>(..)? {
             let (no, record) = entry?;
-            let tally: Tally = codec::decode(record.value())?;
+            let tally: Tally = codec::decode(self.tallies.place(no.value()), record.value())?;
             tallied.insert(no.value(), tally.waiting());
         }
         tallied.retain(|_, waiting| *waiting > 0);
@@ -619,7 +625,7 @@ impl Snapshot {
         for entry in self.event_rows(run.first(), run.end().min(self.runs.end()))? {
             let (place, record) = entry?;
             let seq = Seq(place.value());
-            let head = codec::decode_event_head(record.value())?;
+            let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
             count += 1;
             if !dedup::leads_to(&self.runs, &self.segments, &head, seq)? {
                 return Err(ReadError::Storage(format!("the id of the event at {} does not lead to it", seq.0)));

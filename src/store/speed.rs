@@ -26,7 +26,7 @@ fn cpu() -> Duration {
 async fn events_per_second_from_insert_to_outcome() {
     let total: usize = std::env::var("POSTRIDER_EVENTS").map_or(200_000, |text| text.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings::at(folder.path().join("postrider.redb"));
+    let settings = Settings::at(folder.path().join("postrider.redb"), super::tests::keys());
     let store = Store::open(&settings, Clock::system(), 1).unwrap();
     let no = with_destinations(&store, 1).await[0];
     let body = "x".repeat(1024);

@@ -1,27 +1,132 @@
 //! The tables of the one file. Keys are numbers in time order; values are the records of [`super::codec`].
 
-use redb::TableDefinition;
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use redb::{
+    Key, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, TableError,
+    WriteTransaction,
+};
+use serde::Serialize;
+
+use super::codec::{self, Place};
+use super::keyring::Keyring;
 
 /// `name -> record`: the store's own facts (epoch, next numbers).
-pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+pub const META: Definition<&'static str> = Definition::new("meta");
 /// `seq -> event`.
-pub const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
+pub const EVENTS: Definition<u64> = Definition::new("events");
 /// `(destination, due in ms, seq) -> what is due`. A lane is a key range of it: its head is one seek.
-pub const DUE: TableDefinition<(u32, u64, u64), &[u8]> = TableDefinition::new("due");
+pub const DUE: Definition<(u32, u64, u64)> = Definition::new("due");
 /// `(seq, destination, attempt no) -> attempt`, or the plan of one that a resend ordered.
-pub const ATTEMPTS: TableDefinition<(u64, u32, u32), &[u8]> = TableDefinition::new("attempts");
+pub const ATTEMPTS: Definition<(u64, u32, u32)> = Definition::new("attempts");
 /// `(destination, seq) -> an attempt that was under way`, for attempts that take their time. Few: a table of its own lets a start
 /// find what a crash cut off without a walk over all attempts.
-pub const STARTED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("started");
+pub const STARTED: Definition<(u32, u64)> = Definition::new("started");
 /// `(destination, seq) -> how a delivery ended without success`. What is neither here nor due has succeeded.
-pub const ENDED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("ended");
+pub const ENDED: Definition<(u32, u64)> = Definition::new("ended");
 /// `(kind, key, first seq of a run) -> packed list`; see [`super::segments`].
-pub const SEGMENTS: TableDefinition<(u8, &[u8], u64), &[u8]> = TableDefinition::new("segments");
+pub const SEGMENTS: Definition<(u8, &'static [u8], u64)> = Definition::new("segments");
 /// `(kind, key) -> record`: tenants, destinations, subscriptions, keys. Few, and all in memory too.
-pub const THINGS: TableDefinition<(u8, &[u8]), &[u8]> = TableDefinition::new("things");
+pub const THINGS: Definition<(u8, &'static [u8])> = Definition::new("things");
 /// `destination -> lane`: paused by an operator, held, gone or shut by the engine.
-pub const LANES: TableDefinition<u32, &[u8]> = TableDefinition::new("lanes");
+pub const LANES: Definition<u32> = Definition::new("lanes");
 /// `destination -> how many deliveries are in which state`.
-pub const TALLIES: TableDefinition<u32, &[u8]> = TableDefinition::new("tallies");
+pub const TALLIES: Definition<u32> = Definition::new("tallies");
 /// `number -> record of the audit log`.
-pub const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
+pub const AUDIT: Definition<u64> = Definition::new("audit");
+/// `number -> wrapped data key`; see [`super::keyring`]. Its rows are sealed with the master key.
+pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
+
+/// A table of records, with what opens and seals them.
+pub struct Rows<K: Key + 'static, T> {
+    table: T,
+    keys: Arc<Keyring>,
+    name: &'static str,
+    of: PhantomData<fn() -> K>,
+}
+
+/// A table that is read.
+pub type Read<K> = Rows<K, ReadOnlyTable<K, &'static [u8]>>;
+/// A table that is written.
+pub type Write<'tx, K> = Rows<K, Table<'tx, K, &'static [u8]>>;
+
+/// A table's name and the type of its keys.
+pub struct Definition<K: Key + 'static> {
+    /// Its name.
+    pub name: &'static str,
+    of: PhantomData<fn() -> K>,
+}
+
+impl<K: Key + 'static> Definition<K> {
+    const fn new(name: &'static str) -> Self {
+        Definition { name, of: PhantomData }
+    }
+
+    /// As redb wants it.
+    pub fn table(&self) -> TableDefinition<'static, K, &'static [u8]> {
+        TableDefinition::new(self.name)
+    }
+
+    /// Opens the table to read it.
+    pub fn read(&self, transaction: &ReadTransaction, keys: &Arc<Keyring>) -> Result<Read<K>, TableError> {
+        let table = transaction.open_table(self.table())?;
+        Ok(Rows { table, keys: Arc::clone(keys), name: self.name, of: PhantomData })
+    }
+
+    /// Opens the table to change it, or makes it.
+    pub fn write<'tx>(
+        &self,
+        transaction: &'tx WriteTransaction,
+        keys: &Arc<Keyring>,
+    ) -> Result<Write<'tx, K>, TableError> {
+        let table = transaction.open_table(self.table())?;
+        Ok(Rows { table, keys: Arc::clone(keys), name: self.name, of: PhantomData })
+    }
+}
+
+impl<K: Key + 'static, T> Deref for Rows<K, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.table
+    }
+}
+
+impl<K: Key + 'static, T> DerefMut for Rows<K, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.table
+    }
+}
+
+/// A table of records, in a write or a read transaction.
+pub trait Records<K: Key + 'static>: Deref<Target: ReadableTable<K, &'static [u8]>> {
+    /// Where the record of a key lies, and what seals it there.
+    fn place<'k>(&self, key: impl Borrow<K::SelfType<'k>>) -> Place;
+}
+
+impl<K: Key + 'static, T: ReadableTable<K, &'static [u8]>> Records<K> for Rows<K, T> {
+    fn place<'k>(&self, key: impl Borrow<K::SelfType<'k>>) -> Place {
+        Place::new(&self.keys, self.name, K::as_bytes(key.borrow()).as_ref(), self.name == THINGS.name)
+    }
+}
+
+impl<K: Key + 'static> Write<'_, K> {
+    /// Puts the record of a value at a key.
+    pub fn put<'k>(&mut self, key: impl Borrow<K::SelfType<'k>>, value: &impl Serialize) -> Result<(), StorageError> {
+        self.put_with(key, |place| codec::encode(place, value)).map(drop)
+    }
+
+    /// Puts a record at a key, made for its place; answers its bytes.
+    pub fn put_with<'k>(
+        &mut self,
+        key: impl Borrow<K::SelfType<'k>>,
+        encode: impl FnOnce(Place) -> Vec<u8>,
+    ) -> Result<usize, StorageError> {
+        let record = encode(self.place(key.borrow()));
+        self.table.insert(key, record.as_slice())?;
+        Ok(record.len())
+    }
+}

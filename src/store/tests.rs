@@ -16,7 +16,12 @@ use super::*;
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn settings() -> Settings {
-    Settings { cache_bytes: 1 << 20, ..Settings::at("memory") }
+    Settings { cache_bytes: 1 << 20, ..Settings::at("memory", keys()) }
+}
+
+/// The keys of every test: a start seals with a key of its own number all the same.
+pub(super) fn keys() -> Keys {
+    Keys::new(MasterKey::new([7; KEY_BYTES]), [9; Keys::CHANCE_BYTES])
 }
 
 fn open() -> Store {
@@ -515,7 +520,7 @@ async fn pages_of_deliveries_cover_the_list_once_whatever_their_size() {
 #[tokio::test]
 async fn a_store_that_is_opened_again_stands_as_it_stood() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings::at(folder.path().join("sub/postrider.redb"));
+    let settings = Settings::at(folder.path().join("sub/postrider.redb"), keys());
     let clock = Clock::system();
     let store = Store::open(&settings, clock, 1).unwrap();
     assert!(matches!(Store::open(&settings, clock, 1), Err(OpenError::Locked { .. })), "one process at a time");
@@ -586,7 +591,7 @@ async fn start(store: &Store, row: DueRow) {
 
 fn rows_of_started(store: &Store) -> u64 {
     let transaction = store.0.db.begin_read().unwrap();
-    redb::ReadableTableMetadata::len(&transaction.open_table(tables::STARTED).unwrap()).unwrap()
+    redb::ReadableTableMetadata::len(&transaction.open_table(tables::STARTED.table()).unwrap()).unwrap()
 }
 
 /// P4: what a crash cut off is in the history, spends nothing of the schedule, and the next attempt has the next number.
@@ -686,7 +691,7 @@ async fn a_file_that_is_no_store_is_named_and_left_alone() {
     let path = folder.path().join("notes.txt");
     std::fs::write(&path, "not a store, but somebody's notes\n".repeat(300)).unwrap();
     let before = std::fs::read(&path).unwrap();
-    let error = Store::open(&Settings::at(&path), Clock::system(), 1).err().unwrap();
+    let error = Store::open(&Settings::at(&path, keys()), Clock::system(), 1).err().unwrap();
     assert!(error.to_string().contains("notes.txt"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
@@ -988,7 +993,7 @@ async fn verified(store: &Store) -> Result<u64, String> {
 #[tokio::test]
 async fn the_audit_log_survives_a_restart_and_shows_what_was_done_to_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { cache_bytes: 1 << 20, ..Settings::at(folder.path().join("s.redb")) };
+    let settings = Settings { cache_bytes: 1 << 20, ..Settings::at(folder.path().join("s.redb"), keys()) };
     let clock = Clock::of_runtime(START);
     let open = || Store::open(&settings, clock, 7).unwrap();
     let store = open();
@@ -1005,8 +1010,12 @@ async fn the_audit_log_survives_a_restart_and_shows_what_was_done_to_the_file() 
     drop(store);
     let whole = std::fs::read(&settings.path).unwrap();
 
-    type Damage = fn(&mut redb::Table<'_, u64, &'static [u8]>);
-    let damages: [(&str, Damage); 5] = [
+    // By somebody who holds the master key, too: nobody else gets as far as the chain.
+    type Damage = fn(&mut tables::Write<'_, u64>);
+    fn kept(rows: &tables::Write<'_, u64>, number: u64) -> audit::Kept {
+        codec::decode(rows.place(number), rows.get(number).unwrap().unwrap().value()).unwrap()
+    }
+    let damages: [(&str, Damage); 6] = [
         ("the last record is cut off", |rows| drop(rows.remove(5).unwrap())),
         ("one in the middle is gone", |rows| drop(rows.remove(3).unwrap())),
         ("the first is gone", |rows| drop(rows.remove(1).unwrap())),
@@ -1015,17 +1024,24 @@ async fn the_audit_log_survives_a_restart_and_shows_what_was_done_to_the_file() 
             rows.insert(2, third.as_slice()).unwrap();
             rows.insert(3, second.as_slice()).unwrap();
         }),
+        ("two have changed places and were sealed there", |rows| {
+            let [second, third] = [2, 3].map(|number| kept(rows, number));
+            rows.put(2, &third).unwrap();
+            rows.put(3, &second).unwrap();
+        }),
         ("one was changed", |rows| {
-            let mut kept: audit::Kept = codec::decode(rows.get(4).unwrap().unwrap().value()).unwrap();
-            kept.text = kept.text.replace("\"roll_up\":false", "\"roll_up\":true");
-            rows.insert(4, codec::encode(&kept).as_slice()).unwrap();
+            let mut changed = kept(rows, 4);
+            changed.text = changed.text.replace("\"roll_up\":false", "\"roll_up\":true");
+            rows.put(4, &changed).unwrap();
         }),
     ];
     for (what, damage) in damages {
         std::fs::write(&settings.path, &whole).unwrap();
         let db = Database::open(&settings.path).unwrap();
         let transaction = db.begin_write().unwrap();
-        damage(&mut transaction.open_table(tables::AUDIT).unwrap());
+        let keyring = unlock(&db, &settings).unwrap();
+        writer::keep_key(&transaction, &keyring).unwrap();
+        damage(&mut tables::AUDIT.write(&transaction, &keyring).unwrap());
         transaction.commit().unwrap();
         drop(db);
         let store = open();

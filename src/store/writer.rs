@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redb::{Database, ReadableTable, StorageError, Table, WriteTransaction};
+use redb::{Database, ReadableTable, StorageError, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -26,14 +26,16 @@ use crate::model::{DeliveryKey, DestinationNo, Epoch, Event, Seq, Timestamp};
 
 use super::bell::Change;
 use super::catalog::Catalog;
-use super::codec::{self, DecodeError};
+use super::codec::DecodeError;
 use super::inbox::{Inbox, Message};
+use super::keyring::Keyring;
 use super::op::EndCutOff;
 use super::record::{Lane, StartedRow, Tally};
 use super::segments::pack::Hash;
 use super::segments::seal::Sealer;
 use super::segments::{Places, Runs, SegmentChange, SegmentKey};
 use super::standing::Standing;
+use super::tables::Write;
 use super::{Committed, Receipt, Shared, StoreFailed, lock, tables};
 
 /// Operations in one commit at most.
@@ -244,9 +246,15 @@ impl Writer {
 
     /// One commit; answers how many of the jobs are in it.
     fn write(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(usize, Aftermath), CommitError> {
+        if self.shared.keys.is_spent() {
+            return Err(CommitError::KeySpent);
+        }
         let mut transaction = self.db.begin_write()?;
         // Payloads are chosen by others, so a checksum alone could be met by design.
         transaction.set_two_phase_commit(true);
+        if !self.shared.keys.is_kept() {
+            keep_key(&transaction, &self.shared.keys)?;
+        }
         let written = {
             let mut batch = Batch::open(&transaction, self)?;
             let mut applied = 0;
@@ -261,6 +269,7 @@ impl Writer {
         };
         transaction.commit()?;
         self.rests = false;
+        self.shared.keys.set_kept();
         Ok(written)
     }
 
@@ -289,6 +298,13 @@ impl Writer {
     }
 }
 
+/// Writes the row of the key that seals, in the transaction of the first records that it seals.
+pub(super) fn keep_key(transaction: &WriteTransaction, keys: &Keyring) -> Result<(), CommitError> {
+    let (id, wrapped) = keys.row();
+    transaction.open_table(tables::DATA_KEYS.table())?.insert(id, wrapped)?;
+    Ok(())
+}
+
 /// A commit did not happen.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CommitError {
@@ -298,6 +314,8 @@ pub(super) enum CommitError {
     Table(#[from] redb::TableError),
     #[error("apply an operation: {0}")]
     Apply(#[from] ApplyError),
+    #[error("the data key of this start has sealed as much as it may; a new start makes a new one")]
+    KeySpent,
     #[error("sync the commit: {0}")]
     Commit(#[from] redb::CommitError),
 }
@@ -319,26 +337,24 @@ struct Aftermath {
     segments: Vec<SegmentChange>,
 }
 
-type Rows<'tx, K> = Table<'tx, K, &'static [u8]>;
-
 /// An open transaction with its tables, as operations see it.
 pub struct Batch<'tx> {
     pub(super) now: Timestamp,
     pub(super) epoch: Epoch,
     pub(super) numbers: Numbers,
-    pub(super) events: Rows<'tx, u64>,
-    pub(super) due: Rows<'tx, (u32, u64, u64)>,
-    pub(super) attempts: Rows<'tx, (u64, u32, u32)>,
-    pub(super) ended: Rows<'tx, (u32, u64)>,
-    pub(super) segments: Rows<'tx, SegmentKey>,
-    pub(super) things: Rows<'tx, (u8, &'static [u8])>,
-    pub(super) audit: Rows<'tx, u64>,
+    pub(super) events: Write<'tx, u64>,
+    pub(super) due: Write<'tx, (u32, u64, u64)>,
+    pub(super) attempts: Write<'tx, (u64, u32, u32)>,
+    pub(super) ended: Write<'tx, (u32, u64)>,
+    pub(super) segments: Write<'tx, SegmentKey>,
+    pub(super) things: Write<'tx, (u8, &'static [u8])>,
+    pub(super) audit: Write<'tx, u64>,
     pub(super) changes: Vec<Change>,
     pub(super) fresh: Vec<Arc<Event>>,
     pub(super) erased: Vec<Seq>,
-    lanes: Rows<'tx, u32>,
-    tallies: Rows<'tx, u32>,
-    meta: Rows<'tx, &'static str>,
+    lanes: Write<'tx, u32>,
+    tallies: Write<'tx, u32>,
+    meta: Write<'tx, &'static str>,
     writer_numbers: &'tx mut Numbers,
     standing: &'tx mut Standing,
     catalog: &'tx mut Arc<Catalog>,
@@ -351,26 +367,29 @@ pub struct Batch<'tx> {
     transaction: &'tx WriteTransaction,
     marked: &'tx mut HashSet<DeliveryKey>,
     /// Opened when something is marked or no longer is.
-    started: Option<Rows<'tx, (u32, u64)>>,
+    keys: &'tx Arc<Keyring>,
+    started: Option<Write<'tx, (u32, u64)>>,
     chain_changed: bool,
 }
 
 impl<'tx> Batch<'tx> {
-    fn open(transaction: &'tx WriteTransaction, writer: &'tx mut Writer) -> Result<Self, redb::TableError> {
+    fn open(transaction: &'tx WriteTransaction, writer: &'tx mut Writer) -> Result<Self, CommitError> {
+        let keys = &writer.shared.keys;
         Ok(Batch {
+            keys,
             now: writer.clock.now(),
             epoch: writer.epoch,
             numbers: writer.numbers,
-            events: transaction.open_table(tables::EVENTS)?,
-            due: transaction.open_table(tables::DUE)?,
-            attempts: transaction.open_table(tables::ATTEMPTS)?,
-            ended: transaction.open_table(tables::ENDED)?,
-            segments: transaction.open_table(tables::SEGMENTS)?,
-            things: transaction.open_table(tables::THINGS)?,
-            audit: transaction.open_table(tables::AUDIT)?,
-            lanes: transaction.open_table(tables::LANES)?,
-            tallies: transaction.open_table(tables::TALLIES)?,
-            meta: transaction.open_table(tables::META)?,
+            events: tables::EVENTS.write(transaction, keys)?,
+            due: tables::DUE.write(transaction, keys)?,
+            attempts: tables::ATTEMPTS.write(transaction, keys)?,
+            ended: tables::ENDED.write(transaction, keys)?,
+            segments: tables::SEGMENTS.write(transaction, keys)?,
+            things: tables::THINGS.write(transaction, keys)?,
+            audit: tables::AUDIT.write(transaction, keys)?,
+            lanes: tables::LANES.write(transaction, keys)?,
+            tallies: tables::TALLIES.write(transaction, keys)?,
+            meta: tables::META.write(transaction, keys)?,
             changes: Vec::new(),
             fresh: Vec::new(),
             erased: Vec::new(),
@@ -458,7 +477,7 @@ impl<'tx> Batch<'tx> {
     /// An attempt of a delivery is under way.
     pub(super) fn mark(&mut self, key: DeliveryKey, row: &StartedRow) -> Result<(), ApplyError> {
         let place = (key.destination.0, key.seq.0);
-        self.started()?.insert(place, codec::encode(row).as_slice())?;
+        self.started()?.put(place, row)?;
         self.marked.insert(key);
         Ok(())
     }
@@ -471,10 +490,10 @@ impl<'tx> Batch<'tx> {
         Ok(())
     }
 
-    fn started(&mut self) -> Result<&mut Rows<'tx, (u32, u64)>, ApplyError> {
+    fn started(&mut self) -> Result<&mut Write<'tx, (u32, u64)>, ApplyError> {
         let table = match self.started.take() {
             Some(table) => table,
-            None => self.transaction.open_table(tables::STARTED)?,
+            None => tables::STARTED.write(self.transaction, self.keys)?,
         };
         Ok(self.started.insert(table))
     }
@@ -493,11 +512,11 @@ impl<'tx> Batch<'tx> {
     fn close(mut self) -> Result<Aftermath, ApplyError> {
         self.segments_changed.extend(self.sealer.step(self.runs, &mut self.segments)?);
         if self.numbers != *self.writer_numbers {
-            self.meta.insert(META_NUMBERS, codec::encode(&self.numbers).as_slice())?;
+            self.meta.put(META_NUMBERS, &self.numbers)?;
             *self.writer_numbers = self.numbers;
         }
         if self.chain_changed {
-            self.meta.insert(META_AUDIT, codec::encode(&self.standing.audit).as_slice())?;
+            self.meta.put(META_AUDIT, &self.standing.audit)?;
         }
         for no in &self.tallies_changed {
             let tally = self.standing.tally(*no);
@@ -505,7 +524,7 @@ impl<'tx> Batch<'tx> {
                 self.tallies.remove(no.0)?;
                 self.standing.tallies.remove(no);
             } else {
-                self.tallies.insert(no.0, codec::encode(&tally).as_slice())?;
+                self.tallies.put(no.0, &tally)?;
             }
         }
         for no in &self.lanes_changed {
@@ -514,7 +533,7 @@ impl<'tx> Batch<'tx> {
                 self.lanes.remove(no.0)?;
                 self.standing.lanes.remove(no);
             } else {
-                self.lanes.insert(no.0, codec::encode(&lane).as_slice())?;
+                self.lanes.put(no.0, &lane)?;
             }
         }
         Ok(Aftermath {

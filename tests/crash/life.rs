@@ -52,9 +52,14 @@ impl Life {
     }
 }
 
+/// The keys of every life: each start seals with a key of its own number.
+pub fn keys() -> store::Keys {
+    store::Keys::new(store::MasterKey::new([7; store::KEY_BYTES]), [9; store::Keys::CHANCE_BYTES])
+}
+
 pub fn settings(cache_bytes: usize) -> store::Settings {
     // Small runs: their lists are written, and go, between any two cuts. So does a writer with a thread rest.
-    let at = store::Settings::at("the disk of a test");
+    let at = store::Settings::at("the disk of a test", keys());
     let rest_after = Duration::from_micros(300);
     store::Settings { cache_bytes, event_cache_bytes_max: 4096, run_events: 24, rest_after, ..at }
 }

@@ -93,7 +93,8 @@ impl World {
 
     fn with(settings: Settings) -> Self {
         let clock = Clock::of_runtime(START);
-        let at = store::Settings { cache_bytes: 1 << 20, ..store::Settings::at("memory") };
+        let keys = store::Keys::new(store::MasterKey::new([7; store::KEY_BYTES]), [9; store::Keys::CHANCE_BYTES]);
+        let at = store::Settings { cache_bytes: 1 << 20, ..store::Settings::at("memory", keys) };
         let store = Store::open_on(InMemoryBackend::new(), &at, clock, 7, WriterRuns::Inline).unwrap();
         let rng = Mutex::new(fastrand::Rng::with_seed(7));
         let service = Service::new(

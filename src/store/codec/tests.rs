@@ -44,29 +44,55 @@ fn compare(name: &str, record: &[u8]) {
     assert_eq!(read(name), record, "{name}: what is written now is not what was written then");
 }
 
-/// A record's bytes are what they were, read as what they were, and every part of them is no record.
+/// A place in a table, under keys that every test has.
+fn place(table: &'static str, key: u64) -> Place {
+    let keyring = Keyring::open(&crate::store::tests::keys(), std::iter::empty()).unwrap();
+    Place::new(&Arc::new(keyring), table, &key.to_le_bytes(), false)
+}
+
+fn here() -> Place {
+    place("events", 5)
+}
+
+fn plain_of<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    plain(value, &mut bytes);
+    bytes
+}
+
+/// A record's bytes before it is sealed are what they were, read as what they were, and every part of them is no record.
 fn holds<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
-    compare(name, &encode(value));
-    let record = read(name);
-    assert_eq!(decode::<T>(&record).unwrap(), *value, "{name}");
-    for length in 0..record.len() {
-        assert!(decode::<T>(&record[..length]).is_err(), "{name}: its first {length} bytes are read as a whole");
+    compare(name, &plain_of(value));
+    let bytes = read(name);
+    assert_eq!(super::value::<T>(&bytes).unwrap(), *value, "{name}");
+    for length in 0..bytes.len() {
+        assert!(super::value::<T>(&bytes[..length]).is_err(), "{name}: its first {length} bytes are read as a whole");
     }
-    assert!(
-        matches!(decode::<T>(&[&record[..], &[0]].concat()), Err(DecodeError::Damaged(_))),
-        "{name}: trailing byte"
-    );
-    for place in 0..ENVELOPE.len() {
-        let mut other = record.clone();
-        other[place] ^= 0x80;
-        assert!(matches!(decode::<T>(&other), Err(DecodeError::Envelope(_))), "{name}: byte {place} of the envelope");
-    }
+    let trailing = [&bytes[..], &[0]].concat();
+    assert!(matches!(super::value::<T>(&trailing), Err(DecodeError::Damaged(_))), "{name}: trailing byte");
     // Whatever length a damaged record claims, what is not there is not read, let alone made room for.
-    for place in ENVELOPE.len()..record.len().saturating_sub(8) {
-        let mut other = record.clone();
+    for place in 0..bytes.len().saturating_sub(8) {
+        let mut other = bytes.clone();
         other[place..place + 8].fill(0xff);
-        let _ = decode::<T>(&other);
+        let _ = super::value::<T>(&other);
     }
+    let record = encode(here(), value);
+    assert_eq!(decode::<T>(here(), &record).unwrap(), *value, "{name}");
+    for (other, what) in changed(&record) {
+        assert!(decode::<T>(here(), &other).is_err(), "{name}: {what}");
+    }
+}
+
+/// A record with each of its bits turned, each of its beginnings, and one with a byte too many.
+fn changed(record: &[u8]) -> impl Iterator<Item = (Vec<u8>, String)> {
+    let turned = (0..record.len() * 8).map(|bit| {
+        let mut other = record.to_vec();
+        other[bit / 8] ^= 1 << (bit % 8);
+        (other, format!("bit {bit}"))
+    });
+    let shorter = (0..record.len()).map(|length| (record[..length].to_vec(), format!("its first {length} bytes")));
+    let longer = ([record, &[0]].concat(), "a trailing byte".to_owned());
+    turned.chain(shorter).chain(std::iter::once(longer))
 }
 
 fn tenant_id(id: &str) -> TenantId {
@@ -275,83 +301,100 @@ fn each_kind_of_record_keeps_its_bytes() {
 }
 
 #[test]
-fn an_events_record_keeps_its_bytes() {
+fn an_events_head_keeps_its_bytes() {
+    holds("head-1", &head());
+    holds("head-bare-1", &bare_head());
+}
+
+/// The whole of it: the envelope, and what the cipher makes of a known key, counter and place.
+#[test]
+fn a_sealed_record_keeps_its_bytes() {
+    let tally = Tally { accepted: 10, succeeded: 4, failed: 3, cancelled: 2 };
+    compare("sealed-tally-1", &encode(here(), &tally));
+    assert_eq!(decode::<Tally>(here(), &read("sealed-tally-1")).unwrap(), tally);
     let body = Body::Kept(Bytes::from_static(b"{ \"n\" : 1.0 }\xff\0"));
     for (name, head, body) in [
-        ("event-1", head(), body.clone()),
-        ("event-bare-1", bare_head(), body),
-        ("event-erased-1", head(), Body::Erased),
+        ("sealed-event-1", head(), body.clone()),
+        ("sealed-event-bare-1", bare_head(), body),
+        ("sealed-event-erased-1", head(), Body::Erased),
     ] {
-        compare(name, &encode_event(&head, &body));
+        compare(name, &encode_event(here(), &head, &body));
         let record = read(name);
         let event = Event { seq: Seq(5), head: head.clone(), body: body.clone() };
-        assert_eq!(decode_event(Seq(5), &record).unwrap(), event, "{name}");
-        assert_eq!(decode_event_head(&record).unwrap(), head, "{name}");
+        assert_eq!(decode_event(here(), Seq(5), &record).unwrap(), event, "{name}");
+        assert_eq!(decode_event_head(here(), &record).unwrap(), head, "{name}");
         assert_eq!(keeps_body(&record).unwrap(), body.bytes().is_some(), "{name}");
-        // The body has no length of its own: it is the rest, as the store gives it back.
-        let without_body = record.len() - body.bytes().map_or(0, Bytes::len);
-        for length in 0..without_body {
-            assert!(decode_event(Seq(5), &record[..length]).is_err(), "{name}: its first {length} bytes");
-            assert!(decode_event_head(&record[..length]).is_err(), "{name}: its first {length} bytes");
+        for (other, what) in changed(&record) {
+            assert!(decode_event(here(), Seq(5), &other).is_err(), "{name}: {what}");
         }
-        for place in 0..ENVELOPE.len() {
-            let mut other = record.clone();
-            other[place] ^= 0x80;
-            assert!(matches!(decode_event(Seq(5), &other), Err(DecodeError::Envelope(_))), "{name}: byte {place}");
-        }
-        let mut mark = record.clone();
-        mark[ENVELOPE.len()] = 2;
-        assert!(matches!(decode_event(Seq(5), &mark), Err(DecodeError::Damaged(_))), "{name}: an unknown mark");
-        for place in ENVELOPE.len()..without_body - 8 {
-            let mut other = record.clone();
-            other[place..place + 8].fill(0xff);
-            let _ = decode_event(Seq(5), &other);
+        // A reader of heads hears of whatever the head depends on, and of nothing in the body.
+        let head_ends = EVENT_HEADER_BYTES + plain_of(&head).len() + TAG_BYTES;
+        for (place, (other, what)) in changed(&record).take(record.len() * 8).enumerate() {
+            assert_eq!(decode_event_head(here(), &other).is_err(), place / 8 < head_ends, "{name}: {what}");
         }
     }
 }
 
 #[test]
 fn what_remains_of_an_erased_body_keeps_its_bytes() {
-    compare("event-erased-remains-1", &encode_erased(&head(), Some([7; 16])));
-    let record = read("event-erased-remains-1");
-    assert_eq!(decode_event(Seq(5), &record).unwrap().body, Body::Erased);
-    assert_eq!(decode_event_head(&record).unwrap(), head());
-    assert!(matches!(content(&record), Ok(Content::Erased(Some(remains))) if remains == [7; 16]));
-    assert!(content(&record[..record.len() - 1]).is_err(), "it has its whole length or none");
+    compare("sealed-event-erased-remains-1", &encode_erased(here(), &head(), Some([7; 16])));
+    let record = read("sealed-event-erased-remains-1");
+    assert_eq!(decode_event(here(), Seq(5), &record).unwrap().body, Body::Erased);
+    assert_eq!(decode_event_head(here(), &record).unwrap(), head());
+    assert!(matches!(content(here(), &record), Ok(Content::Erased(Some(remains))) if remains == [7; 16]));
+}
+
+/// Whoever can write to the file cannot move a record to another key or another table, or swap parts of two records.
+#[test]
+fn a_record_opens_at_its_own_place_only() {
+    let plan = Plan { number: 3, tried: 2, trigger: Trigger::Replay, cut_off: 0 };
+    let record = encode(here(), &plan);
+    for elsewhere in [place("events", 6), place("event", 5), place("attempts", 5), place("", 5)] {
+        assert!(matches!(decode::<Plan>(elsewhere, &record), Err(DecodeError::Broken)));
+    }
+    let body = Body::Kept(Bytes::from_static(b"a body of a payment"));
+    let keyring = Arc::new(Keyring::open(&crate::store::tests::keys(), std::iter::empty()).unwrap());
+    let there = || Place::new(&keyring, "events", b"1", false);
+    let (one, two) = (encode_event(there(), &head(), &body), encode_event(there(), &head(), &body));
+    let cut = one.len() - 19 - TAG_BYTES;
+    let swapped = [&one[..cut], &two[cut..]].concat();
+    assert!(decode_event_head(there(), &swapped).is_ok());
+    assert!(matches!(decode_event(there(), Seq(1), &swapped), Err(DecodeError::Broken)));
 }
 
 /// A record that claims more than there is, or more than the limit, is refused before anything is made for it.
 #[test]
 fn lengths_that_cannot_be_are_refused() {
     for length in [1, 9, 1 << 20, RECORD_BYTES_MAX, RECORD_BYTES_MAX + 1, u64::from(u32::MAX), u64::MAX] {
-        let mut record = ENVELOPE.to_vec();
-        record.extend_from_slice(&length.to_le_bytes());
-        assert!(decode::<String>(&record).is_err());
-        assert!(decode::<Vec<u8>>(&record).is_err());
-        assert!(decode::<Vec<(u64, String)>>(&record).is_err());
+        let bytes = length.to_le_bytes();
+        assert!(value::<String>(&bytes).is_err());
+        assert!(value::<Vec<u8>>(&bytes).is_err());
+        assert!(value::<Vec<(u64, String)>>(&bytes).is_err());
     }
 }
 
 proptest! {
     #[test]
     fn bytes_of_chance_never_panic_a_reader(bytes: Vec<u8>, enveloped: bool) {
-        let record = if enveloped { [&ENVELOPE[..], &bytes].concat() } else { bytes };
-        let _ = decode_event(Seq(1), &record);
-        let _ = decode_event_head(&record);
+        let record = if enveloped { [&[VERSION, CODEC][..], &bytes].concat() } else { bytes.clone() };
+        let _ = decode_event(here(), Seq(1), &record);
+        let _ = decode_event_head(here(), &record);
         let _ = keeps_body(&record);
-        let _ = decode::<Plan>(&record);
-        let _ = decode::<StartedRow>(&record);
-        let _ = decode::<AttemptRow>(&record);
-        let _ = decode::<EndedRow>(&record);
-        let _ = decode::<Lane>(&record);
-        let _ = decode::<Destination>(&record);
-        let _ = decode::<Subscription>(&record);
-        let _ = decode::<ApiKey>(&record);
-        let _ = decode::<Tenant>(&record);
-        let _ = decode::<Tombstone>(&record);
+        let _ = decode::<Plan>(here(), &record);
+        let _ = value::<EventHead>(&bytes);
+        let _ = value::<Plan>(&bytes);
+        let _ = value::<StartedRow>(&bytes);
+        let _ = value::<AttemptRow>(&bytes);
+        let _ = value::<EndedRow>(&bytes);
+        let _ = value::<Lane>(&bytes);
+        let _ = value::<Destination>(&bytes);
+        let _ = value::<Subscription>(&bytes);
+        let _ = value::<ApiKey>(&bytes);
+        let _ = value::<Tenant>(&bytes);
+        let _ = value::<Tombstone>(&bytes);
     }
 
-    /// A true record with some of its bytes changed comes closer to what damage looks like.
+    /// True bytes with some of them changed come closer to what damage looks like.
     #[test]
     fn a_damaged_record_never_panics_a_reader(places in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         let damage = |mut record: Vec<u8>| {
@@ -361,8 +404,10 @@ proptest! {
             }
             record
         };
-        let _ = decode::<Destination>(&damage(encode(&destination())));
-        let _ = decode::<AttemptRow>(&damage(encode(&AttemptRow::Done(Box::new(attempt())))));
-        let _ = decode_event(Seq(1), &damage(encode_event(&head(), &Body::Kept(Bytes::from_static(b"body")))));
+        let _ = value::<Destination>(&damage(plain_of(&destination())));
+        let _ = value::<AttemptRow>(&damage(plain_of(&AttemptRow::Done(Box::new(attempt())))));
+        let _ = value::<EventHead>(&damage(plain_of(&head())));
+        let body = Body::Kept(Bytes::from_static(b"body"));
+        let _ = decode_event(here(), Seq(1), &damage(encode_event(here(), &head(), &body)));
     }
 }

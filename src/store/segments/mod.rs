@@ -21,11 +21,14 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use redb::ReadableTable;
+
 use crate::model::event::EventHead;
 use crate::model::{DestinationNo, EventType, Seq, Timestamp, TypePattern};
 
+use super::tables::Records;
 use super::writer::ApplyError;
-use super::{codec, dedup, lock, op};
+use super::{codec, dedup, lock};
 
 use filter::{Filter, Probe};
 pub use pack::RUN_EVENTS_MAX;
@@ -316,7 +319,7 @@ impl Places {
     /// only points.
     pub(super) fn first<T>(
         self,
-        segments: &impl op::Records<SegmentKey>,
+        segments: &impl Records<SegmentKey>,
         mut check: impl FnMut(Seq) -> Result<Option<T>, ApplyError>,
     ) -> Result<Option<T>, ApplyError> {
         for seq in self.memory {
@@ -326,8 +329,10 @@ impl Places {
         }
         for run in self.sealed {
             let chunk = self.hash.chunk(run.id_chunks).to_be_bytes();
-            let Some(record) = segments.get((kind::IDS, chunk.as_slice(), run.first.0))? else { continue };
-            for offset in pack::offsets_of(codec::open_packed(record.value())?, self.hash)?.into_iter().rev() {
+            let place = (kind::IDS, chunk.as_slice(), run.first.0);
+            let Some(record) = segments.get(place)? else { continue };
+            let packed = codec::open_packed(segments.place(place), record.value())?;
+            for offset in pack::offsets_of(&packed, self.hash)?.into_iter().rev() {
                 if let Some(found) = check(Seq(run.first.0 + u64::from(offset)))? {
                     return Ok(Some(found));
                 }
@@ -400,7 +405,7 @@ impl Stretch {
     pub(super) fn ask(
         &self,
         asked: &Asked,
-        segments: &impl op::Records<SegmentKey>,
+        segments: &impl Records<SegmentKey>,
         looked_at: impl Fn(),
     ) -> Result<Answer, ApplyError> {
         let lists = match self {
@@ -448,13 +453,14 @@ impl Sealed {
     fn ask(
         &self,
         asked: &Asked,
-        segments: &impl op::Records<SegmentKey>,
+        segments: &impl Records<SegmentKey>,
         looked_at: impl Fn(),
     ) -> Result<ListsAsked, ApplyError> {
         let list = |kind: u8, key: &[u8]| -> Result<Vec<u16>, ApplyError> {
             looked_at();
-            match segments.get((kind, key, self.first.0))? {
-                Some(record) => Ok(pack::unpack_list(codec::open_packed(record.value())?)?),
+            let place = (kind, key, self.first.0);
+            match segments.get(place)? {
+                Some(record) => Ok(pack::unpack_list(&codec::open_packed(segments.place(place), record.value())?)?),
                 None => Ok(Vec::new()),
             }
         };
@@ -495,8 +501,11 @@ impl Sealed {
                 looked_at();
                 let hash = hash_of_key(key);
                 let chunk = hash.chunk(self.key_chunks).to_be_bytes();
-                match segments.get((kind::KEYS, chunk.as_slice(), self.first.0))? {
-                    Some(record) => Some(pack::offsets_of(codec::open_packed(record.value())?, hash)?),
+                let place = (kind::KEYS, chunk.as_slice(), self.first.0);
+                match segments.get(place)? {
+                    Some(record) => {
+                        Some(pack::offsets_of(&codec::open_packed(segments.place(place), record.value())?, hash)?)
+                    }
                     None => Some(Vec::new()),
                 }
             }

@@ -8,12 +8,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use redb::{ReadTransaction, Table};
+use redb::{ReadTransaction, ReadableTable};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{DestinationNo, EventType, Seq, Timestamp};
+use crate::store::keyring::Keyring;
+use crate::store::tables::{Records, Write};
 use crate::store::writer::ApplyError;
-use crate::store::{LoadError, codec, lock, op, tables};
+use crate::store::{LoadError, codec, lock, tables};
 
 use super::filter::Filter;
 use super::pack::{self, Chunks};
@@ -22,7 +24,7 @@ use super::{Run, Runs, Sealed, SegmentChange, SegmentKey, kind};
 /// What the removal of a row counts for.
 const REMOVAL_BYTES: usize = 1 << 10;
 
-type Segments<'tx> = Table<'tx, SegmentKey, &'static [u8]>;
+type Segments<'tx> = Write<'tx, SegmentKey>;
 
 /// A run's own row: what it is, and which rows it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,19 +106,20 @@ impl RunRow {
 }
 
 fn put_run(segments: &mut Segments<'_>, first: Seq, row: &RunRow) -> Result<(), ApplyError> {
-    segments.insert((kind::RUN, [].as_slice(), first.0), codec::encode(row).as_slice())?;
+    segments.put((kind::RUN, [].as_slice(), first.0), row)?;
     Ok(())
 }
 
-fn run_row(segments: &impl op::Records<SegmentKey>, first: Seq) -> Result<Option<RunRow>, ApplyError> {
-    match segments.get((kind::RUN, [].as_slice(), first.0))? {
-        Some(record) => Ok(Some(codec::decode(record.value())?)),
+fn run_row(segments: &impl Records<SegmentKey>, first: Seq) -> Result<Option<RunRow>, ApplyError> {
+    let place = (kind::RUN, [].as_slice(), first.0);
+    match segments.get(place)? {
+        Some(record) => Ok(Some(codec::decode(segments.place(place), record.value())?)),
         None => Ok(None),
     }
 }
 
 /// The types that have lists in a sealed run.
-pub(super) fn types_of(segments: &impl op::Records<SegmentKey>, first: Seq) -> Result<Vec<EventType>, ApplyError> {
+pub(super) fn types_of(segments: &impl Records<SegmentKey>, first: Seq) -> Result<Vec<EventType>, ApplyError> {
     Ok(run_row(segments, first)?.map(|row| row.types).unwrap_or_default())
 }
 
@@ -242,10 +245,10 @@ impl Sealing {
                 ListOf::Type(kind) => pack::pack_list(lists.types.get(kind).map_or(&[][..], |list| list)),
                 ListOf::TypesBeyond => pack::pack_list(&lists.types_beyond),
             };
-            let record = codec::encode_packed(&packed);
-            segments.insert((kind, key.as_slice(), self.run.first.0), record.as_slice())?;
+            let row = (kind, key.as_slice(), self.run.first.0);
+            let bytes = segments.put_with(row, |place| codec::encode_packed(place, &packed))?;
             self.step += 1;
-            *budget = budget.saturating_sub(record.len());
+            *budget = budget.saturating_sub(bytes);
         }
         Ok(true)
     }
@@ -266,18 +269,19 @@ fn sealed(first: Seq, row: &RunRow, filter: Option<Filter>) -> Sealed {
 /// them into memory.
 pub(in crate::store) fn load(
     transaction: &ReadTransaction,
+    keys: &Arc<Keyring>,
     run_events: usize,
     end: Seq,
     now: Timestamp,
 ) -> Result<(Runs, Sealer), LoadError> {
-    let segments = transaction.open_table(tables::SEGMENTS)?;
+    let segments = tables::SEGMENTS.read(transaction, keys)?;
     let mut runs = Runs::new(run_events, end);
     let mut sealer = Sealer::default();
     let (mut known, mut unsealed_from) = (Vec::new(), Seq(0));
     for entry in segments.range((kind::RUN, [].as_slice(), 0)..=(kind::RUN, [].as_slice(), u64::MAX))? {
         let (key, record) = entry?;
         let first = Seq(key.value().2);
-        let row: RunRow = codec::decode(record.value())?;
+        let row: RunRow = codec::decode(segments.place(key.value()), record.value())?;
         match row.stage {
             Stage::Sealed => {
                 unsealed_from = unsealed_from.max(row.end);
@@ -293,19 +297,23 @@ pub(in crate::store) fn load(
         }
     }
     runs.sealed = Arc::new(known);
-    for entry in transaction.open_table(tables::EVENTS)?.range(unsealed_from.0..)? {
+    let events = tables::EVENTS.read(transaction, keys)?;
+    for entry in events.range(unsealed_from.0..)? {
         let (seq, record) = entry?;
-        runs.note(Seq(seq.value()), &codec::decode_event_head(record.value())?);
+        runs.note(Seq(seq.value()), &codec::decode_event_head(events.place(seq.value()), record.value())?);
     }
     Ok((runs, sealer))
 }
 
-fn filter_of(segments: &impl op::Records<SegmentKey>, first: Seq, row: &RunRow) -> Result<Filter, LoadError> {
+fn filter_of(segments: &impl Records<SegmentKey>, first: Seq, row: &RunRow) -> Result<Filter, LoadError> {
     let mut filter = Filter::with_room_for(row.ids as usize);
     for chunk in 0..row.id_chunks {
         let missing = || LoadError(format!("the segment at {} has no chunk {chunk} of ids", first.0));
-        let record = segments.get((kind::IDS, chunk.to_be_bytes().as_slice(), first.0))?.ok_or_else(missing)?;
-        let marks = pack::unpack_chunk(codec::open_packed(record.value())?)?;
+        let key = chunk.to_be_bytes();
+        let place = (kind::IDS, key.as_slice(), first.0);
+        let record = segments.get(place)?.ok_or_else(missing)?;
+        let packed = codec::open_packed(segments.place(place), record.value())?;
+        let marks = pack::unpack_chunk(&packed)?;
         marks.iter().for_each(|packed| filter.add(pack::mark(packed).hash()));
     }
     Ok(filter)

@@ -45,7 +45,7 @@ impl StorageBackend for Disk {
 }
 
 fn open(disk: &Disk, clock: Clock, run_events: usize) -> Store {
-    let settings = Settings { cache_bytes: 1 << 20, run_events, ..Settings::at("memory") };
+    let settings = Settings { cache_bytes: 1 << 20, run_events, ..Settings::at("memory", crate::store::tests::keys()) };
     Store::open_on(disk.clone(), &settings, clock, 7, WriterRuns::Inline).unwrap()
 }
 
@@ -375,7 +375,7 @@ impl World {
 
     fn segment_rows(&self) -> u64 {
         let transaction = self.store.0.db.begin_read().unwrap();
-        transaction.open_table(tables::SEGMENTS).unwrap().len().unwrap()
+        transaction.open_table(tables::SEGMENTS.table()).unwrap().len().unwrap()
     }
 }
 
@@ -436,7 +436,8 @@ async fn filters_go_when_their_ids_are_no_longer_remembered() {
 async fn a_first_page_looks_at_few_rows_however_many_there_are() {
     let (total, run_events) = if soak() { (1_000_000, 65_536) } else { (20_000, 1000) };
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { run_events, ..Settings::at(folder.path().join("postrider.redb")) };
+    let settings =
+        Settings { run_events, ..Settings::at(folder.path().join("postrider.redb"), crate::store::tests::keys()) };
     let store = Store::open(&settings, Clock::system(), 7).unwrap();
     let mut nos = Vec::new();
     for pattern in ["*", "rare", "never"] {
