@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use postrider::model::audit::{Broken, Chain, Walk, Wanted};
 use postrider::model::delivery::Ending;
 use postrider::model::event::NewEvent;
 use postrider::model::*;
@@ -27,6 +28,8 @@ pub struct Picture {
     pub tallies: BTreeMap<DestinationNo, Tally>,
     pub events_ever: u64,
     pub waiting: u64,
+    /// Records of the audit log, each followed from the head.
+    pub audited: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +57,7 @@ impl Picture {
             .read(|snapshot| {
                 let mut picture = Picture::default();
                 add_events(&mut picture, snapshot)?;
+                add_audit(&mut picture, snapshot)?;
                 Ok(picture)
             })
             .await?;
@@ -86,6 +90,7 @@ impl Picture {
         for (what, should, is) in [
             ("events ever", self.events_ever, other.events_ever),
             ("deliveries that wait", self.waiting, other.waiting),
+            ("records of the audit log", self.audited, other.audited),
         ] {
             if should != is {
                 found.push(format!("{what}: {is}, should be {should}"));
@@ -114,6 +119,26 @@ fn differences<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
     for key in is.keys().filter(|key| !should.contains_key(key)) {
         found.push(format!("{what} {key:?} came from nowhere"));
     }
+}
+
+fn add_audit(picture: &mut Picture, snapshot: &Snapshot) -> Result<(), ReadError> {
+    let Chain { anchor, head } = snapshot.chain();
+    let mut walk = Walk::from(head);
+    let broken = |error: Broken| ReadError::Storage(format!("the audit log is broken: {error}"));
+    let mut after = None;
+    loop {
+        let page = snapshot.audit(&Wanted::default(), Window { after, skip: 0, limit: 1000 })?;
+        for (_, kept) in &page.items {
+            walk.follow(kept).map_err(broken)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    walk.end(anchor).map_err(broken)?;
+    picture.audited = walk.checked();
+    Ok(())
 }
 
 fn add_events(picture: &mut Picture, snapshot: &Snapshot) -> Result<(), ReadError> {
@@ -274,7 +299,21 @@ impl Model {
         Lease { row, turn: self.turns.get(&row.key()).copied().unwrap_or(0) }
     }
 
+    /// What is done on somebody's behalf, and not refused, is in the audit log.
     pub fn apply(&mut self, deed: &Deed) -> Told {
+        let told = self.do_it(deed);
+        let is_audited = match &told {
+            Told::Steered(steered) => *steered == Steered::Done,
+            Told::Created(created) => created.is_ok(),
+            Told::Done(done) => done.is_ok(),
+            Told::Found(found) => *found,
+            Told::Accepted(_) | Told::Purged(_) | Told::Swept(_) | Told::Nothing => false,
+        };
+        self.picture.audited += u64::from(is_audited);
+        told
+    }
+
+    fn do_it(&mut self, deed: &Deed) -> Told {
         match deed {
             Deed::Accept { events, waiting_max } => {
                 Told::Accepted(events.iter().map(|event| self.accept(event, *waiting_max)).collect())
