@@ -76,20 +76,27 @@ fn help_lists_the_commands_and_exit_codes() {
     Usage: postrider [OPTIONS] <COMMAND>
 
     Commands:
-      demo         See it work: a throw-away daemon, a receiver that fails at first, and a few events
-      serve        Run the daemon until it is told to stop
-      check        Read the configuration, look at what it names, and say what `serve` would do
-      status       Show how the daemon fares
-      emit         Hand an event to the daemon, and wait until it is on disk
-      listen       Receive webhooks on this machine and print them
-      bench        Measure a throw-away daemon on this machine, beside the same load without one
-      sign         Print the signature headers for a body
-      verify       Say whether a body's signature is right
-      audit        Show who changed what, and prove that nothing was changed since
-      config       Show the configuration
-      completions  Print the completions for a shell
-      man          Print the manual page
-      help         Print this message or the help of the given subcommand(s)
+      demo          See it work: a throw-away daemon, a receiver that fails at first, and a few events
+      serve         Run the daemon until it is told to stop
+      check         Read the configuration, look at what it names, and say what `serve` would do
+      status        Show how the daemon fares
+      emit          Hand an event to the daemon, and wait until it is on disk
+      explain       Say why a delivery, an event or a destination is where it is, and what helps
+      destination   Where webhooks go, and how
+      subscription  Which events go where
+      event         What was accepted
+      delivery      One event on its way to one destination, with its attempts
+      tenant        Whose destinations, events and keys they are
+      key           Who may use the admin API, and for what
+      listen        Receive webhooks on this machine and print them
+      bench         Measure a throw-away daemon on this machine, beside the same load without one
+      sign          Print the signature headers for a body
+      verify        Say whether a body's signature is right
+      audit         Show who changed what, and prove that nothing was changed since
+      config        Show the configuration
+      completions   Print the completions for a shell
+      man           Print the manual page
+      help          Print this message or the help of the given subcommand(s)
 
     Options:
           --json     Write data, and failures, as JSON
@@ -334,9 +341,9 @@ fn completions_and_pages_exist_for_each_shell_and_command() {
     let folder = folder();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let assert = postrider(folder.path()).args(["completions", shell]).assert().code(0);
-        assert!(said(&assert, folder.path()).contains("postrider"), "{shell}");
+        assert!(said(&assert, folder.path()).contains("erase-payload"), "{shell}");
     }
-    for command in [&[][..], &["emit"], &["config", "show"]] {
+    for command in [&[][..], &["emit"], &["config", "show"], &["destination", "create"]] {
         let assert = postrider(folder.path()).arg("man").args(command).assert().code(0);
         assert!(said(&assert, folder.path()).contains(".SH SYNOPSIS"), "{command:?}");
     }
@@ -409,7 +416,7 @@ fn emit_ends_with_the_code_of_the_refusal() {
 #[test]
 fn without_a_daemon_the_cause_is_named_and_the_code_is_69() {
     let folder = folder();
-    for arguments in [&["emit", "a.b"][..], &["emit", "--ndjson"], &["status"]] {
+    for arguments in [&["emit", "a.b"][..], &["emit", "--ndjson"], &["status"], &["key", "list"]] {
         let assert = postrider(folder.path()).args(arguments).assert().code(69).stdout("");
         assert!(said(&assert, folder.path()).contains("there is no such socket"), "{arguments:?}");
     }
@@ -499,14 +506,14 @@ fn a_refusal_of_the_admin_api_is_told_with_its_detail() {
     insta::assert_snapshot!(said(&assert, folder.path()), @r#"
     error: Forbidden
       where: GET /v1/status at FOLDER/admin.sock
-      cause: the role read is too low; /x: bad
+      cause: the role read is too low; x: bad
        help: use a key with a higher role, or of that tenant
     "#);
     daemon.join().unwrap();
     for (status, code) in [("503 Service Unavailable", 75), ("500 Internal Server Error", 1), ("404 Not Found", 1)] {
         std::fs::remove_file(&socket).unwrap();
         let daemon = admin(&socket, http(status, "text/plain", "oops"));
-        postrider(folder.path()).arg("status").assert().code(code).stdout("");
+        postrider(folder.path()).args(["destination", "list"]).assert().code(code).stdout("");
         daemon.join().unwrap();
     }
 }

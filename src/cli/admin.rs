@@ -1,6 +1,6 @@
 //! How commands speak to a running daemon: the admin API, over its Unix socket or over TCP with a key.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use url::Url;
 use super::emit::{socket_path, unreachable};
 use super::{Exit, Failure, Trouble, unreadable};
 use crate::config::Places;
-use crate::model::Secret;
+use crate::model::{Secret, TenantId};
 
 /// Longest answer that is read; the API pages its lists well below it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -33,25 +33,67 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct DaemonArguments {
     /// The admin socket
     #[arg(long, value_name = "PATH", env = "POSTRIDER__ADMIN__SOCKET", conflicts_with = "url")]
+    #[arg(global = true, help_heading = HEADING)]
     socket: Option<PathBuf>,
     /// The admin API's address, instead of the socket: https://host:8470
-    #[arg(long, requires = "key_file")]
+    #[arg(long, requires = "key_file", global = true, help_heading = HEADING)]
     url: Option<Url>,
     /// A file with the API key
-    #[arg(long, value_name = "FILE", requires = "url")]
+    #[arg(long, value_name = "FILE", requires = "url", global = true, help_heading = HEADING)]
     key_file: Option<PathBuf>,
     /// A PEM file with the authority of the address's certificate, beside the system's
-    #[arg(long, value_name = "FILE", requires = "url")]
+    #[arg(long, value_name = "FILE", requires = "url", global = true, help_heading = HEADING)]
     ca: Option<PathBuf>,
 }
 
+/// What stands above these options in a help.
+pub(super) const HEADING: &str = "Which daemon";
+
 /// A way to the admin API.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Admin {
     way: Way,
+    /// Whom to act for, when that is not the key's own tenant or the default one.
+    tenant: Option<TenantId>,
 }
 
+/// An answer as it came. The body of a 204 is empty.
 #[derive(Debug)]
+pub(super) struct Answer {
+    body: Bytes,
+    place: String,
+}
+
+impl Answer {
+    /// What the body says; nothing is null.
+    pub(super) fn value(&self) -> Result<Value, Failure> {
+        if self.body.is_empty() { Ok(Value::Null) } else { self.read() }
+    }
+
+    /// The body as a type of its own.
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| broken(&self.place, &error))
+    }
+
+    /// The answer, when it is none that refuses.
+    fn unless_refused(self, path: &str, status: StatusCode) -> Result<Answer, Failure> {
+        match status.is_success() {
+            true => Ok(self),
+            false => Err(refused(path, &self.place, status, &self.body)),
+        }
+    }
+
+    /// Writes the body as it came, on a line of its own; nothing when there is none.
+    pub(super) fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        if !self.body.is_empty() {
+            out.write_all(&self.body)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone)]
 enum Way {
     Socket(PathBuf),
     Url { url: Url, key: Secret, ca: Option<PathBuf> },
@@ -81,52 +123,62 @@ impl Admin {
             }
             _ => Way::Socket(socket_path(arguments.socket.as_deref(), Places::admin_socket)),
         };
-        Ok(Admin { way })
+        Ok(Admin { way, tenant: None })
+    }
+
+    /// The same, acting for this tenant.
+    pub(super) fn acting_for(self, tenant: Option<&TenantId>) -> Admin {
+        Admin { tenant: tenant.cloned(), ..self }
     }
 
     /// The way over a socket.
     pub(super) fn over(socket: PathBuf) -> Admin {
-        Admin { way: Way::Socket(socket) }
+        Admin { way: Way::Socket(socket), tenant: None }
     }
 
-    /// What the resource at `path` is.
-    pub(super) fn read(&self, path: &str) -> Result<Value, Failure> {
-        self.call(Method::GET, path, None)
+    /// One call.
+    pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        super::runtime()?.block_on(self.answer(method, path, body))
     }
 
     /// What the resource at `path` is, byte for byte.
     pub(super) fn read_bytes(&self, path: &str) -> Result<Bytes, Failure> {
-        let place = format!("GET {path} at {}", self.name());
-        super::runtime()?.block_on(self.answer(Method::GET, path, None, &place))
+        Ok(self.call(Method::GET, path, None)?.body)
     }
 
-    /// One call. An answer without a body is null.
-    pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        super::runtime()?.block_on(self.ask(method, path, body))
-    }
-
-    /// One call, for whoever runs in a runtime already.
-    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let place = format!("{method} {path} at {}", self.name());
-        let answer = self.answer(method, path, body, &place).await?;
-        if answer.is_empty() {
-            return Ok(Value::Null);
+    /// What is at `path`, if anything is.
+    pub(super) fn find(&self, path: &str) -> Result<Option<Answer>, Failure> {
+        match super::runtime()?.block_on(self.exchange_in_time(Method::GET, path, None))? {
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, answer) => answer.unless_refused(path, status).map(Some),
         }
-        serde_json::from_slice(&answer).map_err(|error| broken(&place, &error))
     }
 
-    async fn answer(&self, method: Method, path: &str, body: Option<&Value>, place: &str) -> Result<Bytes, Failure> {
+    /// What one call answers, for whoever runs in a runtime already. An answer without a body is null.
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        self.answer(method, path, body).await?.value()
+    }
+
+    async fn answer(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let (status, answer) = self.exchange_in_time(method, path, body).await?;
+        answer.unless_refused(path, status)
+    }
+
+    async fn exchange_in_time(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Answer), Failure> {
+        let place = format!("{method} {path} at {}", self.name());
         let late = |_| {
             let cause = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
-            let trouble = Trouble::new("the daemon does not answer", place, cause, "look at its log");
+            let trouble = Trouble::new("the daemon does not answer", &place, cause, "look at its log");
             Failure::new(Exit::TryLater, trouble)
         };
-        let exchange = self.exchange(method, path, body, place);
-        let (status, answer) = tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(late)??;
-        if !status.is_success() {
-            return Err(refused(place, status, &answer));
-        }
-        Ok(answer)
+        let exchange = self.exchange(method, path, body, &place);
+        let (status, body) = tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(late)??;
+        Ok((status, Answer { body, place }))
     }
 
     fn name(&self) -> String {
@@ -144,6 +196,9 @@ impl Admin {
         place: &str,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
+        if let Some(tenant) = &self.tenant {
+            request = request.header("x-tenant", tenant.as_str());
+        }
         let body = match body {
             Some(body) => {
                 request = request.header(header::CONTENT_TYPE, "application/json");
@@ -231,13 +286,9 @@ async fn send(
     Ok((status, body.to_bytes()))
 }
 
-fn refused(place: &str, status: StatusCode, answer: &[u8]) -> Failure {
+fn refused(path: &str, place: &str, status: StatusCode, answer: &[u8]) -> Failure {
     let (what, mut cause) = match serde_json::from_slice::<Refusal>(answer) {
-        Ok(refusal) => {
-            let title = refusal.title.unwrap_or_else(|| status.to_string());
-            let fields = refusal.errors.iter().map(|error| format!("; {}: {}", error.pointer, error.detail));
-            (title, refusal.detail.unwrap_or_default() + &fields.collect::<String>())
-        }
+        Ok(refusal) => (refusal.title.clone().unwrap_or_else(|| status.to_string()), refusal.in_words()),
         Err(_) => (format!("the daemon answered {status}"), String::new()),
     };
     if cause.is_empty() {
@@ -246,7 +297,11 @@ fn refused(place: &str, status: StatusCode, answer: &[u8]) -> Failure {
     let (exit, help) = match status {
         StatusCode::UNAUTHORIZED => (Exit::NotPermitted, "use a key that exists: --key-file FILE"),
         StatusCode::FORBIDDEN => (Exit::NotPermitted, "use a key with a higher role, or of that tenant"),
-        StatusCode::NOT_FOUND => (Exit::Failed, "look at the id, and at the tenant it belongs to"),
+        StatusCode::NOT_FOUND => (Exit::Failed, list_of(path)),
+        // The only things whose state changes by itself.
+        StatusCode::CONFLICT if path.starts_with("/v1/deliveries/") => {
+            (Exit::Failed, "postrider explain ID    # says where it stands, and what can be done")
+        }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => (Exit::TryLater, "try again later"),
         _ if status.is_server_error() => (Exit::Failed, "look at the daemon's log"),
         _ => (Exit::Failed, "mend what the cause names"),
@@ -254,7 +309,83 @@ fn refused(place: &str, status: StatusCode, answer: &[u8]) -> Failure {
     Failure::new(exit, Trouble::new(what, place, cause, help))
 }
 
+/// The command that shows what there is, for whoever named what there is not.
+fn list_of(path: &str) -> &'static str {
+    const LISTS: [(&str, &str); 6] = [
+        ("/v1/destinations", "postrider destination list    # those there are; --tenant ID for another tenant's"),
+        ("/v1/subscriptions", "postrider subscription list    # those there are; --tenant ID for another tenant's"),
+        ("/v1/events", "postrider event list    # those there are; --tenant ID for another tenant's"),
+        ("/v1/deliveries", "postrider delivery list    # those there are; --tenant ID for another tenant's"),
+        ("/v1/tenants", "postrider tenant list    # those there are"),
+        ("/v1/keys", "postrider key list    # those there are"),
+    ];
+    let list = LISTS.iter().find(|(start, _)| path.starts_with(start));
+    list.map_or("look at the id, and at the tenant it belongs to", |(_, command)| command)
+}
+
+impl Refusal {
+    /// All that is wrong, each with the name of its field.
+    fn in_words(&self) -> String {
+        let detail = self.detail.as_deref().unwrap_or_default();
+        let fields = self.errors.iter().map(|error| match field_name(&error.pointer) {
+            whole if whole.is_empty() => error.detail.clone(),
+            field => format!("{field}: {}", error.detail),
+        });
+        // A detail that only counts the fields, or repeats the one there is, says nothing beside them.
+        let repeats = |error: &FieldError| detail.ends_with(&error.detail) || detail.ends_with("see errors");
+        let said = Some(detail.to_owned()).filter(|text| !text.is_empty() && !self.errors.iter().any(repeats));
+        said.into_iter().chain(fields).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// A JSON pointer (RFC 6901) as people write a field's name: `retry.delays[0]`.
+fn field_name(pointer: &str) -> String {
+    let mut name = String::new();
+    for part in pointer.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        if part.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() {
+            name.push_str(&format!("[{part}]"));
+        } else {
+            let dot = if name.is_empty() { "" } else { "." };
+            name.push_str(&format!("{dot}{part}"));
+        }
+    }
+    name
+}
+
 fn broken(place: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     let help = "is it the admin API that answers there?";
     Failure::new(Exit::Failed, Trouble::new("the answer cannot be understood", place, error.to_string(), help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_is_told_as_the_name_of_a_field() {
+        let table = [
+            ("", ""),
+            ("/name", "name"),
+            ("/retry/delays/0", "retry.delays[0]"),
+            ("/headers/X~1Y~0", "headers.X/Y~"),
+            ("/0/type", "0.type"),
+        ];
+        for (pointer, name) in table {
+            assert_eq!(field_name(pointer), name);
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_each_thing_once() {
+        let told = |text: &str| serde_json::from_str::<Refusal>(text).unwrap().in_words();
+        let one = r#"{"detail": "/name: is required", "errors": [{"pointer": "/name", "detail": "is required"}]}"#;
+        assert_eq!(told(one), "name: is required");
+        let two = r#"{"detail": "2 fields are not valid; see errors", "errors":
+            [{"pointer": "/name", "detail": "is required"}, {"pointer": "/tls/pin", "detail": "is no hash"}]}"#;
+        assert_eq!(told(two), "name: is required; tls.pin: is no hash");
+        assert_eq!(told(r#"{"detail": "the queue is full"}"#), "the queue is full");
+        let both = r#"{"detail": "too low", "errors": [{"pointer": "", "detail": "bad"}]}"#;
+        assert_eq!(told(both), "too low; bad");
+    }
 }

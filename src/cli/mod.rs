@@ -11,22 +11,26 @@ mod check;
 mod config;
 mod demo;
 mod emit;
+mod explain;
 mod failure;
 mod listen;
+mod nouns;
 mod pages;
 mod receiver;
 mod scratch;
 mod serve;
 mod signature;
 mod status;
+mod words;
 
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::unreadable;
 pub use failure::{Exit, Failure, Trouble};
+use nouns::{delivery, destination, event, key, subscription, tenant};
 
 use crate::config::Places;
 
@@ -61,6 +65,20 @@ enum Command {
     Status(status::Arguments),
     /// Hand an event to the daemon, and wait until it is on disk
     Emit(emit::Arguments),
+    /// Say why a delivery, an event or a destination is where it is, and what helps
+    Explain(explain::Arguments),
+    /// Where webhooks go, and how
+    Destination(Box<destination::Arguments>),
+    /// Which events go where
+    Subscription(subscription::Arguments),
+    /// What was accepted
+    Event(event::Arguments),
+    /// One event on its way to one destination, with its attempts
+    Delivery(delivery::Arguments),
+    /// Whose destinations, events and keys they are
+    Tenant(tenant::Arguments),
+    /// Who may use the admin API, and for what
+    Key(key::Arguments),
     /// Receive webhooks on this machine and print them
     Listen(listen::Arguments),
     /// Measure a throw-away daemon on this machine, beside the same load without one
@@ -94,9 +112,29 @@ enum Form {
     Json,
 }
 
+/// The whole command line. A verb's help shows those of its noun's examples that begin with it.
+fn whole_command() -> clap::Command {
+    Arguments::command().mut_subcommands(|noun| {
+        let (name, help) = (noun.get_name().to_owned(), noun.get_after_help().map(ToString::to_string));
+        let Some(help) = help else { return noun };
+        noun.mut_subcommands(|verb| {
+            let start = format!("postrider {name} {}", verb.get_name());
+            let is_own = |line: &&str| {
+                line.trim_start().strip_prefix(&start).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            };
+            match help.lines().filter(is_own).collect::<Vec<_>>().as_slice() {
+                [] => verb,
+                [one] => verb.after_help(format!("Example:\n{one}")),
+                several => verb.after_help(format!("Examples:\n{}", several.join("\n"))),
+            }
+        })
+    })
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let parsed = whole_command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version come this way too, and they are no failure. A closed pipe has nobody left to tell.
@@ -121,14 +159,21 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Check(arguments) => check::run(&arguments, form),
         Command::Status(arguments) => status::run(&arguments, form),
         Command::Emit(arguments) => emit::run(&arguments, form),
+        Command::Explain(arguments) => explain::run(&arguments, form),
+        Command::Destination(arguments) => destination::run(&arguments, form),
+        Command::Subscription(arguments) => subscription::run(&arguments, form),
+        Command::Event(arguments) => event::run(&arguments, form),
+        Command::Delivery(arguments) => delivery::run(&arguments, form),
+        Command::Tenant(arguments) => tenant::run(&arguments, form),
+        Command::Key(arguments) => key::run(&arguments, form),
         Command::Listen(arguments) => listen::run(&arguments, form),
         Command::Bench(arguments) => bench::run(&arguments, form),
         Command::Sign(arguments) => signature::sign(&arguments, form),
         Command::Verify(arguments) => signature::verify(&arguments, form),
         Command::Audit { command } => audit::run(&command, form),
         Command::Config { command } => config::run(&command, form),
-        Command::Completions(arguments) => pages::completions(&arguments, &mut Arguments::command()),
-        Command::Man(arguments) => pages::man(&arguments, Arguments::command()),
+        Command::Completions(arguments) => pages::completions(&arguments, &mut whole_command()),
+        Command::Man(arguments) => pages::man(&arguments, whole_command()),
     }
 }
 
@@ -140,4 +185,63 @@ fn places() -> Places {
 /// A runtime for commands that talk HTTP.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::model::{DeliveryId, DestinationNo, Epoch, EventId, Seq};
+
+    const UUID: &str = "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6";
+
+    /// The words of a line as a shell reads them, up to a pipe, a redirection or a comment.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut parts = line.trim().split('\'').enumerate();
+        for (number, part) in parts.by_ref() {
+            // Every second part stands in quotes.
+            if number % 2 == 1 {
+                words.push(part.to_owned());
+                continue;
+            }
+            for word in part.split_whitespace() {
+                if ["|", ">", "<", "#"].contains(&word) {
+                    return words;
+                }
+                words.push(match word {
+                    "ID" | "DESTINATION" => UUID.to_owned(),
+                    "KEY" => "0000000000".to_owned(),
+                    "evt_…" => event_id().to_string(),
+                    "dlv_…" => DeliveryId { event: event_id(), destination: DestinationNo(1) }.to_string(),
+                    word => word.to_owned(),
+                });
+            }
+        }
+        words
+    }
+
+    fn event_id() -> EventId {
+        EventId::new(Epoch(1), Seq(1))
+    }
+
+    #[test]
+    fn every_verb_of_a_noun_has_an_example_and_every_example_can_be_said() {
+        let command = whole_command();
+        command.clone().debug_assert();
+        let mut said = 0;
+        for noun in command.get_subcommands() {
+            let help = noun.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.trim_start().starts_with("postrider ")) {
+                let words = words(line);
+                let parsed = command.clone().try_get_matches_from(&words);
+                assert!(parsed.is_ok(), "{line}\n{words:?}\n{}", parsed.unwrap_err());
+                said += 1;
+            }
+            for verb in noun.get_subcommands().filter(|_| !help.is_empty()) {
+                assert!(verb.get_after_help().is_some(), "{} {}", noun.get_name(), verb.get_name());
+            }
+        }
+        assert!(said > 40, "{said}");
+    }
 }

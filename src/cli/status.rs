@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use http::Method;
 use serde::Deserialize;
 
 use super::admin::{Admin, DaemonArguments};
@@ -29,12 +30,13 @@ struct Status {
 }
 
 pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
-    let answer = Admin::new(&arguments.daemon)?.read("/v1/status")?;
+    let answer = Admin::new(&arguments.daemon)?.call(Method::GET, "/v1/status", None)?;
+    let value = answer.value()?;
     let mut out = anstream::stdout().lock();
     match form {
-        Form::Json => writeln!(out, "{answer}")?,
+        Form::Json => answer.write_to(&mut out)?,
         Form::Text => {
-            let status: Status = serde_json::from_value(answer).map_err(|error| {
+            let status: Status = serde_json::from_value(value).map_err(|error| {
                 let help = "the command and the daemon may be of different versions; --json shows the answer as it is";
                 let cause = error.to_string();
                 Failure::new(Exit::Failed, Trouble::new("the answer lacks a figure", "GET /v1/status", cause, help))

@@ -1,0 +1,125 @@
+//! `tenant`: whose destinations, subscriptions, events and keys they are.
+
+use clap::{Args, Subcommand};
+use http::Method;
+
+use super::body::FromJson;
+use super::{Column, Console, Noun, Paging, Sure};
+use crate::cli::admin::DaemonArguments;
+use crate::cli::{Exit, Failure, Form};
+use crate::model::TenantId;
+
+const PATH: &str = "/v1/tenants";
+
+const NOUN: Noun = Noun {
+    name: "tenant",
+    plural: "tenants",
+    columns: &[
+        Column::field("ID", "id"),
+        Column::field("NAME", "name"),
+        Column::field("PARENT", "parent"),
+        Column::field("CREATED", "created"),
+    ],
+    first: &["id", "name", "parent"],
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+postrider tenant list --json | jq -r '.tenants[].id'\n  \
+postrider tenant show shop-7\n  \
+postrider tenant create shop-7 --name 'Shop 7' --parent reseller\n  \
+postrider tenant update shop-7 --name 'Shop Seven'\n  \
+postrider tenant delete shop-7 --dry-run")]
+pub(in crate::cli) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    daemon: DaemonArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List tenants
+    List(Paging),
+    /// Show one
+    Show(One),
+    /// Make one
+    Create(Create),
+    /// Change its name or its parent
+    Update(Update),
+    /// Delete one that owns nothing any more
+    Delete(Delete),
+}
+
+#[derive(Debug, Args)]
+struct One {
+    /// The tenant
+    id: TenantId,
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// An id of your choice: 1 to 64 letters, digits, "_", "-" or "."
+    id: TenantId,
+    #[command(flatten)]
+    fields: Fields,
+}
+
+#[derive(Debug, Args)]
+struct Update {
+    /// The tenant
+    id: TenantId,
+    #[command(flatten)]
+    fields: Fields,
+}
+
+#[derive(Debug, Args)]
+struct Delete {
+    /// The tenant
+    id: TenantId,
+    #[command(flatten)]
+    sure: Sure,
+}
+
+#[derive(Debug, Args)]
+struct Fields {
+    /// A name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// The tenant above it
+    #[arg(long, value_name = "ID")]
+    parent: Option<TenantId>,
+    #[command(flatten)]
+    from_json: FromJson,
+}
+
+impl Fields {
+    fn body(&self) -> Result<super::body::Body, Failure> {
+        let mut body = self.from_json.body()?;
+        body.set("name", self.name.as_deref());
+        body.set("parent", self.parent.as_ref().map(TenantId::as_str));
+        Ok(body)
+    }
+}
+
+pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
+    let console = Console::for_all(&arguments.daemon, form)?;
+    let at = |id: &TenantId| format!("{PATH}/{id}");
+    match &arguments.command {
+        Command::List(paging) => console.list(&NOUN, &paging.query().behind(PATH)),
+        Command::Show(One { id }) => console.show_at(&NOUN, &at(id)),
+        Command::Create(Create { id, fields }) => {
+            let mut body = fields.body()?;
+            body.set("id", Some(id.as_str()));
+            console.show(&NOUN, &console.change(Method::POST, PATH, Some(&body.into_value()))?)?;
+            console.next(format_args!("postrider key create --role operate --tenant {id} --name NAME"));
+            Ok(Exit::Done)
+        }
+        Command::Update(Update { id, fields }) => {
+            let body = fields.body()?.into_change()?;
+            console.show(&NOUN, &console.change(Method::PUT, &at(id), Some(&body))?)?;
+            Ok(Exit::Done)
+        }
+        Command::Delete(Delete { id, sure }) => console.delete(&NOUN, &at(id), sure),
+    }
+}

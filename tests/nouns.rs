@@ -1,0 +1,378 @@
+//! The nouns of the command line over a real daemon: what a person sees, what a script reads, and what is asked first.
+//!
+//! A transcript shows each command, what it says on standard error (behind `|`), and its exit code when that is not 0.
+//! What differs between runs is replaced by its kind. After a wanted change, look at the difference and run the tests with
+//! `INSTA_UPDATE=always`.
+
+mod harness;
+
+use std::fmt::Write;
+use std::path::Path;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use assert_cmd::cargo::cargo_bin_cmd;
+use harness::{Daemon, Home, Reaction, Receiver, wait_for};
+use serde_json::{Value, json};
+
+/// A daemon, and the command line as its operator types it.
+struct Desk {
+    home: Home,
+    _daemon: Daemon,
+    transcript: String,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let home = Home::new("");
+        let daemon = home.start();
+        Desk { home, _daemon: daemon, transcript: String::new() }
+    }
+
+    /// One command, with nobody at a terminal.
+    fn run(&self, arguments: &[&str]) -> Assert {
+        self.run_with(arguments, "")
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &str) -> Assert {
+        let mut command = postrider(self.home.folder());
+        command.env("POSTRIDER__ADMIN__SOCKET", self.home.folder().join("admin.sock"));
+        command.env("POSTRIDER__INGEST__SOCKET", self.home.ingest_socket());
+        command.args(arguments).write_stdin(input).assert()
+    }
+
+    /// One command that is written into the transcript; its standard output as it came.
+    fn show(&mut self, arguments: &[&str]) -> String {
+        let assert = self.run(arguments);
+        let output = assert.get_output();
+        let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+        let folder = self.home.folder().display().to_string();
+        let mut text = format!("$ postrider {}\n{out}", arguments.join(" "));
+        err.lines().for_each(|line| writeln!(text, "{}", format!("| {line}").trim_end()).unwrap());
+        if output.status.code() != Some(0) {
+            writeln!(text, "=> {}", output.status.code().unwrap()).unwrap();
+        }
+        for line in text.replace(&folder, "FOLDER").lines() {
+            writeln!(self.transcript, "{}", without_chance(line)).unwrap();
+        }
+        self.transcript.push('\n');
+        out
+    }
+
+    /// The answer of a command with `--json`.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let assert = self.run(&[arguments, &["--json"]].concat()).code(0);
+        serde_json::from_slice(&assert.get_output().stdout).unwrap()
+    }
+
+    /// A destination at `url`, paused when `paused` says so, with a subscription to everything; its id.
+    fn destination(&self, url: &str, more: &[&str]) -> String {
+        let create = ["destination", "create", "--name", "books", "--endpoint", url];
+        let id = self.json(&[&create, more].concat())["id"].as_str().unwrap().to_owned();
+        self.json(&["subscription", "create", "*", "--destination", &id]);
+        id
+    }
+
+    /// The deliveries that `filter` finds.
+    fn deliveries(&self, filter: &[&str]) -> Vec<Value> {
+        let list = self.json(&[&["delivery", "list"], filter].concat());
+        list["deliveries"].as_array().unwrap().clone()
+    }
+}
+
+fn postrider(folder: &Path) -> Command {
+    let mut command = cargo_bin_cmd!("postrider");
+    command.env_clear().env("STATE_DIRECTORY", folder).env("RUNTIME_DIRECTORY", folder);
+    command.env("CONFIGURATION_DIRECTORY", folder).current_dir(folder).timeout(harness::PATIENCE);
+    command
+}
+
+/// A line with the kinds of what is drawn or measured in the place of the values, and columns two spaces apart.
+fn without_chance(line: &str) -> String {
+    let indent = line.len() - line.trim_start().len();
+    let mut words: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        match (word, words.last_mut()) {
+            // Of several spaces between words one stays as an empty word, the rest only told how wide a column was.
+            ("", Some(last)) if last.is_empty() => {}
+            ("ms" | "ms:", Some(number)) => {
+                *number = "N".to_owned();
+                words.push(word.to_owned());
+            }
+            // Base64 has slashes of its own.
+            _ if word.starts_with("whsec_") => words.push("SECRET".to_owned()),
+            _ => words.push(word.split_inclusive(['/', '(', ')', ',', '"']).map(kind_of).collect()),
+        }
+    }
+    if line.starts_with("peer.") {
+        words.pop();
+        words.push("N".to_owned());
+    }
+    let text = words.join(" ");
+    format!("{}{}", &line[..indent], text.trim())
+}
+
+/// A part of a word as it is, or the kind of thing that it names.
+fn kind_of(part: &str) -> String {
+    let core = part.trim_end_matches(['/', '(', ')', ',', '"', ':']);
+    let kind = if core.len() == 36 && core.matches('-').count() == 4 {
+        "UUID"
+    } else if core.starts_with("prk_") {
+        "SECRET"
+    } else if core.starts_with("evt_") {
+        "EVENT"
+    } else if core.starts_with("dlv_") {
+        "DELIVERY"
+    } else if core.len() == 24 && core.starts_with("20") && core.ends_with('Z') {
+        "TIME"
+    } else if core.starts_with("127.0.0.1:") {
+        "ADDRESS"
+    } else {
+        return part.to_owned();
+    };
+    part.replace(core, kind)
+}
+
+/// Every noun, with its verbs.
+const NOUNS: [(&str, &[&str]); 6] = [
+    ("destination", &["list", "show", "create", "update", "delete", "pause", "resume"]),
+    ("subscription", &["list", "show", "create", "update", "delete", "link", "unlink"]),
+    ("event", &["list", "show", "deliveries", "erase-payload"]),
+    ("delivery", &["list", "show", "resend", "cancel"]),
+    ("tenant", &["list", "show", "create", "update", "delete"]),
+    ("key", &["list", "show", "create", "update", "delete"]),
+];
+
+/// What every verb's help repeats of its noun's.
+const COMMON: &str = "Which daemon:";
+
+#[test]
+fn helps_name_every_option_and_an_example() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = |arguments: &[&str]| {
+        let assert = postrider(folder.path()).args(arguments).arg("--help").assert().code(0).stderr("");
+        String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+    };
+    let mut all = String::new();
+    for (noun, verbs) in NOUNS {
+        let text = help(&[noun]);
+        writeln!(all, "$ postrider {noun} --help\n{text}").unwrap();
+        for verb in verbs {
+            assert!(text.contains(&format!("\n  {verb} ")), "{noun} {verb}");
+            let text = help(&[noun, verb]);
+            let (own, common) = text.split_once(COMMON).unwrap();
+            let example = common.split_once("\nExample").unwrap().1;
+            writeln!(all, "$ postrider {noun} {verb} --help\n{own}Example{example}").unwrap();
+        }
+    }
+    writeln!(all, "$ postrider explain --help\n{}", help(&["explain"])).unwrap();
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn destinations_and_subscriptions_are_made_changed_linked_and_deleted() {
+    let mut desk = Desk::new();
+    let url = "https://books.example/hooks";
+    desk.show(&["destination", "list"]);
+    desk.show(&["destination", "create", "--name", "books", "--endpoint", url, "--rate", "50/1s"]);
+    let id = desk.json(&["destination", "list"])["webhook"][0]["id"].as_str().unwrap().to_owned();
+    desk.show(&["destination", "list"]);
+    desk.show(&["destination", "update", &id, "--timeout", "10s", "--header", "X-A: b", "--disabled"]);
+    desk.show(&["destination", "update", &id]);
+    desk.show(&["destination", "update", &id, "--timeout", "soon", "--delays", "1s,never"]);
+    desk.show(&["destination", "pause", &id]);
+    desk.show(&["subscription", "list"]);
+    desk.show(&["subscription", "create", "transaction.*", "--name", "books"]);
+    let subscription = desk.json(&["subscription", "list", "transaction.*"])["subscriptions"][0]["id"].clone();
+    let subscription = subscription.as_str().unwrap();
+    desk.show(&["subscription", "link", "transaction.*", subscription, &id]);
+    desk.show(&["subscription", "update", "transaction.*", subscription, "--roll-up", "--name", "all books"]);
+    desk.show(&["subscription", "list"]);
+    desk.show(&["subscription", "unlink", "transaction.*", subscription, &id]);
+    desk.show(&["subscription", "delete", "transaction.*", subscription, "--yes"]);
+    desk.show(&["destination", "delete", &id, "--yes"]);
+    desk.show(&["destination", "show", &id]);
+    desk.show(&["destination", "show", "books"]);
+    insta::assert_snapshot!(desk.transcript);
+}
+
+#[test]
+fn tenants_and_keys_are_made_changed_and_deleted() {
+    let mut desk = Desk::new();
+    desk.show(&["tenant", "create", "shop", "--name", "A shop"]);
+    desk.show(&["tenant", "create", "shop"]);
+    desk.show(&["tenant", "update", "shop", "--name", "The shop", "--parent", "default"]);
+    desk.show(&["tenant", "list"]);
+    desk.show(&["key", "create", "--role", "read", "--tenant", "shop", "--name", "till"]);
+    let key = desk.json(&["key", "list"])["keys"][0]["id"].as_str().unwrap().to_owned();
+    desk.show(&["key", "update", &key, "--role", "operate"]);
+    desk.show(&["key", "list"]);
+    desk.show(&["tenant", "delete", "shop", "--yes"]);
+    desk.show(&["key", "delete", &key, "--yes"]);
+    desk.show(&["tenant", "delete", "shop", "--yes"]);
+    desk.show(&["destination", "list", "--tenant", "shop"]);
+    insta::assert_snapshot!(desk.transcript.replace(&key, "KEY"));
+}
+
+#[test]
+fn an_event_is_followed_from_its_producers_id_to_its_last_attempt() {
+    let receiver = Receiver::start(|_| Reaction::Answer(503));
+    let mut desk = Desk::new();
+    let id = desk.destination(&receiver.url("/hook"), &["--delays", "1h", "--attempts-max", "2"]);
+    desk.run(&["emit", "a.b", "--data", r#"{"amount": 1.10}"#, "--id", "inv-42"]).code(0);
+    let tried = |delivery: &Value| delivery["attempts"].as_array().is_some_and(|tries| !tries.is_empty());
+    let delivery = wait_for("the first attempt", || desk.deliveries(&[]).into_iter().find(tried));
+    let (event, delivery) = (delivery["event_id"].as_str().unwrap(), delivery["id"].as_str().unwrap());
+    desk.show(&["event", "list", "--producer-id", "inv-42"]);
+    desk.show(&["event", "show", event]);
+    desk.show(&["event", "deliveries", event]);
+    desk.show(&["delivery", "show", delivery]);
+    desk.json(&["destination", "pause", &id]);
+    desk.show(&["event", "list", "--producer-id", "inv-43"]);
+    desk.show(&["delivery", "list", "--state", "held"]);
+    desk.show(&["explain", delivery]);
+    desk.show(&["explain", event]);
+    desk.show(&["explain", &id]);
+    desk.show(&["delivery", "cancel", delivery, "--dry-run"]);
+    desk.show(&["delivery", "cancel", delivery, "--yes"]);
+    desk.show(&["delivery", "cancel", delivery, "--yes"]);
+    desk.show(&["explain", delivery]);
+    desk.show(&["event", "erase-payload", event, "--yes"]);
+    desk.show(&["delivery", "resend", delivery]);
+    desk.show(&["destination", "delete", &id, "--yes"]);
+    desk.show(&["explain", delivery]);
+    insta::assert_snapshot!(desk.transcript);
+}
+
+/// What a script reads is the API's own answer, to the last digit.
+#[test]
+fn json_is_the_answer_of_the_api() {
+    let desk = Desk::new();
+    let id = desk.destination("https://books.example/hooks", &[]);
+    let admin = desk.home.admin();
+    let shown = desk.json(&["destination", "show", &id]);
+    assert_eq!(shown, admin.must("GET", &format!("/v1/destinations/webhook/{id}"), None));
+    desk.run(&["emit", "a.b", "--data", r#"{"amount":1.10,"big":12345678901234567890123}"#]).code(0);
+    let list = desk.run(&["event", "list", "--json", "--limit", "1"]).code(0).stderr("");
+    let list = String::from_utf8(list.get_output().stdout.clone()).unwrap();
+    assert_eq!(list.lines().count(), 1);
+    assert!(list.contains(r#""data":{"amount":1.10,"big":12345678901234567890123}"#), "{list}");
+    // Each type's answer stands on a line of its own.
+    let all = desk.run(&["subscription", "list", "--json"]).code(0);
+    let lines = String::from_utf8(all.get_output().stdout.clone()).unwrap();
+    let lists: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lists.iter().any(|list| list["subscriptions"][0]["destinations"] == json!([id])), "{lines}");
+    let failed = desk.run(&["tenant", "show", "nobody", "--json"]).code(1).stdout("");
+    let failure: Value = serde_json::from_slice(&failed.get_output().stderr).unwrap();
+    assert_eq!(failure["exit_code"], 1, "{failure}");
+    // What was read can be sent back as it is.
+    let read = desk.run(&["destination", "show", &id, "--json"]).get_output().stdout.clone();
+    desk.run_with(&["destination", "update", &id, "--from-json", "-"], std::str::from_utf8(&read).unwrap()).code(0);
+    desk.run_with(&["destination", "update", &id, "--from-json", "-"], "[]").code(2);
+}
+
+/// The pages of a list follow each other by the cursor that the page before named.
+#[test]
+fn a_list_goes_on_where_its_page_ended() {
+    let desk = Desk::new();
+    for name in ["a", "b", "c"] {
+        desk.run(&["destination", "create", "--name", name, "--endpoint", "https://a.example/"]).code(0);
+    }
+    let first = desk.run(&["destination", "list", "--limit", "2"]).code(0);
+    let talk = String::from_utf8(first.get_output().stderr.clone()).unwrap();
+    let cursor = talk.trim().rsplit(' ').next().unwrap();
+    let rest = desk.json(&["destination", "list", "--after", cursor]);
+    assert_eq!(
+        (&rest["webhook"][0]["name"], &rest["webhook"][1], &rest["next"]),
+        (&"c".into(), &Value::Null, &Value::Null)
+    );
+}
+
+/// Without a terminal and without --yes nothing is destroyed; a dry run destroys nothing either.
+#[test]
+fn what_destroys_asks_first() {
+    let desk = Desk::new();
+    let id = desk.destination("https://books.example/hooks", &[]);
+    desk.json(&["destination", "pause", &id]);
+    desk.run(&["emit", "a.b"]).code(0);
+    desk.run(&["emit", "a.b"]).code(0);
+    let held = desk.deliveries(&[]);
+    let [one, two] = [0, 1].map(|place: usize| held[place]["id"].as_str().unwrap());
+    let event = held[0]["event_id"].as_str().unwrap();
+    desk.json(&["tenant", "create", "shop"]);
+    let key = desk.json(&["key", "create", "--role", "read", "--all-tenants"])["id"].as_str().unwrap().to_owned();
+    let subscription = desk.json(&["subscription", "list", "*"])["subscriptions"][0]["id"].as_str().unwrap().to_owned();
+    let destroying: [&[&str]; 8] = [
+        &["event", "erase-payload", event],
+        &["delivery", "cancel", one],
+        &["delivery", "cancel", one, two],
+        &["delivery", "resend", one, two],
+        &["subscription", "delete", "*", &subscription],
+        &["destination", "delete", &id],
+        &["tenant", "delete", "shop"],
+        &["key", "delete", &key],
+    ];
+    let all = || {
+        let nouns = [&["destination", "list"][..], &["tenant", "list"], &["key", "list"], &["event", "list"]];
+        (nouns.map(|noun| desk.json(noun)), desk.deliveries(&[]), desk.json(&["subscription", "list", "*"]))
+    };
+    let before = all();
+    for arguments in destroying {
+        let refused = desk.run(arguments).code(2).stdout("");
+        let talk = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+        assert!(talk.contains("add --yes"), "{arguments:?}: {talk}");
+        let dry = desk.run(&[arguments, &["--dry-run"]].concat()).code(0);
+        assert!(!dry.get_output().stdout.is_empty(), "{arguments:?}");
+        assert_eq!(all(), before, "{arguments:?}");
+    }
+    for arguments in
+        [destroying[2], destroying[3], destroying[0], destroying[4], destroying[5], destroying[6], destroying[7]]
+    {
+        desk.run(&[arguments, &["--yes"]].concat()).code(0);
+    }
+    let (lists, _, subscriptions) = all();
+    assert_eq!(lists[0]["webhook"], json!([]));
+    assert_eq!(lists[1]["tenants"].as_array().unwrap().len(), 1);
+    assert_eq!((&lists[2]["keys"], &subscriptions["subscriptions"]), (&json!([]), &json!([])));
+    assert!(lists[3]["events"].as_array().unwrap().iter().any(|event| event["erased"] == true), "{lists:?}");
+    let has_ended = |delivery: &Value| delivery["state"] == "cancelled" || delivery["state"] == "failed";
+    wait_for("the deliveries to end with their destination", || {
+        desk.deliveries(&[]).iter().all(has_ended).then_some(())
+    });
+}
+
+/// A secret comes in by a file only, and goes out once, with a remark that also those see who read JSON.
+#[test]
+fn a_secret_comes_by_a_file_and_is_shown_once() {
+    let desk = Desk::new();
+    let folder = desk.home.folder();
+    std::fs::write(folder.join("secret"), "whd-test-key-0001\n").unwrap();
+    std::fs::write(folder.join("password"), "open sesame\n").unwrap();
+    std::fs::write(folder.join("headers"), "X-Api-Key: canary-header\n\nX-B: c\n").unwrap();
+    let create = ["destination", "create", "--name", "a", "--endpoint", "https://a.example/", "--json"];
+    let generated = desk.run(&create).code(0).stderr("the secret is shown this once: put it away now\n");
+    let generated: Value = serde_json::from_slice(&generated.get_output().stdout).unwrap();
+    assert!(generated["signature"][0]["secret"].as_str().unwrap().starts_with("whsec_"), "{generated}");
+    let given = ["--signature", "x-signature", "--secret-file", "secret", "--header-file", "headers"];
+    let auth = ["--auth-basic-user", "ali", "--password-file", "password"];
+    let made = desk.run(&[&create[..], &given, &auth].concat()).code(0).stderr("");
+    let text = String::from_utf8(made.get_output().stdout.clone()).unwrap();
+    for secret in ["whd-test-key-0001", "open sesame", "canary-header"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    let made: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(made["auth"], json!({"type": "basic", "username": "ali"}));
+    assert_eq!(made["headers"], json!({"X-Api-Key": "***", "X-B": "***"}));
+    assert_eq!(made["signature"]["preset"], "x-signature");
+    let id = made["id"].as_str().unwrap();
+    for (option, auth) in [("--auth-bearer-file", "bearer"), ("--auth-shared-secret-file", "shared_secret")] {
+        assert_eq!(desk.json(&["destination", "update", id, option, "secret"])["auth"]["type"], auth);
+    }
+    assert_eq!(desk.json(&["destination", "update", id, "--auth-none"])["auth"]["type"], "none");
+    for wrong in [&["--secret-file", "secret"][..], &["--auth-basic-user", "ali"], &["--signature", "nonesuch"]] {
+        desk.run(&[&["destination", "update", id], wrong].concat()).code(2).stdout("");
+    }
+    std::fs::write(folder.join("secret"), "\n").unwrap();
+    desk.run(&["destination", "update", id, "--auth-bearer-file", "secret"]).code(2).stdout("");
+    desk.run(&["destination", "update", id, "--auth-bearer-file", "absent"]).code(2).stdout("");
+}
