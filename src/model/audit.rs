@@ -146,6 +146,8 @@ actions! {
     DestinationPause = "destination.pause";
     /// A destination's lane is resumed.
     DestinationResume = "destination.resume";
+    /// A destination's secret is replaced.
+    DestinationRotateSecret = "destination.rotate_secret";
     /// A subscription is made.
     SubscriptionCreate = "subscription.create";
     /// A subscription changes.

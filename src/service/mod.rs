@@ -4,6 +4,7 @@
 //! One that changes something takes the actor as well, and the store writes the record of it in the same transaction.
 
 mod metrics;
+mod rotation;
 pub mod submission;
 
 use std::collections::{HashMap, HashSet};
@@ -25,6 +26,7 @@ use crate::store::op::{self, Accepted, Refusal, Rejected, Steered};
 use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
 
 pub use metrics::Metrics;
+pub use rotation::{Rotated, Rotation};
 
 pub use crate::model::audit::{Chain, Kept, Link, Wanted};
 pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, Receipt, Window};

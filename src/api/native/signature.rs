@@ -16,7 +16,8 @@ use crate::model::{Invalid, Secret};
 
 /// How many signatures a destination may carry.
 pub const SIGNATURES_MAX: usize = 8;
-const SECRET_CHARS_MAX: usize = 512;
+/// A secret in characters.
+pub(super) const SECRET_CHARS_MAX: usize = 512;
 
 /// What this room must be told of the signing room.
 pub struct Signing<'a> {

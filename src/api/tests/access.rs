@@ -258,7 +258,6 @@ async fn what_is_not_there_is_a_problem_too() {
         "/v1/users",
         "/v1/tail",
         "/openapi.json",
-        "/v1/destinations/webhook/x/secret/rotate",
         "/v1/subscriptions/a/b/test",
         "/healthz/",
     ];

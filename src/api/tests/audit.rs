@@ -22,6 +22,7 @@ impl World {
 fn body(route: &Route<Act>, things: &Things) -> Value {
     match (route.method.as_str(), route.pattern) {
         ("POST", WEBHOOKS) => json!({"name": "n", "http_endpoint_url": "https://a.example/"}),
+        ("POST", "/v1/destinations/webhook/{id}/secret/rotate") => json!({"overlap": "1h"}),
         ("POST", "/v1/subscriptions/{type}/{id}/destinations") => json!({"destination": things.destination}),
         ("POST", "/v1/tenants") => json!({"id": "m9"}),
         ("POST", "/v1/keys") => json!({"role": "read", "name": "n", "tenant": things.tenant}),

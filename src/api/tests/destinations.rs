@@ -248,3 +248,47 @@ async fn a_destination_is_paused_and_resumed() {
     assert_eq!((&view["paused"], &view["lane"]["state"]), (&json!(false), &json!("open")));
     assert_eq!(waiting().await, (json!("pending"), json!(0), json!(1)));
 }
+
+/// Two signatures with one secret rotate together; the answer shows the new secret this once, and the view when the old one
+/// ends.
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_rotated_with_an_overlap() {
+    let world = World::new();
+    let body = json!({"name": "d", "http_endpoint_url": "https://example.com/in"});
+    let made = world.done(201, "POST", WEBHOOKS, body).await;
+    let path = format!("{WEBHOOKS}/{}", text(&made["id"]));
+    let rotate = async |body: Value| world.ask(Who::Operator, "POST", &format!("{path}/secret/rotate"), body).await;
+    let rotated = rotate(json!({})).await;
+    assert_eq!((rotated.status, &rotated.json()["previous_expires_at"]), (200, &json!("2023-11-15T22:13:20.000Z")));
+    let secret = text(&rotated.json()["secret"]);
+    assert!(secret.starts_with("whsec_") && made["signature"][0]["secret"] != secret);
+    let view = world.get(&path).await;
+    for place in 0..2 {
+        assert_eq!(view.json()["signature"][place]["previous_expires_at"], "2023-11-15T22:13:20.000Z");
+    }
+    assert!(!view.text.contains(&secret));
+    assert_eq!(world.done(200, "PUT", &path, view.json()).await, view.json(), "what was read can be sent back");
+    assert_eq!(rotate(json!({"overlap": "1h"})).await.code(), "conflict");
+    let own = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+    let rotated = rotate(json!({"overlap": "0s", "secret": own})).await.json();
+    assert_eq!(
+        (&rotated["secret"], &rotated["previous_expires_at"]),
+        (&json!(own), &json!("2023-11-14T22:13:20.000Z"))
+    );
+    for (body, pointer) in [
+        (json!({"overlap": "32d"}), "/overlap"),
+        (json!({"overlap": null}), "/overlap"),
+        (json!({"secret": ""}), "/secret"),
+        (json!({"secret": "***"}), "/secret"),
+        (json!({"secret": own}), "/secret"),
+        (json!({"secret": "short"}), "/secret"),
+        (json!({"signature": "x-signature"}), "/signature"),
+        (json!({"signature": ""}), "/signature"),
+    ] {
+        let refused = rotate(body.clone()).await;
+        assert_eq!((refused.status, refused.pointers()), (400, vec![pointer.to_owned()]), "{body}");
+    }
+    world.done(200, "PUT", &path, json!({"signature": {"preset": "none"}})).await;
+    let refused = rotate(json!({})).await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "conflict"));
+}

@@ -5,6 +5,7 @@
 //! what is stored, and [`MASK`](crate::api::door::MASK) in the place of a secret keeps it.
 
 mod request;
+pub(super) mod rotate;
 mod view;
 
 use ::http::HeaderName;
