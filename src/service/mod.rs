@@ -5,6 +5,7 @@
 
 mod metrics;
 mod rotation;
+pub mod stats;
 pub mod submission;
 
 use std::collections::{HashMap, HashSet};

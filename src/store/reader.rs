@@ -27,6 +27,8 @@ use super::{audit, codec, dedup, op, tables};
 
 /// Rows that one page looks at, at most: events, deliveries, lists.
 const LOOKED_AT_MAX: u64 = 20_000;
+/// Waiting deliveries at each end of a lane that are asked for the oldest.
+const WAITING_ASKED: usize = 1000;
 /// Bytes of records on one page, at most, one record aside: payloads and kept replies are chosen by others.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -259,6 +261,24 @@ impl Snapshot {
             Ok(Seq(key.value().2))
         };
         rows.take(limit).map(seq).collect()
+    }
+
+    /// When the oldest event that waits for a destination was accepted. Where very many wait, the first and the last in line
+    /// are asked: what is tried for the first time comes first, what failed most often last.
+    pub fn oldest_waiting(&self, no: DestinationNo) -> Result<Option<Timestamp>, ReadError> {
+        let rows = || self.due.range((no.0, 0, 0)..=(no.0, u64::MAX, u64::MAX));
+        let mut oldest: Option<u64> = None;
+        for row in rows()?.take(WAITING_ASKED).chain(rows()?.rev().take(WAITING_ASKED)) {
+            self.look();
+            let (key, _) = row?;
+            let seq = key.value().2;
+            oldest = Some(oldest.map_or(seq, |oldest| oldest.min(seq)));
+        }
+        let Some(seq) = oldest else { return Ok(None) };
+        match self.events.get(seq)? {
+            Some(record) => Ok(Some(codec::decode_event_head(self.events.place(seq), record.value())?.accepted)),
+            None => Ok(None),
+        }
     }
 
     /// The newest event before a place whose delivery to this destination ended without success.

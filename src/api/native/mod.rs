@@ -43,6 +43,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(POST, "/v1/destinations/webhook/{id}/pause", Operate, act!(destination::pause)),
         known(POST, "/v1/destinations/webhook/{id}/resume", Operate, act!(destination::resume)),
         known(POST, "/v1/destinations/webhook/{id}/secret/rotate", Operate, act!(destination::rotate::rotate)),
+        known(GET, "/v1/destinations/webhook/{id}/stats", Read, act!(destination::stats::read)),
         known(GET, "/v1/subscriptions", Read, act!(subscription::kinds)),
         known(GET, "/v1/subscriptions/{type}", Read, act!(subscription::list)),
         known(POST, "/v1/subscriptions/{type}", Operate, act!(subscription::create)),

@@ -292,3 +292,28 @@ async fn a_secret_is_rotated_with_an_overlap() {
     let refused = rotate(json!({})).await;
     assert_eq!((refused.status, refused.code().as_str()), (409, "conflict"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_tells_how_it_does() {
+    let world = World::new();
+    let id = world.destination("default").await;
+    world.subscription("default", "t", &[&id]).await;
+    let stats = async || world.done(200, "GET", &format!("{WEBHOOKS}/{id}/stats"), Value::Null).await;
+    let empty = stats().await;
+    assert_eq!((&empty["destination_id"], &empty["oldest_waiting_at"]), (&json!(id), &Value::Null));
+    assert_eq!((&empty["attempts"][0]["success_rate"], &empty["sample"]["deliveries"]), (&Value::Null, &json!(0)));
+    for _ in 0..3 {
+        world.event("default", "t").await;
+    }
+    let delivery = text(&world.get("/v1/deliveries").await.json()["deliveries"][0]["id"]);
+    world.done(200, "POST", &format!("/v1/deliveries/{delivery}/cancel"), Value::Null).await;
+    let now = stats().await;
+    let deliveries = json!({"accepted": 3, "pending": 2, "held": 0, "succeeded": 0, "failed": 0, "cancelled": 1});
+    assert_eq!((&now["deliveries"], &now["lane"]["state"]), (&deliveries, &json!("open")));
+    assert_eq!(now["oldest_waiting_at"], "2023-11-14T22:13:20.000Z");
+    assert_eq!(now["sample"], json!({"deliveries": 3, "complete": true, "from": null}));
+    let within: Vec<_> = now["attempts"].as_array().unwrap().iter().map(|it| it["within"].clone()).collect();
+    assert_eq!(within, ["1h", "24h", "168h"]);
+    world.done(200, "POST", &format!("{WEBHOOKS}/{id}/pause"), Value::Null).await;
+    assert_eq!(stats().await["deliveries"]["held"], 2);
+}

@@ -6,6 +6,7 @@
 
 mod request;
 pub(super) mod rotate;
+pub(super) mod stats;
 mod view;
 
 use ::http::HeaderName;

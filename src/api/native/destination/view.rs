@@ -51,7 +51,7 @@ fn as_text<S: Serializer>(id: &DestinationId, serializer: S) -> Result<S::Ok, S:
 
 /// How the destination's lane stands.
 #[derive(Debug, Serialize)]
-struct LaneView {
+pub(super) struct LaneView {
     /// `open`, `paused` by an operator, `gone` (410), `held` (Retry-After), `shut` after failures, or `probing` after that.
     state: &'static str,
     /// Until when it is held or shut; `null` where somebody has to act.
@@ -59,7 +59,7 @@ struct LaneView {
 }
 
 impl LaneView {
-    fn of(lane: Lane, now: Timestamp) -> Self {
+    pub(super) fn of(lane: Lane, now: Timestamp) -> Self {
         let ahead = |until: Option<Timestamp>| until.filter(|until| *until > now);
         let until = |until: Timestamp| Some(until.to_string());
         let (state, until) = if lane.paused {
