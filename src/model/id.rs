@@ -100,12 +100,7 @@ impl EventId {
         let payload = (u128::from(epoch.0) << (SEQ_BITS + CHECK_BITS))
             | (u128::from(seq.0 & Seq::MAX.0) << CHECK_BITS)
             | u128::from(check);
-        // RFC 9562: 48 bits, the version (8), 12 bits, the variant (binary 10), 62 bits.
-        let high = payload >> 74;
-        let middle = (payload >> 62) & 0xfff;
-        let low = payload & ((1 << 62) - 1);
-        let bits = (high << 80) | (0x8 << 76) | (middle << 64) | (0b10 << 62) | low;
-        EventId(bits.to_be_bytes())
+        EventId(version_8(payload).to_be_bytes())
     }
 
     /// The epoch and the sequence in it, when the check holds.
@@ -114,7 +109,7 @@ impl EventId {
         if (bits >> 76) & 0xf != 0x8 || (bits >> 62) & 0b11 != 0b10 {
             return None;
         }
-        let payload = ((bits >> 80) << 74) | (((bits >> 64) & 0xfff) << 62) | (bits & ((1 << 62) - 1));
+        let payload = of_version_8(bits);
         let epoch = Epoch((payload >> (SEQ_BITS + CHECK_BITS)) as u32);
         let seq = Seq((payload >> CHECK_BITS) as u64 & Seq::MAX.0);
         (EventId::new(epoch, seq) == self).then_some((epoch, seq))
@@ -205,6 +200,68 @@ impl FromStr for DeliveryId {
     }
 }
 
+/// A delivery's name in the event history of source 002, where it is a UUID (of version 8).
+///
+/// Of its 122 free bits the first 50 are the event's sequence, the next 32 the destination's number, and the last 40 a check
+/// over both and the event's epoch: with the event at hand it is known whether the delivery is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RunId(Uuid);
+
+const DESTINATION_BITS: u32 = 32;
+
+impl RunId {
+    /// Of this delivery.
+    pub fn of(delivery: DeliveryId) -> Self {
+        let (event, destination) = (delivery.event.0, delivery.destination.0);
+        let digest = Sha256::new().chain_update(b"run").chain_update(event).chain_update(destination.to_be_bytes());
+        let check = digest.finalize()[..5].iter().fold(0u128, |sum, byte| (sum << 8) | u128::from(*byte));
+        let payload = (u128::from(delivery.event.seq().0) << (DESTINATION_BITS + CHECK_BITS))
+            | (u128::from(destination) << CHECK_BITS)
+            | check;
+        RunId(Uuid::from_u128(version_8(payload)))
+    }
+
+    /// Which event and which destination it may be of: to be compared with [`RunId::of`] what is there.
+    pub fn hint(self) -> (Seq, DestinationNo) {
+        let payload = of_version_8(self.0.as_u128());
+        let seq = (payload >> (DESTINATION_BITS + CHECK_BITS)) as u64 & Seq::MAX.0;
+        (Seq(seq), DestinationNo((payload >> CHECK_BITS) as u32))
+    }
+
+    /// The UUID's bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        DestinationId(self.0).fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Invalid;
+
+    /// Reads any UUID, without regard to case: whether it is a run's is for its event to say.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.parse().map(|DestinationId(uuid)| RunId(uuid))
+    }
+}
+
+/// 122 bits as a UUID of version 8. RFC 9562: 48 bits, the version, 12 bits, the variant (binary 10), 62 bits.
+fn version_8(payload: u128) -> u128 {
+    let high = payload >> 74;
+    let middle = (payload >> 62) & 0xfff;
+    let low = payload & ((1 << 62) - 1);
+    (high << 80) | (0x8 << 76) | (middle << 64) | (0b10 << 62) | low
+}
+
+/// The 122 bits of such a UUID.
+fn of_version_8(bits: u128) -> u128 {
+    ((bits >> 80) << 74) | (((bits >> 64) & 0xfff) << 62) | (bits & ((1 << 62) - 1))
+}
+
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -275,6 +332,11 @@ mod tests {
             prop_assert_eq!(id.as_uuid().get_version_num(), 8);
             let delivery = DeliveryId { event: id, destination: DestinationNo(destination) };
             prop_assert_eq!(delivery.to_string().parse(), Ok(delivery));
+            let run = RunId::of(delivery);
+            prop_assert_eq!(run.to_string().to_lowercase().parse(), Ok(run));
+            prop_assert_eq!(run.hint(), (Seq(seq), DestinationNo(destination)));
+            let elsewhere = DeliveryId { event: EventId::new(Epoch(epoch ^ 1), Seq(seq)), ..delivery };
+            prop_assert_ne!(RunId::of(elsewhere), run);
         }
 
         #[test]

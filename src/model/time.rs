@@ -65,6 +65,11 @@ impl Timestamp {
     pub fn to_civil_text(self) -> String {
         self.to_jiff().strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
+
+    /// The moment as `YYYY-MM-DD HH:MM:SS.mmm +0000`, the form of the steps in source 002's event history.
+    pub fn to_zoned_text(self) -> String {
+        self.to_jiff().strftime("%Y-%m-%d %H:%M:%S%.3f +0000").to_string()
+    }
 }
 
 impl fmt::Display for Timestamp {
@@ -100,6 +105,7 @@ mod tests {
         assert_eq!(moment.to_string().parse(), Ok(moment));
         assert_eq!("2024-01-15T11:30:00.123+01:00".parse(), Ok(moment));
         assert_eq!(moment.to_civil_text(), "2024-01-15 10:30:00");
+        assert_eq!(moment.to_zoned_text(), "2024-01-15 10:30:00.123 +0000");
     }
 
     #[test]

@@ -88,6 +88,12 @@ impl Catalog {
         present.or_else(|| self.tombstones.get(&no).map(|tombstone| tombstone.id))
     }
 
+    /// The name for people of a destination, also of a deleted one.
+    pub fn destination_name(&self, no: DestinationNo) -> Option<&str> {
+        let present = self.destinations.get(&no).map(|destination| destination.name.as_str());
+        present.or_else(|| self.tombstones.get(&no).map(|tombstone| tombstone.name.as_str()))
+    }
+
     /// Whose a destination is, also a deleted one.
     pub fn owner(&self, no: DestinationNo) -> Option<&TenantId> {
         let present = self.destinations.get(&no).map(|destination| &destination.tenant);

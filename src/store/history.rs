@@ -6,16 +6,14 @@
 
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::model::{DeliveryState, DestinationNo, Seq, Timestamp};
+use crate::model::{DeliveryState, DestinationNo, Milestone, Seq, Timestamp, TypePattern, milestone};
 
-use super::reader::{DeliveriesWanted, EventsWanted, ReadError, Snapshot};
+use super::reader::{DeliveriesWanted, Ends, EventsWanted, ReadError, Snapshot};
 use super::segments::{Answer, Asked, Stretch};
 
 /// Waiting deliveries that are read and sorted for one page. Where more wait, most of what is new waits too, and the lists
 /// of the runs are as good.
 const WAITING_MAX: usize = 4096;
-/// Destinations whose lists are read one by one; above it a walk over all events is as good.
-const DESTINATIONS_MAX: usize = 64;
 
 /// The places where a page looks, newest first.
 pub(super) struct Candidates {
@@ -29,8 +27,8 @@ enum Source {
     Runs { runs: VecDeque<Stretch>, asked: Asked, current: Current },
     /// These places, in ascending order.
     These(Vec<Seq>),
-    /// For each destination its newest row of the ended table that has not been passed.
-    Ended(BinaryHeap<(Seq, DestinationNo)>),
+    /// For each destination its newest row of a table of ends that has not been passed.
+    Ended(Ends, BinaryHeap<(Seq, DestinationNo)>),
 }
 
 /// What is left of the run whose turn it is.
@@ -53,7 +51,12 @@ pub(super) enum Step {
 impl Candidates {
     /// For a list of events.
     pub(super) fn of_events(snapshot: &Snapshot, wanted: &EventsWanted, before: Option<Seq>) -> Self {
-        let asked = Asked { destinations: None, kind: wanted.kind.clone(), key: wanted.key.clone() };
+        let asked = Asked {
+            tenant: wanted.tenant.clone(),
+            kind: wanted.kind.clone(),
+            key: wanted.key.clone(),
+            ..Asked::default()
+        };
         Self::in_runs(snapshot, wanted, asked, before)
     }
 
@@ -64,28 +67,46 @@ impl Candidates {
         before: Option<Seq>,
     ) -> Result<Self, ReadError> {
         let destinations = destinations(wanted);
-        match wanted.state {
-            Some(DeliveryState::Pending | DeliveryState::Held) => {
+        let before = no_later(snapshot, wanted.events.to, before);
+        let ends = match (wanted.state, wanted.milestone) {
+            (Some(DeliveryState::Failed | DeliveryState::Cancelled), _) => Some(Ends::Ended),
+            (_, Some(Milestone::Failed)) => Some(Ends::Failures),
+            (_, _) => None,
+        };
+        match (wanted.state, ends) {
+            (Some(DeliveryState::Pending | DeliveryState::Held), None) => {
                 if let Some(places) = waiting(snapshot, destinations.as_deref(), before)? {
                     return Ok(Candidates { source: Source::These(places), before });
                 }
             }
-            Some(DeliveryState::Failed | DeliveryState::Cancelled) => {
+            (_, Some(ends)) => {
                 let end = before.unwrap_or(Seq(u64::MAX));
                 let nos = match destinations {
                     Some(nos) => nos,
-                    None => snapshot.destinations_with_ends()?,
+                    None => snapshot.destinations_with_ends(ends)?,
                 };
                 let mut newest = BinaryHeap::new();
                 for no in nos {
-                    newest.extend(snapshot.ended_before(no, end)?.map(|seq| (seq, no)));
+                    newest.extend(snapshot.ended_before(ends, no, end)?.map(|seq| (seq, no)));
                 }
-                return Ok(Candidates { source: Source::Ended(newest), before });
+                return Ok(Candidates { source: Source::Ended(ends, newest), before });
             }
-            Some(DeliveryState::Succeeded) | None => {}
+            (Some(_) | None, None) => {}
         }
-        let destinations = destinations.filter(|nos| nos.len() <= DESTINATIONS_MAX);
-        let asked = Asked { destinations, kind: wanted.events.kind.clone(), key: wanted.events.key.clone() };
+        // Only events of one type have these steps.
+        let kind = match wanted.milestone {
+            Some(Milestone::Confirm | Milestone::Confirmed) if wanted.events.kind.is_none() => {
+                milestone::CONFIRMATION.parse().ok().map(TypePattern::One)
+            }
+            Some(_) | None => wanted.events.kind.clone(),
+        };
+        let asked = Asked {
+            destinations,
+            subscription: wanted.subscription,
+            tenant: wanted.events.tenant.clone(),
+            kind,
+            key: wanted.events.key.clone(),
+        };
         Ok(Self::in_runs(snapshot, &wanted.events, asked, before))
     }
 
@@ -108,7 +129,7 @@ impl Candidates {
     pub(super) fn step(&mut self, snapshot: &Snapshot) -> Result<Step, ReadError> {
         let step = match &mut self.source {
             Source::These(places) => places.pop().map_or(Step::End, Step::Look),
-            Source::Ended(newest) => next_end(snapshot, newest)?,
+            Source::Ended(ends, newest) => next_end(snapshot, *ends, newest)?,
             Source::Runs { runs, asked, current } => loop {
                 let (first, next) = match current {
                     Current::None => {
@@ -152,13 +173,21 @@ fn open(snapshot: &Snapshot, run: &Stretch, asked: &Asked, end: Seq) -> Result<C
     })
 }
 
-fn next_end(snapshot: &Snapshot, newest: &mut BinaryHeap<(Seq, DestinationNo)>) -> Result<Step, ReadError> {
+/// The place before which everything lies that was accepted before a moment, as far as the runs know.
+fn no_later(snapshot: &Snapshot, to: Option<Timestamp>, before: Option<Seq>) -> Option<Seq> {
+    let Some(to) = to else { return before };
+    let mut runs = snapshot.runs().newest_first();
+    let end = runs.find(|stretch| stretch.accepted().0 < to).map_or(Seq(0), |stretch| stretch.end());
+    Some(before.map_or(end, |before| before.min(end)))
+}
+
+fn next_end(snapshot: &Snapshot, ends: Ends, newest: &mut BinaryHeap<(Seq, DestinationNo)>) -> Result<Step, ReadError> {
     let Some((seq, _)) = newest.peek().copied() else { return Ok(Step::End) };
     while let Some((same, no)) = newest.peek().copied()
         && same == seq
     {
         newest.pop();
-        newest.extend(snapshot.ended_before(no, seq)?.map(|older| (older, no)));
+        newest.extend(snapshot.ended_before(ends, no, seq)?.map(|older| (older, no)));
     }
     Ok(Step::Look(seq))
 }

@@ -627,6 +627,7 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
         transaction.open_table(tables::ATTEMPTS.table())?;
         transaction.open_table(tables::STARTED.table())?;
         transaction.open_table(tables::ENDED.table())?;
+        transaction.open_table(tables::FAILURES)?;
         transaction.open_table(tables::SEGMENTS.table())?;
         transaction.open_table(tables::LANES.table())?;
         transaction.open_table(tables::TALLIES.table())?;

@@ -620,7 +620,16 @@ fn take_due(batch: &mut Batch<'_>, row: &DueRow) -> Result<bool, ApplyError> {
 }
 
 fn put_attempt(batch: &mut Batch<'_>, key: DeliveryKey, number: u32, row: &AttemptRow) -> Result<(), StorageError> {
-    batch.attempts.put((key.seq.0, key.destination.0, number), row)
+    batch.attempts.put((key.seq.0, key.destination.0, number), row)?;
+    match row {
+        AttemptRow::Done(attempt) if attempt.outcome != Outcome::Succeeded => note_failure(batch, key),
+        AttemptRow::Done(_) | AttemptRow::Planned { .. } => Ok(()),
+    }
+}
+
+fn note_failure(batch: &mut Batch<'_>, key: DeliveryKey) -> Result<(), StorageError> {
+    batch.failures.insert((key.destination.0, key.seq.0), ())?;
+    Ok(())
 }
 
 /// The plan of an attempt that will not happen: only a resend leaves one.
@@ -640,7 +649,10 @@ fn end(batch: &mut Batch<'_>, key: DeliveryKey, ending: Ending) -> Result<(), Ap
     let row = EndedRow { ending, at: batch.now };
     batch.ended.put((key.destination.0, key.seq.0), &row)?;
     match ending.state() {
-        DeliveryState::Failed => batch.tally_mut(key.destination).failed += 1,
+        DeliveryState::Failed => {
+            batch.tally_mut(key.destination).failed += 1;
+            note_failure(batch, key)?;
+        }
         DeliveryState::Cancelled => batch.tally_mut(key.destination).cancelled += 1,
         DeliveryState::Pending | DeliveryState::Held | DeliveryState::Succeeded => {
             unreachable!("an ending is a failure or a cancellation")
@@ -929,6 +941,7 @@ impl Sweep {
         if gone {
             for target in &head.targets {
                 batch.ended.remove((target.destination.0, seq.0))?;
+                batch.failures.remove((target.destination.0, seq.0))?;
             }
             batch.events.remove(seq.0)?;
             batch.erased.push(seq);

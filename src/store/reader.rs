@@ -7,12 +7,13 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use crate::model::audit::{Chain, Kept, Link, Record, Wanted};
 use crate::model::event::{EventHead, ProducerId};
 use crate::model::{
-    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Seq, TenantId, Timestamp, TypePattern,
+    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Milestone, Outcome, Seq, SubscriptionNo,
+    TenantId, Timestamp, TypePattern, milestone,
 };
 
 use super::history::{Candidates, Step};
@@ -59,6 +60,7 @@ pub struct Snapshot {
     due: Read<(u32, u64, u64)>,
     attempts: Read<(u64, u32, u32)>,
     ended: Read<(u32, u64)>,
+    failures: ReadOnlyTable<(u32, u64), ()>,
     segments: Read<SegmentKey>,
     tallies: Read<u32>,
     audit: Read<u64>,
@@ -82,6 +84,22 @@ pub struct Delivery {
     pub row: Option<DueRow>,
     /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
+}
+
+impl Delivery {
+    /// Its course so far.
+    pub fn course(&self) -> milestone::Course<'_> {
+        let target = self.head.targets.iter().find(|target| target.destination == self.key.destination);
+        milestone::Course {
+            // No subscription says where a request for a confirmation goes.
+            confirms: self.head.kind.as_str() == milestone::CONFIRMATION
+                && target.is_some_and(|target| target.subscriptions.is_empty()),
+            accepted: self.head.accepted,
+            attempts: &self.attempts,
+            ended: self.ended.map(|ended| (ended.ending, ended.at)),
+            due: self.row.map(|row| row.due),
+        }
+    }
 }
 
 /// Which events to list. Newest first.
@@ -125,6 +143,19 @@ pub struct DeliveriesWanted {
     pub held: Vec<DestinationNo>,
     /// With this status at the last attempt only.
     pub status: Option<u16>,
+    /// Made by this subscription, perhaps among others, only.
+    pub subscription: Option<SubscriptionNo>,
+    /// Whose course has this step only.
+    pub milestone: Option<Milestone>,
+}
+
+/// Which table of ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// Of deliveries that have ended without success.
+    Ended,
+    /// Of deliveries that have failed at some time.
+    Failures,
 }
 
 /// Where a page begins: after this place in the list.
@@ -211,6 +242,7 @@ impl Snapshot {
             due: tables::DUE.read(&transaction, keys)?,
             attempts: tables::ATTEMPTS.read(&transaction, keys)?,
             ended: tables::ENDED.read(&transaction, keys)?,
+            failures: transaction.open_table(tables::FAILURES)?,
             segments: tables::SEGMENTS.read(&transaction, keys)?,
             tallies: tables::TALLIES.read(&transaction, keys)?,
             audit: tables::AUDIT.read(&transaction, keys)?,
@@ -281,22 +313,30 @@ impl Snapshot {
         }
     }
 
-    /// The newest event before a place whose delivery to this destination ended without success.
-    pub(super) fn ended_before(&self, no: DestinationNo, before: Seq) -> Result<Option<Seq>, ReadError> {
+    /// The newest event before a place that this table has for a destination.
+    pub(super) fn ended_before(&self, ends: Ends, no: DestinationNo, before: Seq) -> Result<Option<Seq>, ReadError> {
         self.look();
-        match self.ended.range((no.0, 0)..(no.0, before.0))?.next_back() {
-            Some(row) => Ok(Some(Seq(row?.0.value().1))),
-            None => Ok(None),
-        }
+        let range = (no.0, 0)..(no.0, before.0);
+        let row = match ends {
+            Ends::Ended => self.ended.range(range)?.next_back().map(|row| row.map(|(key, _)| key.value())),
+            Ends::Failures => self.failures.range(range)?.next_back().map(|row| row.map(|(key, _)| key.value())),
+        };
+        Ok(row.transpose()?.map(|(_, seq)| Seq(seq)))
     }
 
-    /// The destinations that have deliveries which ended without success, found by one seek each.
-    pub(super) fn destinations_with_ends(&self) -> Result<Vec<DestinationNo>, ReadError> {
+    /// The destinations that this table has events for, found by one seek each.
+    pub(super) fn destinations_with_ends(&self, ends: Ends) -> Result<Vec<DestinationNo>, ReadError> {
+        let first_from = |from: u32| -> Result<Option<u32>, ReadError> {
+            self.look();
+            let row = match ends {
+                Ends::Ended => self.ended.range((from, 0)..)?.next().map(|row| row.map(|(key, _)| key.value())),
+                Ends::Failures => self.failures.range((from, 0)..)?.next().map(|row| row.map(|(key, _)| key.value())),
+            };
+            Ok(row.transpose()?.map(|(no, _)| no))
+        };
         let mut found = Vec::new();
         let mut from = 0;
-        while let Some(row) = self.ended.range((from, 0)..)?.next() {
-            let no = row?.0.value().0;
-            self.look();
+        while let Some(no) = first_from(from)? {
             found.push(DestinationNo(no));
             match no.checked_add(1) {
                 Some(next) => from = next,
@@ -440,10 +480,12 @@ impl Snapshot {
         filling: &mut Filling<Delivery>,
     ) -> Result<Option<Place>, ReadError> {
         let mut last = after;
-        for destination in head.targets.iter().map(|target| target.destination) {
+        for target in &head.targets {
+            let destination = target.destination;
             if after.is_some_and(|after| destination <= after)
                 || wanted.destination.is_some_and(|it| it != destination)
                 || wanted.among.as_ref().is_some_and(|among| !among.contains(&destination))
+                || wanted.subscription.is_some_and(|it| !target.subscriptions.contains(&it))
             {
                 continue;
             }
@@ -458,8 +500,10 @@ impl Snapshot {
             let held = delivery.state == DeliveryState::Pending && wanted.held.contains(&destination);
             let state = if held { DeliveryState::Held } else { delivery.state };
             let status = delivery.attempts.last().and_then(|attempt| attempt.status);
-            let is_wanted =
-                wanted.state.is_none_or(|it| it == state) && wanted.status.is_none_or(|it| Some(it) == status);
+            let has = |milestone| delivery.course().passed().iter().any(|step| step.milestone == milestone);
+            let is_wanted = wanted.state.is_none_or(|it| it == state)
+                && wanted.status.is_none_or(|it| Some(it) == status)
+                && wanted.milestone.is_none_or(has);
             if is_wanted && !filling.skips() {
                 let bytes = delivery.attempts.iter().map(kept_bytes).sum();
                 filling.put(delivery, bytes);
@@ -627,6 +671,16 @@ impl Snapshot {
         if tallied != waiting {
             return broken(format!("tallies say {tallied:?} wait, due rows say {waiting:?}"));
         }
+        for entry in self.attempts.range::<(u64, u32, u32)>(..)? {
+            let (key, record) = entry?;
+            let (seq, destination, number) = key.value();
+            if let AttemptRow::Done(attempt) = codec::decode(self.attempts.place(key.value()), record.value())?
+                && attempt.outcome != Outcome::Succeeded
+                && self.failures.get((destination, seq))?.is_none()
+            {
+                return broken(format!("attempt {number} of {seq} to {destination} is missing among the failures"));
+            }
+        }
         let mut in_runs = 0;
         for run in self.runs.newest_first() {
             in_runs += self.check_run(&run)?;
@@ -651,6 +705,9 @@ impl Snapshot {
                 return Err(ReadError::Storage(format!("the id of the event at {} does not lead to it", seq.0)));
             }
             let mut asked: Vec<_> = head.targets.iter().map(|target| Asked::destination(target.destination)).collect();
+            asked.push(Asked { tenant: Some(head.tenant.clone()), ..Asked::default() });
+            let subscriptions: HashSet<_> = head.targets.iter().flat_map(|target| &target.subscriptions).collect();
+            asked.extend(subscriptions.into_iter().map(|no| Asked { subscription: Some(*no), ..Asked::default() }));
             asked.push(Asked { kind: Some(TypePattern::One(head.kind)), ..Asked::default() });
             asked.extend(head.key.map(|key| Asked { key: Some(key.as_str().to_owned()), ..Asked::default() }));
             asked.into_iter().for_each(|asked| lists.entry(asked).or_default().push(seq));

@@ -27,6 +27,9 @@ pub const ATTEMPTS: Definition<(u64, u32, u32)> = Definition::new("attempts");
 pub const STARTED: Definition<(u32, u64)> = Definition::new("started");
 /// `(destination, seq) -> how a delivery ended without success`. What is neither here nor due has succeeded.
 pub const ENDED: Definition<(u32, u64)> = Definition::new("ended");
+/// `(destination, seq)` of each delivery that has a failed attempt or was given up, whatever became of it: what the history's
+/// filter on failures walks. There is nothing in a row but its key.
+pub const FAILURES: TableDefinition<(u32, u64), ()> = TableDefinition::new("failures");
 /// `(kind, key, first seq of a run) -> packed list`; see [`super::segments`].
 pub const SEGMENTS: Definition<(u8, &'static [u8], u64)> = Definition::new("segments");
 /// `(kind, key) -> record`: tenants, destinations, subscriptions, keys. Few, and all in memory too.

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use redb::ReadableTable;
 
 use crate::model::event::EventHead;
-use crate::model::{DestinationNo, EventType, Seq, Timestamp, TypePattern};
+use crate::model::{DestinationNo, EventType, Seq, SubscriptionNo, TenantId, Timestamp, TypePattern};
 
 use super::tables::Records;
 use super::writer::ApplyError;
@@ -37,8 +37,10 @@ use pack::{Hash, Mark};
 /// A run is closed early when its lists hold this many entries for each event that it might have had: fan-out shows in the
 /// number of runs, not in memory.
 const ENTRIES_PER_EVENT: usize = 8;
-/// Types with a list of their own in one run; the events of any further type share a list.
+/// Types with a list of their own in one run; the events of any further type share a list. Of tenants the same.
 const TYPES_MAX: usize = 1024;
+/// Destinations whose lists are read one by one; of a run that has more of those asked for, all events are as good.
+const DESTINATIONS_MAX: usize = 64;
 
 /// The rows of segments: `(kind, key, first sequence of the run) -> packed list`.
 pub(super) type SegmentKey = (u8, &'static [u8], u64);
@@ -53,6 +55,10 @@ mod kind {
     pub const KEYS: u8 = b'k';
     /// The events of one destination, by its number.
     pub const DESTINATION: u8 = b'd';
+    /// The events that went out by one subscription, by its number.
+    pub const SUBSCRIPTION: u8 = b's';
+    /// The events of one tenant, in a run that has several; the empty key holds those of the tenants that have no list.
+    pub const TENANT: u8 = b'o';
     /// The events of one type; the empty key holds those of the types that have no list.
     pub const TYPE: u8 = b't';
 }
@@ -171,6 +177,8 @@ pub(super) struct Sealed {
     accepted: (Timestamp, Timestamp),
     id_chunks: u32,
     key_chunks: u32,
+    /// The one tenant whose events these are.
+    sole_tenant: Option<TenantId>,
     // Without one every look-up asks the disk.
     filter: Option<Filter>,
 }
@@ -197,7 +205,7 @@ impl Sealed {
 
     /// The same without its filter.
     fn bounds(&self) -> Sealed {
-        Sealed { filter: None, ..*self }
+        Sealed { filter: None, sole_tenant: self.sole_tenant.clone(), ..*self }
     }
 }
 
@@ -217,6 +225,9 @@ struct Lists {
     ids_again: Vec<Mark>,
     keys: Vec<Mark>,
     destinations: HashMap<DestinationNo, Vec<u16>>,
+    subscriptions: HashMap<SubscriptionNo, Vec<u16>>,
+    tenants: HashMap<TenantId, Vec<u16>>,
+    tenants_beyond: Vec<u16>,
     types: HashMap<EventType, Vec<u16>>,
     types_beyond: Vec<u16>,
     entries: usize,
@@ -231,6 +242,9 @@ impl Run {
             ids_again: Vec::new(),
             keys: Vec::new(),
             destinations: HashMap::new(),
+            subscriptions: HashMap::new(),
+            tenants: HashMap::new(),
+            tenants_beyond: Vec::new(),
             types: HashMap::new(),
             types_beyond: Vec::new(),
             entries: 0,
@@ -264,6 +278,21 @@ impl Run {
         }
         for target in &head.targets {
             lists.destinations.entry(target.destination).or_default().push(offset);
+            for no in &target.subscriptions {
+                let list = lists.subscriptions.entry(*no).or_default();
+                if list.last() != Some(&offset) {
+                    list.push(offset);
+                    lists.entries += 1;
+                }
+            }
+        }
+        let has_room = lists.tenants.len() < TYPES_MAX;
+        match lists.tenants.get_mut(&head.tenant) {
+            Some(list) => list.push(offset),
+            None if has_room => {
+                lists.tenants.insert(head.tenant.clone(), vec![offset]);
+            }
+            None => lists.tenants_beyond.push(offset),
         }
         let has_room = lists.types.len() < TYPES_MAX;
         match lists.types.get_mut(&head.kind) {
@@ -290,6 +319,14 @@ impl Run {
 }
 
 impl Lists {
+    /// The tenant, where all events are one's.
+    fn sole_tenant(&self) -> Option<&TenantId> {
+        match self.tenants.len() {
+            1 => self.tenants.keys().next(),
+            _ => None,
+        }
+    }
+
     fn id_marks(&self) -> impl Iterator<Item = Mark> + Clone {
         let latest = self.ids.iter().map(|(upper, lower)| Mark::from_halves((*upper, *lower)));
         latest.chain(self.ids_again.iter().copied())
@@ -347,6 +384,10 @@ impl Places {
 pub(super) struct Asked {
     /// To one of these destinations.
     pub destinations: Option<Vec<DestinationNo>>,
+    /// By this subscription.
+    pub subscription: Option<SubscriptionNo>,
+    /// Of this tenant.
+    pub tenant: Option<TenantId>,
     /// Of the types that match.
     pub kind: Option<TypePattern>,
     /// With this ordering key.
@@ -420,8 +461,8 @@ impl Stretch {
     }
 }
 
-/// For destinations, type and key, as far as each was asked for.
-type ListsAsked = [Option<Vec<u16>>; 3];
+/// For destinations, subscription, tenant, type and key, as far as each was asked for.
+type ListsAsked = [Option<Vec<u16>>; 5];
 
 impl Run {
     fn ask(&self, asked: &Asked) -> ListsAsked {
@@ -429,6 +470,11 @@ impl Run {
         let of_destination = |no: &DestinationNo| lists.destinations.get(no).cloned();
         let destinations =
             asked.destinations.as_ref().map(|nos| union(nos.iter().filter_map(of_destination).collect()));
+        let subscription = asked.subscription.map(|no| lists.subscriptions.get(&no).cloned().unwrap_or_default());
+        let tenant = asked.tenant.as_ref().filter(|tenant| lists.sole_tenant() != Some(tenant)).map(|tenant| {
+            let own = lists.tenants.get(tenant).cloned();
+            union(own.into_iter().chain([lists.tenants_beyond.clone()]).collect())
+        });
         let beyond = || std::iter::once(lists.types_beyond.clone());
         let kind = match &asked.kind {
             None | Some(TypePattern::Any) => None,
@@ -445,7 +491,7 @@ impl Run {
             let hash = hash_of_key(key);
             lists.keys.iter().filter(|mark| mark.hash() == hash).map(|mark| mark.offset()).collect()
         });
-        [destinations, kind, key]
+        [destinations, subscription, tenant, kind, key]
     }
 }
 
@@ -464,11 +510,28 @@ impl Sealed {
                 None => Ok(Vec::new()),
             }
         };
-        let destinations = match &asked.destinations {
-            None => None,
-            Some(nos) => {
+        let mut nos = asked.destinations.clone();
+        if let Some(nos) = nos.as_mut().filter(|nos| nos.len() > DESTINATIONS_MAX) {
+            looked_at();
+            let there = seal::destinations_of(segments, self.first)?;
+            nos.retain(|no| there.binary_search(no).is_ok());
+        }
+        let destinations = match nos {
+            Some(nos) if nos.len() <= DESTINATIONS_MAX => {
                 let lists = nos.iter().map(|no| list(kind::DESTINATION, &no.0.to_be_bytes()));
                 Some(union(lists.collect::<Result<_, _>>()?))
+            }
+            Some(_) | None => None,
+        };
+        let subscription = match asked.subscription {
+            Some(no) => Some(list(kind::SUBSCRIPTION, &no.0.to_be_bytes())?),
+            None => None,
+        };
+        let tenant = match (&asked.tenant, &self.sole_tenant) {
+            (None, _) => None,
+            (Some(tenant), Some(sole)) => (tenant != sole).then(Vec::new),
+            (Some(tenant), None) => {
+                Some(union(vec![list(kind::TENANT, tenant.as_str().as_bytes())?, list(kind::TENANT, &[])?]))
             }
         };
         let kinds = match &asked.kind {
@@ -510,7 +573,7 @@ impl Sealed {
                 }
             }
         };
-        Ok([destinations, kind, key])
+        Ok([destinations, subscription, tenant, kind, key])
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use redb::{ReadTransaction, ReadableTable};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DestinationNo, EventType, Seq, Timestamp};
+use crate::model::{DestinationNo, EventType, Seq, SubscriptionNo, TenantId, Timestamp};
 use crate::store::keyring::Keyring;
 use crate::store::tables::{Records, Write};
 use crate::store::writer::ApplyError;
@@ -36,7 +36,18 @@ pub(in crate::store) struct RunRow {
     id_chunks: u32,
     key_chunks: u32,
     destinations: Vec<DestinationNo>,
+    subscriptions: Vec<SubscriptionNo>,
     types: Vec<EventType>,
+    tenants: Tenants,
+}
+
+/// Whose the events of a run are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Tenants {
+    /// All of them this one's, so that there is no list.
+    One(TenantId),
+    /// These have lists; the others share one.
+    Several(Vec<TenantId>),
 }
 
 /// How far a run has come.
@@ -55,22 +66,46 @@ enum ListOf<'row> {
     Ids(u32),
     Keys(u32),
     Destination(DestinationNo),
+    Subscription(SubscriptionNo),
     Type(&'row EventType),
     TypesBeyond,
+    Tenant(&'row TenantId),
+    TenantsBeyond,
 }
 
 impl RunRow {
     /// The rows one after the other; `None` after the last.
     fn list(&self, step: usize) -> Option<ListOf<'_>> {
-        let (ids, keys) = (self.id_chunks as usize, self.key_chunks as usize);
-        let after_keys = step.checked_sub(ids + keys);
-        let after_destinations = after_keys.and_then(|step| step.checked_sub(self.destinations.len()));
-        match (after_keys, after_destinations) {
-            (None, _) if step < ids => Some(ListOf::Ids(step as u32)),
-            (None, _) => Some(ListOf::Keys((step - ids) as u32)),
-            (Some(step), None) => Some(ListOf::Destination(self.destinations[step])),
-            (_, Some(step)) if step < self.types.len() => Some(ListOf::Type(&self.types[step])),
-            (_, Some(step)) => (step == self.types.len()).then_some(ListOf::TypesBeyond),
+        let tenants: &[TenantId] = match &self.tenants {
+            Tenants::One(_) => &[],
+            Tenants::Several(tenants) => tenants,
+        };
+        let beyond = usize::from(matches!(self.tenants, Tenants::Several(_)));
+        let mut left = step;
+        // Each kind of row in turn: whether the step lies within so many, and if not, how far beyond.
+        let mut within = |count: usize| match left.checked_sub(count) {
+            Some(beyond) => {
+                left = beyond;
+                None
+            }
+            None => Some(left),
+        };
+        if let Some(chunk) = within(self.id_chunks as usize) {
+            Some(ListOf::Ids(chunk as u32))
+        } else if let Some(chunk) = within(self.key_chunks as usize) {
+            Some(ListOf::Keys(chunk as u32))
+        } else if let Some(place) = within(self.destinations.len()) {
+            Some(ListOf::Destination(self.destinations[place]))
+        } else if let Some(place) = within(self.subscriptions.len()) {
+            Some(ListOf::Subscription(self.subscriptions[place]))
+        } else if let Some(place) = within(self.types.len()) {
+            Some(ListOf::Type(&self.types[place]))
+        } else if within(1).is_some() {
+            Some(ListOf::TypesBeyond)
+        } else if let Some(place) = within(tenants.len()) {
+            Some(ListOf::Tenant(&tenants[place]))
+        } else {
+            within(beyond).map(|_| ListOf::TenantsBeyond)
         }
     }
 }
@@ -82,8 +117,11 @@ impl ListOf<'_> {
             ListOf::Ids(chunk) => (kind::IDS, chunk.to_be_bytes().to_vec()),
             ListOf::Keys(chunk) => (kind::KEYS, chunk.to_be_bytes().to_vec()),
             ListOf::Destination(no) => (kind::DESTINATION, no.0.to_be_bytes().to_vec()),
+            ListOf::Subscription(no) => (kind::SUBSCRIPTION, no.0.to_be_bytes().to_vec()),
             ListOf::Type(kind) => (kind::TYPE, kind.as_str().as_bytes().to_vec()),
             ListOf::TypesBeyond => (kind::TYPE, Vec::new()),
+            ListOf::Tenant(tenant) => (kind::TENANT, tenant.as_str().as_bytes().to_vec()),
+            ListOf::TenantsBeyond => (kind::TENANT, Vec::new()),
         }
     }
 }
@@ -100,7 +138,9 @@ impl RunRow {
             id_chunks: 150,
             key_chunks: 7,
             destinations: vec![DestinationNo(3), DestinationNo(4)],
+            subscriptions: vec![SubscriptionNo(5)],
             types: vec!["transaction.sale".parse().unwrap()],
+            tenants: Tenants::Several(vec![TenantId::default_tenant()]),
         }
     }
 }
@@ -121,6 +161,14 @@ fn run_row(segments: &impl Records<SegmentKey>, first: Seq) -> Result<Option<Run
 /// The types that have lists in a sealed run.
 pub(super) fn types_of(segments: &impl Records<SegmentKey>, first: Seq) -> Result<Vec<EventType>, ApplyError> {
     Ok(run_row(segments, first)?.map(|row| row.types).unwrap_or_default())
+}
+
+/// The destinations that have lists in a sealed run, in ascending order.
+pub(super) fn destinations_of(
+    segments: &impl Records<SegmentKey>,
+    first: Seq,
+) -> Result<Vec<DestinationNo>, ApplyError> {
+    Ok(run_row(segments, first)?.map(|row| row.destinations).unwrap_or_default())
 }
 
 /// The writer's work on segments, in the order in which it is done.
@@ -209,6 +257,12 @@ impl Sealing {
             destinations.sort_unstable();
             let mut types: Vec<_> = lists.types.keys().cloned().collect();
             types.sort_unstable();
+            let mut subscriptions: Vec<_> = lists.subscriptions.keys().copied().collect();
+            subscriptions.sort_unstable();
+            let tenants = match lists.sole_tenant() {
+                Some(sole) => Tenants::One(sole.clone()),
+                None => Tenants::Several(lists.tenants.keys().cloned().collect()),
+            };
             let row = RunRow {
                 stage: Stage::Sealing,
                 end: lists.end,
@@ -217,7 +271,9 @@ impl Sealing {
                 id_chunks: ids.count(),
                 key_chunks: keys.count(),
                 destinations,
+                subscriptions,
                 types,
+                tenants,
             };
             let filter = Filter::with_room_for(ids.marks());
             Sealing { run: Arc::clone(&run), row, ids, keys, filter, step: 0 }
@@ -244,6 +300,9 @@ impl Sealing {
                 ListOf::Destination(no) => pack::pack_list(lists.destinations.get(&no).map_or(&[][..], |list| list)),
                 ListOf::Type(kind) => pack::pack_list(lists.types.get(kind).map_or(&[][..], |list| list)),
                 ListOf::TypesBeyond => pack::pack_list(&lists.types_beyond),
+                ListOf::Subscription(no) => pack::pack_list(lists.subscriptions.get(&no).map_or(&[][..], |list| list)),
+                ListOf::Tenant(tenant) => pack::pack_list(lists.tenants.get(tenant).map_or(&[][..], |list| list)),
+                ListOf::TenantsBeyond => pack::pack_list(&lists.tenants_beyond),
             };
             let row = (kind, key.as_slice(), self.run.first.0);
             let bytes = segments.put_with(row, |place| codec::encode_packed(place, &packed))?;
@@ -262,7 +321,11 @@ impl Sealing {
 
 fn sealed(first: Seq, row: &RunRow, filter: Option<Filter>) -> Sealed {
     let RunRow { end, accepted, id_chunks, key_chunks, .. } = *row;
-    Sealed { first, end, accepted, id_chunks, key_chunks, filter }
+    let sole_tenant = match &row.tenants {
+        Tenants::One(sole) => Some(sole.clone()),
+        Tenants::Several(_) => None,
+    };
+    Sealed { first, end, accepted, id_chunks, key_chunks, sole_tenant, filter }
 }
 
 /// Finds out at start what there is: reads the sealed runs' own rows, makes their filters anew, and reads the events after

@@ -1,6 +1,6 @@
 //! Segments against a plain list of everything that happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,10 @@ use redb::{ReadableDatabase, ReadableTableMetadata};
 use crate::clock::Clock;
 use crate::model::delivery::Ending;
 use crate::model::event::{CloudAttributes, NewEvent};
-use crate::model::{Actor, DeliveryKey, DeliveryState, DestinationNo, Outcome, Seq, TenantId, Timestamp, Trigger};
+use crate::model::{
+    Actor, DeliveryKey, DeliveryState, DestinationNo, Milestone, Outcome, Seq, Subscription, SubscriptionNo, Tenant,
+    TenantId, Timestamp, Trigger,
+};
 use crate::store::op::*;
 use crate::store::tests::{attempt, destination, event, subscription};
 use crate::store::{
@@ -21,6 +24,11 @@ use crate::store::{
 use super::pack::Hash;
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// A tenant below the default one.
+fn child(id: &str) -> Tenant {
+    Tenant { id: id.parse().unwrap(), name: id.into(), parent: Some(TenantId::default_tenant()), created: START }
+}
 
 /// A disk that outlives its store.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +61,8 @@ fn open(disk: &Disk, clock: Clock, run_events: usize) -> Store {
 const KINDS: [&str; 5] = ["a.one", "a.two", "b", "c.x.y", "lonely"];
 /// One destination for each.
 const PATTERNS: [&str; 4] = ["*", "a.*", "c.x.*", "b"];
+/// Whose the events of each kind are; the destinations are those of the first, to whom all events roll up.
+const TENANTS: [&str; 5] = ["default", "default", "one", "two", "default"];
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -91,6 +101,7 @@ struct Told {
     new: NewEvent,
     accepted: Timestamp,
     deliveries: BTreeMap<DestinationNo, DeliveryState>,
+    failed: BTreeSet<DestinationNo>,
     erased: bool,
 }
 
@@ -107,13 +118,16 @@ impl World {
     async fn new(run_events: usize) -> Self {
         let (disk, clock) = (Disk::default(), Clock::of_runtime(START));
         let store = open(&disk, clock, run_events);
+        for id in ["one", "two"] {
+            store.steer(&Actor::SYSTEM, CreateTenant { tenant: child(id) }).await.unwrap().answer.unwrap();
+        }
         let mut nos = Vec::new();
         for pattern in PATTERNS {
             let no =
                 store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(pattern) }).await.unwrap();
             let no = no.answer.unwrap().no;
             nos.push(no);
-            let subscription = subscription(pattern, &[no]);
+            let subscription = Subscription { roll_up: true, ..subscription(pattern, &[no]) };
             store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
         }
         World { disk, clock, store, nos, deleted: Vec::new(), told: Vec::new() }
@@ -123,7 +137,10 @@ impl World {
     fn verdict(&self, new: &NewEvent) -> Option<Result<Seq, Seq>> {
         let source = |event: &NewEvent| event.cloud.as_ref().map(|cloud| cloud.source.clone());
         let same_name = |told: &&Told| {
-            new.producer_id.is_some() && told.new.producer_id == new.producer_id && source(&told.new) == source(new)
+            new.producer_id.is_some()
+                && told.new.producer_id == new.producer_id
+                && told.new.tenant == new.tenant
+                && source(&told.new) == source(new)
         };
         let told = self.told.iter().rev().find(same_name)?;
         let same = told.new.kind == new.kind && told.new.key == new.key && told.new.body == new.body;
@@ -147,7 +164,14 @@ impl World {
                 let head = self.store.event(answer.id.seq()).await.unwrap().unwrap().head.clone();
                 let targets = head.targets.iter().map(|target| (target.destination, DeliveryState::Pending));
                 let (seq, accepted) = (answer.id.seq(), head.accepted);
-                self.told.push(Told { seq, new, accepted, deliveries: targets.collect(), erased: false });
+                self.told.push(Told {
+                    seq,
+                    new,
+                    accepted,
+                    deliveries: targets.collect(),
+                    failed: BTreeSet::new(),
+                    erased: false,
+                });
             }
         }
     }
@@ -177,6 +201,7 @@ impl World {
             Act::Accept { kind, id, key, body, cloud } => {
                 let id = id.map(|id| format!("T-{id}"));
                 let mut new = event(KINDS[kind], id.as_deref(), &body.to_string());
+                new.tenant = TENANTS[kind].parse().unwrap();
                 new.key = key.map(|key| format!("k{key}").parse().unwrap());
                 new.cloud = cloud.then(|| CloudAttributes { id: "1".into(), source: "/till".into(), others: vec![] });
                 self.accept(new).await;
@@ -191,6 +216,9 @@ impl World {
                 let attempt = attempt(row, outcome, None);
                 let _ = self.store.submit(Finish { row, attempt, next, health: None }).await.unwrap();
                 self.set(key, state);
+                if !succeeds {
+                    self.told.iter_mut().find(|told| told.seq == key.seq).unwrap().failed.insert(key.destination);
+                }
             }
             Act::Cancel { pick } => {
                 let Some(key) = self.pick(pick, &[Pending]) else { return };
@@ -259,12 +287,16 @@ impl World {
             EventsWanted { key: Some("k1".into()), ..EventsWanted::default() },
             EventsWanted { kind: kind("c.*"), key: Some("k2".into()), ..EventsWanted::default() },
             EventsWanted { from: middle, ..EventsWanted::default() },
+            EventsWanted { tenant: "one".parse().ok(), ..EventsWanted::default() },
+            EventsWanted { tenant: "two".parse().ok(), key: Some("k2".into()), ..EventsWanted::default() },
+            EventsWanted { tenant: "none".parse().ok(), ..EventsWanted::default() },
             EventsWanted { to: middle, kind: kind("b"), ..EventsWanted::default() },
         ]
     }
 
     fn takes(&self, wanted: &EventsWanted, told: &Told) -> bool {
-        wanted.kind.as_ref().is_none_or(|kind| kind.matches(&told.new.kind))
+        wanted.tenant.as_ref().is_none_or(|tenant| *tenant == told.new.tenant)
+            && wanted.kind.as_ref().is_none_or(|kind| kind.matches(&told.new.kind))
             && wanted.key.as_ref().is_none_or(|key| told.new.key.as_ref().is_some_and(|own| own.as_str() == key))
             && wanted.from.is_none_or(|from| told.accepted >= from)
             && wanted.to.is_none_or(|to| told.accepted < to)
@@ -289,10 +321,21 @@ impl World {
             assert_eq!(seen, all, "{wanted:?}");
         }
         let held = vec![self.nos[0]];
+        for (subscription, milestone) in [(Some(1), None), (Some(3), None), (None, Some(0)), (Some(2), Some(0))] {
+            for destination in [None, Some(self.nos[1])] {
+                let wanted = DeliveriesWanted {
+                    subscription: subscription.map(SubscriptionNo),
+                    milestone: milestone.map(|_: u8| Milestone::Failed),
+                    destination,
+                    ..DeliveriesWanted::default()
+                };
+                self.look_at(&wanted, limit, skip).await;
+            }
+        }
         let states = [None, Some(DeliveryState::Pending), Some(DeliveryState::Held), Some(DeliveryState::Succeeded)];
         let states = states.into_iter().chain([Some(DeliveryState::Failed), Some(DeliveryState::Cancelled)]);
         for state in states {
-            for events in self.events_wanted() {
+            for events in self.events_wanted().into_iter().take(9) {
                 for (destination, among) in [(None, None), (Some(0), None), (Some(1), None), (None, Some([0, 2]))] {
                     let wanted = DeliveriesWanted {
                         events: events.clone(),
@@ -300,7 +343,7 @@ impl World {
                         among: among.map(|places: [usize; 2]| places.map(|place| self.nos[place]).into()),
                         state,
                         held: held.clone(),
-                        status: None,
+                        ..DeliveriesWanted::default()
                     };
                     self.look_at(&wanted, limit, skip).await;
                 }
@@ -310,15 +353,25 @@ impl World {
 
     async fn look_at(&self, wanted: &DeliveriesWanted, limit: usize, skip: usize) {
         let told = self.told.iter().rev().filter(|told| self.takes(&wanted.events, told));
-        let deliveries = told.flat_map(|told| told.deliveries.iter().map(move |(no, state)| (told.seq, *no, *state)));
-        let is_wanted = |(_, no, state): &(Seq, DestinationNo, DeliveryState)| {
+        let of_told = |told: &'_ Told| {
+            let has_failed = |no: &DestinationNo| told.failed.contains(no);
+            let rows = told.deliveries.iter().map(|(no, state)| (told.seq, *no, *state, has_failed(no)));
+            rows.collect::<Vec<_>>()
+        };
+        let deliveries = told.flat_map(of_told);
+        // Each destination has one subscription, of the same place.
+        let subscribed =
+            |no| self.nos.iter().position(|other| *other == no).map(|place| SubscriptionNo(place as u32 + 1));
+        let is_wanted = |(_, no, state, has_failed): &(Seq, DestinationNo, DeliveryState, bool)| {
             let held = *state == DeliveryState::Pending && wanted.held.contains(no);
             let state = if held { DeliveryState::Held } else { *state };
             wanted.destination.is_none_or(|wanted| wanted == *no)
                 && wanted.among.as_ref().is_none_or(|among| among.contains(no))
                 && wanted.state.is_none_or(|wanted| wanted == state)
+                && wanted.subscription.is_none_or(|wanted| Some(wanted) == subscribed(*no))
+                && (wanted.milestone != Some(Milestone::Failed) || *has_failed)
         };
-        let all: Vec<_> = deliveries.filter(is_wanted).map(|(seq, no, _)| (seq, no)).skip(skip).collect();
+        let all: Vec<_> = deliveries.filter(is_wanted).map(|(seq, no, _, _)| (seq, no)).skip(skip).collect();
         let (mut seen, mut after, mut skip) = (Vec::new(), None, skip);
         loop {
             let (window, asked) = (Window { after, skip, limit }, wanted.clone());
@@ -431,7 +484,8 @@ async fn filters_go_when_their_ids_are_no_longer_remembered() {
     assert_eq!(named.await.unwrap().unwrap().seq, world.told[3].seq, "an old id is still found, without its filter");
 }
 
-/// S2.21, P3: a first page and a look-up cost the same however much there is; counted in rows, not in time.
+/// S2.21, S2.65, P3: a first page and a look-up cost the same however much there is; counted in rows, not in time. What no list
+/// leads to is looked for in bounded steps.
 #[tokio::test]
 async fn a_first_page_looks_at_few_rows_however_many_there_are() {
     let (total, run_events) = if soak() { (1_000_000, 65_536) } else { (20_000, 1000) };
@@ -439,19 +493,21 @@ async fn a_first_page_looks_at_few_rows_however_many_there_are() {
     let settings =
         Settings { run_events, ..Settings::at(folder.path().join("postrider.redb"), crate::store::tests::keys()) };
     let store = Store::open(&settings, Clock::system(), 7).unwrap();
+    store.steer(&Actor::SYSTEM, CreateTenant { tenant: child("small") }).await.unwrap().answer.unwrap();
     let mut nos = Vec::new();
     for pattern in ["*", "rare", "never"] {
         let created =
             store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(pattern) }).await.unwrap();
         nos.push(created.answer.unwrap().no);
-        let subscription = subscription(pattern, &nos[nos.len() - 1..]);
+        let subscription = Subscription { roll_up: true, ..subscription(pattern, &nos[nos.len() - 1..]) };
         store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
     }
     for start in (0..total).step_by(500) {
         let new = |n: usize| {
             let kind = if n.is_multiple_of(run_events) { "rare" } else { "usual" };
             let key = n.is_multiple_of(run_events).then(|| "few".parse().unwrap());
-            NewEvent { key, ..event(kind, Some(&n.to_string()), "1") }
+            let tenant = if kind == "rare" { "small" } else { "default" };
+            NewEvent { key, tenant: tenant.parse().unwrap(), ..event(kind, Some(&n.to_string()), "1") }
         };
         let accept = Accept { events: (start..start + 500).map(new).collect(), waiting_max: u64::MAX };
         assert!(store.submit(accept).await.unwrap().answer.iter().all(Result::is_ok));
@@ -460,6 +516,10 @@ async fn a_first_page_looks_at_few_rows_however_many_there_are() {
     for key in ended {
         assert_eq!(store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer, Steered::Done);
     }
+    let (lane, first) = (nos[0], (Timestamp::ZERO, Seq(0)));
+    for row in store.read(move |snapshot| snapshot.lane(lane, first, 15)).await.unwrap() {
+        let _ = store.submit(GiveUp { row, ending: Ending::Expired }).await.unwrap();
+    }
     while lock(&store.0.shared.runs).counts().0 > 1 {
         let _ = store.steer(&Actor::SYSTEM, SetPaused { no: DestinationNo(u32::MAX), paused: true }).await.unwrap();
     }
@@ -467,16 +527,30 @@ async fn a_first_page_looks_at_few_rows_however_many_there_are() {
     let window = Window { after: None, skip: 0, limit: 10 };
     let one = |text: &str| EventsWanted { kind: Some(text.parse().unwrap()), ..EventsWanted::default() };
     let few = EventsWanted { key: Some("few".into()), ..EventsWanted::default() };
-    for (wanted, found) in
-        [(EventsWanted::default(), 10), (one("rare"), 10), (one("rar.*"), 0), (one("no"), 0), (few, 10)]
-    {
+    let whose = |tenant: &str| EventsWanted { tenant: tenant.parse().ok(), ..EventsWanted::default() };
+    for (wanted, found) in [
+        (EventsWanted::default(), 10),
+        (one("rare"), 10),
+        (one("rar.*"), 0),
+        (one("no"), 0),
+        (few.clone(), 10),
+        (whose("small"), 10),
+        (whose("default"), 10),
+        (whose("nobody"), 0),
+        (EventsWanted { tenant: whose("default").tenant, ..few }, 0),
+        (EventsWanted { to: Some(Timestamp::from_millis(1)), ..EventsWanted::default() }, 0),
+    ] {
         let asked = wanted.clone();
         let look = store.read(move |snapshot| Ok((snapshot.events(&asked, window)?, snapshot.looked_at())));
         let (page, looked_at) = look.await.unwrap();
         assert_eq!(page.items.len(), found, "{wanted:?}");
-        assert!(looked_at <= 2 * runs + 20, "{looked_at} rows for {wanted:?}");
+        assert!(looked_at <= 3 * runs + 20, "{looked_at} rows for {wanted:?}");
     }
     let to = |no| DeliveriesWanted { destination: Some(no), ..DeliveriesWanted::default() };
+    let by = |no| DeliveriesWanted { subscription: Some(SubscriptionNo(no)), ..DeliveriesWanted::default() };
+    let milestone = |milestone| DeliveriesWanted { milestone: Some(milestone), ..DeliveriesWanted::default() };
+    // A tenant with a thousand destinations, of which one was ever delivered to.
+    let many = |no| (1000..2000).map(DestinationNo).chain([no]).collect::<HashSet<_>>();
     let state = |state| DeliveriesWanted { state: Some(state), ..DeliveriesWanted::default() };
     let wants = [
         (DeliveriesWanted::default(), 10),
@@ -486,6 +560,17 @@ async fn a_first_page_looks_at_few_rows_however_many_there_are() {
         (DeliveriesWanted { events: one("rare"), ..to(nos[0]) }, 10),
         (DeliveriesWanted { events: one("usual"), ..to(nos[1]) }, 0),
         (state(DeliveryState::Cancelled), 10),
+        (state(DeliveryState::Failed), 10),
+        (milestone(Milestone::Failed), 10),
+        (DeliveriesWanted { destination: Some(nos[1]), ..milestone(Milestone::Failed) }, 0),
+        (milestone(Milestone::Create), 10),
+        (milestone(Milestone::Confirm), 0),
+        (by(1), 10),
+        (by(2), 10),
+        (by(3), 0),
+        (by(9), 0),
+        (DeliveriesWanted { among: Some(many(nos[1])), ..DeliveriesWanted::default() }, 10),
+        (DeliveriesWanted { among: Some(many(nos[2])), ..DeliveriesWanted::default() }, 0),
         (DeliveriesWanted { state: Some(DeliveryState::Pending), ..to(nos[1]) }, 10),
         (DeliveriesWanted { state: Some(DeliveryState::Held), held: vec![nos[1]], ..DeliveriesWanted::default() }, 10),
     ];
@@ -496,8 +581,31 @@ async fn a_first_page_looks_at_few_rows_however_many_there_are() {
         assert_eq!(page.items.len(), found, "{wanted:?}");
         assert!(looked_at <= 4 * runs + 60, "{looked_at} rows for {wanted:?}");
     }
+    let nowhere = [
+        DeliveriesWanted { status: Some(503), ..DeliveriesWanted::default() },
+        state(DeliveryState::Succeeded),
+        milestone(Milestone::Success),
+    ];
+    for wanted in nowhere {
+        let (mut after, mut pages) = (None, 0);
+        loop {
+            let (asked, window) = (wanted.clone(), Window { after, ..window });
+            let look = store.read(move |snapshot| Ok((snapshot.deliveries(&asked, window)?, snapshot.looked_at())));
+            let (page, looked_at) = look.await.unwrap();
+            assert!(page.items.is_empty() && looked_at <= 20_100, "{looked_at} rows for {wanted:?}");
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!((2..=total / 9000 + 1).contains(&pages), "{pages} pages for {wanted:?}");
+    }
     let known = lock(&store.0.shared.runs).clone();
-    let hash = |id: usize| Hash::of(&[b"native", b"default", b"", id.to_string().as_bytes()]);
+    let hash = |id: usize| {
+        let tenant: &[u8] = if id < total && id.is_multiple_of(run_events) { b"small" } else { b"default" };
+        Hash::of(&[b"native", tenant, b"", id.to_string().as_bytes()])
+    };
     let looks = |ids: std::ops::Range<usize>| -> usize {
         ids.map(|id| known.places_of(hash(id), Some(Clock::system().now())).len()).sum()
     };

@@ -1,0 +1,211 @@
+//! The course of a delivery, step by step, in the words of source 002's event history (decision D10).
+
+use super::delivery::Ending;
+use super::{Attempt, Outcome, Timestamp};
+
+/// The type of the events that ask a receiver for its confirmation.
+pub const CONFIRMATION: &str = "webhook.confirmation";
+
+/// A step of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Milestone {
+    /// Its event was taken.
+    Create,
+    /// It waits for an attempt.
+    Queued,
+    /// An attempt succeeded.
+    Success,
+    /// An attempt failed or its reply was lost, or the delivery was given up without one.
+    Failed,
+    /// A confirmation request was sent.
+    Confirm,
+    /// The receiver confirmed.
+    Confirmed,
+}
+
+impl Milestone {
+    /// Every step there is.
+    pub const ALL: [Milestone; 6] = [
+        Milestone::Create,
+        Milestone::Queued,
+        Milestone::Success,
+        Milestone::Failed,
+        Milestone::Confirm,
+        Milestone::Confirmed,
+    ];
+
+    /// The step's name in the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Milestone::Create => "CREATE",
+            Milestone::Queued => "QUEUED",
+            Milestone::Success => "SUCCESS",
+            Milestone::Failed => "FAILED",
+            Milestone::Confirm => "CONFIRM",
+            Milestone::Confirmed => "CONFIRMED",
+        }
+    }
+}
+
+/// What is known of a delivery's course.
+#[derive(Debug, Clone, Copy)]
+pub struct Course<'a> {
+    /// Whether it asks for a confirmation.
+    pub confirms: bool,
+    /// When its event was taken.
+    pub accepted: Timestamp,
+    /// Its attempts, oldest first.
+    pub attempts: &'a [Attempt],
+    /// How and when it ended without success.
+    pub ended: Option<(Ending, Timestamp)>,
+    /// When its next attempt is due, while it waits.
+    pub due: Option<Timestamp>,
+}
+
+/// A step that a delivery has taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Passed<'a> {
+    /// Which.
+    pub milestone: Milestone,
+    /// When.
+    pub at: Timestamp,
+    /// The attempt that it came of.
+    pub attempt: Option<&'a Attempt>,
+    /// How the delivery was given up, where no attempt tells it.
+    pub ending: Option<Ending>,
+}
+
+impl<'a> Course<'a> {
+    /// Every step so far, newest first.
+    pub fn passed(&self) -> Vec<Passed<'a>> {
+        let step = |milestone, at| Passed { milestone, at, attempt: None, ending: None };
+        let mut passed = vec![step(Milestone::Create, self.accepted), step(Milestone::Queued, self.accepted)];
+        let mut before: Option<&Attempt> = None;
+        // A retry waits from the end of the attempt before it, a resend from its own moment on.
+        let queued = |before: &Attempt, moment| if before.next.is_some() { ended_at(before) } else { moment };
+        for attempt in self.attempts {
+            if let Some(before) = before {
+                passed.push(step(Milestone::Queued, queued(before, attempt.started)));
+            }
+            before = Some(attempt);
+            let of_attempt = |milestone, at| Passed { attempt: Some(attempt), ..step(milestone, at) };
+            let milestone = match (attempt.outcome, self.confirms) {
+                (Outcome::Succeeded, false) => Milestone::Success,
+                (Outcome::Succeeded, true) => Milestone::Confirmed,
+                (Outcome::Failed | Outcome::Unknown, _) => Milestone::Failed,
+            };
+            if self.confirms {
+                passed.push(of_attempt(Milestone::Confirm, attempt.started));
+            }
+            passed.push(of_attempt(milestone, ended_at(attempt)));
+        }
+        if let (Some(before), Some(due)) = (before, self.due) {
+            passed.push(step(Milestone::Queued, queued(before, due)));
+        }
+        if let Some((ending, at)) = self.ended {
+            match ending {
+                // The last attempt has told it.
+                Ending::Exhausted if before.is_some() => {}
+                Ending::Exhausted | Ending::Expired | Ending::Erased => {
+                    passed.push(Passed { ending: Some(ending), ..step(Milestone::Failed, at) });
+                }
+                // The history has no word for it.
+                Ending::Cancelled | Ending::DestinationDeleted => {}
+            }
+        }
+        passed.reverse();
+        passed
+    }
+}
+
+fn ended_at(attempt: &Attempt) -> Timestamp {
+    attempt.started.after(attempt.duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Trigger;
+    use crate::model::delivery::Phases;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn attempt(number: u32, started: u64, outcome: Outcome, next: Option<u64>) -> Attempt {
+        Attempt {
+            number,
+            started: at(started),
+            duration: Duration::from_secs(1),
+            trigger: Trigger::Schedule,
+            outcome,
+            reason: None,
+            status: None,
+            request_headers: vec![],
+            response_headers: vec![],
+            response_body: vec![],
+            error: None,
+            address: None,
+            phases: Phases::default(),
+            reconnected: false,
+            next: next.map(at),
+        }
+    }
+
+    fn course(attempts: &[Attempt]) -> Course<'_> {
+        Course { confirms: false, accepted: at(0), attempts, ended: None, due: None }
+    }
+
+    fn steps(course: Course<'_>) -> Vec<(&'static str, u64)> {
+        course.passed().iter().map(|step| (step.milestone.as_str(), step.at.as_secs())).collect()
+    }
+
+    /// D10, S2.60: every attempt is a step, and so is every wait for one; newest first.
+    #[test]
+    fn a_delivery_is_told_step_by_step() {
+        use Outcome::{Failed, Succeeded, Unknown};
+        assert_eq!(steps(course(&[])), [("QUEUED", 0), ("CREATE", 0)]);
+        assert_eq!(
+            steps(course(&[attempt(1, 0, Succeeded, None)])),
+            [("SUCCESS", 1), ("QUEUED", 0), ("CREATE", 0)],
+            "as the source shows it"
+        );
+        let retried = [attempt(1, 0, Failed, Some(5)), attempt(2, 5, Unknown, Some(305))];
+        let waiting = Course { due: Some(at(305)), ..course(&retried) };
+        assert_eq!(
+            steps(waiting),
+            [("QUEUED", 6), ("FAILED", 6), ("QUEUED", 1), ("FAILED", 1), ("QUEUED", 0), ("CREATE", 0)]
+        );
+        let resent = [attempt(1, 0, Failed, None), attempt(2, 90, Succeeded, None)];
+        assert_eq!(
+            steps(course(&resent)),
+            [("SUCCESS", 91), ("QUEUED", 90), ("FAILED", 1), ("QUEUED", 0), ("CREATE", 0)]
+        );
+        let exhausted = Course { ended: Some((Ending::Exhausted, at(1))), ..course(&resent[..1]) };
+        assert_eq!(steps(exhausted), [("FAILED", 1), ("QUEUED", 0), ("CREATE", 0)]);
+        let expired = Course { ended: Some((Ending::Expired, at(9))), ..course(&[]) };
+        assert_eq!(steps(expired), [("FAILED", 9), ("QUEUED", 0), ("CREATE", 0)]);
+        let cancelled = Course { ended: Some((Ending::Cancelled, at(9))), ..course(&[]) };
+        assert_eq!(steps(cancelled), [("QUEUED", 0), ("CREATE", 0)]);
+    }
+
+    /// D10: a confirmation request is CONFIRM when it is sent and CONFIRMED when the receiver took it.
+    #[test]
+    fn a_confirmation_is_told_in_its_own_words() {
+        let attempts = [attempt(1, 0, Outcome::Failed, Some(5)), attempt(2, 5, Outcome::Succeeded, None)];
+        assert_eq!(
+            steps(Course { confirms: true, ..course(&attempts) }),
+            [
+                ("CONFIRMED", 6),
+                ("CONFIRM", 5),
+                ("QUEUED", 1),
+                ("FAILED", 1),
+                ("CONFIRM", 0),
+                ("QUEUED", 0),
+                ("CREATE", 0)
+            ]
+        );
+    }
+}
