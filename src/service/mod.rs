@@ -20,7 +20,7 @@ use crate::model::event::{NewEvent, Peer};
 use crate::model::schedule::Plan;
 use crate::model::{
     ApiKey, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationId, DestinationNo, Event, EventId, KeyId,
-    Retry, Role, Secret, Subscription, SubscriptionId, Tenant, TenantId, Timestamp, Trigger, WaitingReason,
+    Retry, Role, RunId, Secret, Subscription, SubscriptionId, Tenant, TenantId, Timestamp, Trigger, WaitingReason,
 };
 use crate::sign;
 use crate::store::op::{self, Accepted, Refusal, Rejected, Steered};
@@ -477,6 +477,14 @@ impl Service {
     pub async fn cancel(&self, actor: &Actor, sight: &Sight, id: DeliveryId) -> Result<(), Error> {
         let key = self.delivery_key(sight, id).await?;
         steered(self.store.steer(actor, op::Cancel { key }).await?.answer, "cancelled")
+    }
+
+    /// The delivery that the event history calls so. Whether the caller sees it is for the next verb to say.
+    pub async fn delivery_of_run(&self, run: RunId) -> Result<DeliveryId, Error> {
+        let (seq, destination) = run.hint();
+        let event = self.store.read(move |snapshot| snapshot.event(seq)).await?;
+        let delivery = event.map(|event| DeliveryId { event: event.id(), destination });
+        delivery.filter(|delivery| RunId::of(*delivery) == run).ok_or(Error::NotFound("delivery"))
     }
 
     async fn delivery_key(&self, sight: &Sight, id: DeliveryId) -> Result<DeliveryKey, Error> {

@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod destination;
 pub mod event;
 mod filter;
+mod history;
 pub mod key;
 pub mod signature;
 pub mod status;
@@ -62,6 +63,8 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/v1/deliveries/{id}", Read, act!(delivery::read)),
         known(POST, "/v1/deliveries/{id}/resend", Operate, act!(delivery::resend)),
         known(POST, "/v1/deliveries/{id}/cancel", Operate, act!(delivery::cancel)),
+        known(GET, "/v1/event_history", Read, act!(history::list)),
+        known(POST, "/v1/event_history/{id}/resend", Operate, act!(history::resend)),
         // Whoever is bound to a tenant may read that one; the rest is for who administers all of them.
         known(GET, "/v1/tenants", Read, act!(tenant::list)),
         known(POST, "/v1/tenants", Admin, act!(tenant::create)),

@@ -220,3 +220,90 @@ async fn deliveries_are_listed_by_what_they_are() {
         assert_eq!(world.get(&format!("/v1/deliveries?{wrong}")).await.code(), "bad_query", "{wrong}");
     }
 }
+
+/// S2.60, S2.65: the event history tells each delivery's steps, and is asked by subscription, destination, date and step.
+#[tokio::test(start_paused = true)]
+async fn the_event_history_tells_the_steps_of_deliveries() {
+    let world = World::new();
+    let (a, b) = (world.destination("default").await, world.destination("default").await);
+    let named = json!({"destinations": [a], "name": "Sales"});
+    let sales = text(&world.done(201, "POST", "/v1/subscriptions/sale", named).await["id"]);
+    let all = world.subscription("default", "*", &[&a, &b]).await;
+    let first = world.event("default", "sale").await;
+    tokio::time::advance(std::time::Duration::from_secs(24 * 3600)).await;
+    world.event("default", "refund").await;
+    let expires = json!({"type": "sale", "data": 1, "expires_at": "2024-01-01T00:00:00Z"});
+    world.done(202, "POST", "/v1/events", expires).await;
+    let list = async |query: &str| world.done(200, "GET", &format!("/v1/event_history?{query}"), Value::Null).await;
+    let count = async |query: &str| list(query).await["events"].as_array().unwrap().len();
+    let oldest = &list("limit=2&offset=4").await["events"];
+    let row = &oldest[0];
+    assert_eq!((&row["event_id"], &row["destination_id"]), (&json!(first), &json!(a)));
+    assert_eq!((&row["subscription_id"], &row["subscription_name"]), (&json!(sales), &json!("Sales")));
+    assert_eq!(
+        (&row["destination_name"], &row["state"], &row["type"]),
+        (&json!("d"), &json!("pending"), &json!("sale"))
+    );
+    assert_eq!((&row["date"], &row["events"]), (&json!("2023-11-14T22:13:20.000Z"), &json!(["QUEUED", "CREATE"])));
+    let step = &row["data"][1];
+    assert_eq!((&step["event_type"], &step["data"]), (&json!("CREATE"), &json!({})));
+    assert_eq!(step["date"], "2023-11-14 22:13:20.000 +0000");
+    assert_eq!(text(&step["event_id"]).len(), 36);
+    assert_eq!(oldest[1]["subscription_id"], all);
+    for (query, expected) in [
+        ("".to_owned(), 6),
+        (format!("subscription_id={}", sales.to_lowercase()), 2),
+        (format!("subscription_id={all}"), 6),
+        ("subscription_id=9603F4B2-1874-42FE-A2BC-F7B45C45A9D6".to_owned(), 0),
+        (format!("destination_id={b}"), 3),
+        (format!("destination_id={b}&subscription_id={sales}"), 0),
+        ("destination_id=9603F4B2-1874-42FE-A2BC-F7B45C45A9D6".to_owned(), 0),
+        ("date_from=2023-11-15".to_owned(), 4),
+        ("date_to=2023-11-14".to_owned(), 2),
+        ("date_from=2023-11-14T22:13:20Z&date_to=2023-11-14T22:13:20Z".to_owned(), 2),
+        ("event_type=QUEUED".to_owned(), 6),
+        ("event_type=FAILED".to_owned(), 0),
+        ("event_type=CONFIRM".to_owned(), 0),
+        ("limit=0".to_owned(), 0),
+    ] {
+        assert_eq!(count(&query).await, expected, "{query}");
+    }
+    for wrong in ["event_type=DELIVERED", "destination_id=x", "date_from=now", "limit=1001", "type=sale"] {
+        assert_eq!(world.get(&format!("/v1/event_history?{wrong}")).await.code(), "bad_query", "{wrong}");
+    }
+    let next = text(&list("limit=5").await["next"]);
+    let rest = list(&format!("after={next}")).await;
+    assert_eq!((rest["events"][0]["run_id"].clone(), &rest["next"]), (oldest[1]["run_id"].clone(), &Value::Null));
+}
+
+/// S2.61: what has ended is resent through the event history, by its run's id or by its delivery's.
+#[tokio::test]
+async fn a_run_is_resent_by_either_of_its_names() {
+    let world = World::new();
+    world.tenant("m1").await;
+    let destination = world.destination("default").await;
+    world.subscription("default", "t", &[&destination]).await;
+    world.event("default", "t").await;
+    let row = world.get("/v1/event_history").await.json()["events"][0].clone();
+    let (run, delivery) = (text(&row["run_id"]), text(&row["delivery_id"]));
+    let resend = async |id: &str| {
+        let path = format!("/v1/event_history/{id}/resend");
+        world.ask(Who::Operator, "POST", &path, Value::Null).await
+    };
+    assert_eq!((resend(&run).await.status, resend(&delivery).await.status), (409, 409), "it still waits");
+    for id in [run.to_lowercase(), delivery.clone()] {
+        world.done(200, "POST", &format!("/v1/deliveries/{delivery}/cancel"), Value::Null).await;
+        let resent = resend(&id).await;
+        assert_eq!((resent.status, &resent.json()["state"]), (202, &json!("pending")));
+        assert_eq!(resent.json()["run_id"], run);
+    }
+    let mut near = run.clone();
+    near.replace_range(35.., if run.ends_with('0') { "1" } else { "0" });
+    for (id, status) in
+        [(near.as_str(), 404), ("9603F4B2-1874-42FE-A2BC-F7B45C45A9D6", 404), ("x", 400), ("dlv_x", 400)]
+    {
+        assert_eq!(resend(id).await.status, status, "{id}");
+    }
+    let foreign = format!("/v1/event_history/{run}/resend");
+    assert_eq!(world.ask(Who::OperatorFor("m1"), "POST", &foreign, Value::Null).await.status, 404);
+}
