@@ -46,7 +46,7 @@ struct Routes {
 pub struct Routed {
     /// Its deliveries, by destination.
     pub targets: Vec<Target>,
-    /// Matching destinations that get none, and why; of those that a filter kept out the first [`FILTERED_MAX`].
+    /// Matching destinations that get none, and why; of those that a filter kept out the first few.
     pub skipped: Vec<(DestinationNo, Skip)>,
 }
 
