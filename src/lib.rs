@@ -17,6 +17,9 @@ pub mod clock;
 // The one file on disk, its writer and its readers.
 pub mod store;
 
+// Bodies: an event in each of the formats.
+pub mod render;
+
 // Signatures: every preset and the custom scheme.
 pub mod sign;
 

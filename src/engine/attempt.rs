@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use crate::client::{Request, Wire};
@@ -15,8 +14,9 @@ use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::Format;
 use crate::model::event::EventHead;
 use crate::model::{Attempt, Auth, DeliveryId, Destination, Event, Outcome, Reason, Seq, Timestamp};
+use crate::render::{Rendered, Tried, render};
 use crate::sign;
-use crate::store::{DueRow, Store};
+use crate::store::{DueRow, ReadError, Store};
 
 use super::Settings;
 use super::health::{Kind, Signal};
@@ -170,11 +170,37 @@ async fn make<W: Wire>(parts: Arc<Parts<W>>, row: DueRow, nonce: String) -> Done
     let Some(destination) = parts.store.catalog().destination(row.destination).map(Arc::clone) else {
         return Done::PutBack;
     };
+    let present = Tried { number: row.plan.number, at: started };
+    let tried = match destination.format {
+        Format::Notification => match tried_before(&parts.store, row).await {
+            Ok(mut tried) => {
+                tried.push(present);
+                tried
+            }
+            Err(error) => {
+                tracing::error!(event = "attempts_unreadable", seq = row.seq.0, %error, "read a delivery's attempts");
+                return Done::PutBack;
+            }
+        },
+        Format::Raw | Format::Console | Format::Standard | Format::CloudEvents | Format::CloudEventsBinary => {
+            Vec::new()
+        }
+    };
     let head = Arc::new(event.head.clone());
     let remembered = Remembered::new(&parts, row.seq, &head);
-    let made = send(&parts, row, &event, body, destination, head, started, nonce).await;
+    let rendered = render(destination.format, &event, &body, &tried);
+    let made = send(&parts, row, &event, rendered, destination, head, started, nonce).await;
     remembered.forget();
     Done::Made(Box::new(made))
+}
+
+/// When the attempts before this one were made, for the one format that tells of them.
+async fn tried_before(store: &Store, row: DueRow) -> Result<Vec<Tried>, ReadError> {
+    if row.plan.number == 1 {
+        return Ok(Vec::new());
+    }
+    let times = store.read_for_engine(move |snapshot| snapshot.attempt_times(row.key())).await?;
+    Ok(times.into_iter().map(|(number, at)| Tried { number, at }).collect())
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call, whose parts are all decided above")]
@@ -182,18 +208,15 @@ async fn send<W: Wire>(
     parts: &Parts<W>,
     row: DueRow,
     event: &Event,
-    body: Bytes,
+    rendered: Rendered<'_>,
     destination: Arc<Destination>,
     head: Arc<EventHead>,
     started: Timestamp,
     nonce: String,
 ) -> Made {
-    let body = match destination.format {
-        Format::Raw => body,
-    };
     let begun = tokio::time::Instant::now();
     let delivery = DeliveryId { event: event.id(), destination: row.destination };
-    let prepared = prepare(&parts.settings, &destination, event, delivery, row, &body, started, &nonce);
+    let prepared = prepare(&parts.settings, &destination, event, delivery, row, &rendered, started, &nonce);
     let (headers, exchange) = match prepared {
         Ok(Prepared { headers, shown }) => {
             let request = Request {
@@ -202,7 +225,7 @@ async fn send<W: Wire>(
                 url: destination.url.clone(),
                 method: destination.method,
                 headers,
-                body,
+                body: rendered.body,
                 timeout: destination.timeout.unwrap_or(parts.settings.timeout),
                 // A destination that asks for patience gets it for the first byte, too.
                 head_timeout: destination.timeout,
@@ -255,7 +278,7 @@ fn prepare(
     event: &Event,
     delivery: DeliveryId,
     row: DueRow,
-    body: &[u8],
+    rendered: &Rendered<'_>,
     started: Timestamp,
     nonce: &str,
 ) -> Result<Prepared, String> {
@@ -264,7 +287,7 @@ fn prepare(
     outgoing.put(USER_AGENT, &settings.user_agent, Shown::Plain)?;
     // A receiver that asks for a content type of its own gets that one, not both.
     if !destination.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str())) {
-        outgoing.put(CONTENT_TYPE, event.head.content_type.as_deref().unwrap_or("application/json"), Shown::Plain)?;
+        outgoing.put(CONTENT_TYPE, rendered.content_type, Shown::Plain)?;
     }
     outgoing.put(&X_WEBHOOK_EVENT, event.head.kind.as_str(), Shown::Plain)?;
     outgoing.put(&X_WEBHOOK_ID, &id, Shown::Plain)?;
@@ -273,6 +296,9 @@ fn prepare(
     outgoing.put(&X_WEBHOOK_TIMESTAMP, &started.as_secs().to_string(), Shown::Plain)?;
     if let Some(traceparent) = &event.head.traceparent {
         outgoing.put(HeaderName::from_static("traceparent"), traceparent, Shown::Plain)?;
+    }
+    for (name, value) in &rendered.headers {
+        outgoing.put_named(name, value, Shown::Plain)?;
     }
     for (name, value) in &destination.headers {
         outgoing.put_named(name, value.expose(), Shown::Masked)?;
@@ -292,7 +318,7 @@ fn prepare(
         nonce,
         url: &destination.url,
         method: destination.method.as_str(),
-        body,
+        body: &rendered.body,
     };
     let signatures = sign::headers(&destination.signatures, &message, started).map_err(|error| error.to_string())?;
     for (name, value) in signatures {
@@ -341,6 +367,8 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::model::event::{Body, EventHead};
     use crate::model::{DestinationId, DestinationNo, Epoch, Secret, TenantId};
@@ -384,8 +412,11 @@ mod tests {
         let delivery = DeliveryId { event: event.id(), destination: row.destination };
         for (headers, expected) in [(&[][..], "application/json"), (&[("content-type", "text/plain")], "text/plain")] {
             let destination = destination(headers);
+            let body = Bytes::from_static(b"1");
+            let rendered = render(destination.format, &event, &body, &[]);
             let prepared =
-                prepare(&Settings::default(), &destination, &event, delivery, row, b"1", Timestamp::ZERO, "n").unwrap();
+                prepare(&Settings::default(), &destination, &event, delivery, row, &rendered, Timestamp::ZERO, "n")
+                    .unwrap();
             let sent: Vec<_> = prepared.headers.get_all(CONTENT_TYPE).iter().collect();
             assert_eq!(sent, [expected]);
             assert_eq!(prepared.shown.iter().filter(|(name, _)| name == "content-type").count(), 1);

@@ -149,14 +149,44 @@ pub enum Format {
     /// The producer's bytes.
     #[default]
     Raw,
+    /// Source 001's envelope.
+    Console,
+    /// Source 002's wrapper, which tells of the attempts.
+    Notification,
+    /// What Standard Webhooks recommends: `type`, `timestamp`, `data`.
+    Standard,
+    /// CloudEvents 1.0, structured: one JSON object.
+    CloudEvents,
+    /// CloudEvents 1.0, binary: the producer's bytes, the attributes in headers.
+    CloudEventsBinary,
 }
 
 impl Format {
+    /// Every format there is.
+    pub const ALL: [Format; 6] = [
+        Format::Raw,
+        Format::Console,
+        Format::Notification,
+        Format::Standard,
+        Format::CloudEvents,
+        Format::CloudEventsBinary,
+    ];
+
     /// The format's name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Raw => "raw",
+            Format::Console => "console",
+            Format::Notification => "notification",
+            Format::Standard => "standard",
+            Format::CloudEvents => "cloudevents",
+            Format::CloudEventsBinary => "cloudevents-binary",
         }
+    }
+
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.as_str() == name)
     }
 }
 

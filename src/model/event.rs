@@ -274,6 +274,19 @@ pub struct EventHead {
     pub skipped: Vec<(DestinationNo, Skip)>,
 }
 
+impl EventHead {
+    /// Whether the body is JSON, as far as its content type tells.
+    pub fn carries_json(&self) -> bool {
+        self.content_type.as_deref().is_none_or(is_json_type)
+    }
+}
+
+/// Whether a content type is JSON: `application/json`, and whatever ends on `+json`.
+pub fn is_json_type(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    essence.ends_with("/json") || essence.ends_with("+json")
+}
+
 impl Event {
     /// Its name outside.
     pub fn id(&self) -> EventId {

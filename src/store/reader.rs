@@ -427,6 +427,18 @@ impl Snapshot {
         Ok(Delivery { key, head, state, ended, row, attempts })
     }
 
+    /// When the attempts of a delivery were made, by number, those that are still kept.
+    pub fn attempt_times(&self, key: DeliveryKey) -> Result<Vec<(u32, Timestamp)>, ReadError> {
+        let mut times = Vec::new();
+        for entry in self.attempts.range(op::attempts_of(key))? {
+            let (_, record) = entry?;
+            if let AttemptRow::Done(attempt) = codec::decode(record.value())? {
+                times.push((attempt.number, attempt.started));
+            }
+        }
+        Ok(times)
+    }
+
     /// A page of events, newest first.
     pub fn events(&self, wanted: &EventsWanted, window: Window) -> Result<Page<Event>, ReadError> {
         let mut filling = Filling::new(window);

@@ -370,10 +370,8 @@ fn method(text: String) -> Result<Method, Invalid> {
 }
 
 fn format(text: String) -> Result<Format, Invalid> {
-    match text == Format::Raw.as_str() {
-        true => Ok(Format::Raw),
-        false => Err(Invalid(format!("there is one format so far: {}", Format::Raw.as_str()))),
-    }
+    let known = || Format::ALL.map(Format::as_str).join(", ");
+    Format::named(&text).ok_or_else(|| Invalid(format!("is one of {}", known())))
 }
 
 /// A name that a header of a delivery may bear: a token that neither HTTP nor the daemon owns.
@@ -832,6 +830,8 @@ fn refuse_clashes(destination: &Destination, signing: &Signing<'_>, faults: &mut
             faults.note(pointer, "is written by auth");
         } else if signed.iter().any(|other| other.eq_ignore_ascii_case(name)) {
             faults.note(pointer, "is written by a signature");
+        } else if destination.format == Format::CloudEventsBinary && name.to_ascii_lowercase().starts_with("ce-") {
+            faults.note(pointer, "is written by the format, which puts the event's attributes there");
         }
     }
     if let Some(name) = credentials

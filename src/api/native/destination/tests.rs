@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::http::problem::ProblemCode;
 use crate::http::request::parse_json;
-use crate::model::destination::{Preset, Scheme, Signature};
+use crate::model::destination::{Format, Preset, Scheme, Signature};
 use crate::model::{Auth, DestinationNo, Secret, TenantId, Timestamp};
 
 fn identity() -> Identity {
@@ -286,7 +286,7 @@ fn each_field_has_its_bounds() {
         ("auth", json!({"type": "bearer", "token": ""}), "/auth/token"),
         ("auth", json!({"type": "shared_secret", "secret": "s", "header": "Host"}), "/auth/header"),
         ("auth", json!("basic"), "/auth"),
-        ("format", json!("console"), "/format"),
+        ("format", json!("xml"), "/format"),
         ("retry", json!({"schedule": "standard", "delays": ["1s"]}), "/retry/delays"),
         ("retry", json!({"delays": ["1s", "soon"]}), "/retry/delays/1"),
         ("retry", json!({"delays": ["32d"]}), "/retry/delays/0"),
@@ -336,6 +336,19 @@ fn the_length_of_a_url_is_the_installations() {
         parse_json(with("http_endpoint_url", json!("x".repeat(125))).to_string().as_bytes()).unwrap();
     let made = signing(|signing| request.create(identity(), true, Limits { url_chars_max: 124 }, signing));
     assert_eq!(pointers(&made.unwrap_err()), ["/http_endpoint_url"]);
+}
+
+/// Every format has a name, and the headers that one writes are not the destination's to set.
+#[test]
+fn a_format_is_named_and_owns_its_headers() {
+    for format in Format::ALL {
+        let stored = create(&with("format", json!(format.as_str()))).unwrap();
+        assert_eq!((stored.destination.format, &show(&stored)["format"]), (format, &json!(format.as_str())));
+    }
+    let mut body = with("headers", json!({"CE-Source": "x"}));
+    assert!(create(&body).is_ok());
+    body["format"] = json!("cloudevents-binary");
+    assert_eq!(pointers(&create(&body).unwrap_err()), ["/headers/CE-Source"]);
 }
 
 /// S2.19, S2.23: `confirmed` can be given at creation, over what the installation would say.
