@@ -11,7 +11,7 @@ use crate::http::response::Response;
 use crate::model::TenantId;
 use crate::model::event::{NewEvent, Peer};
 use crate::service::submission::{self, Submission};
-use crate::service::{Code, Error, EventResult, Rejection, Service};
+use crate::service::{Code, Error, EventResult, Rejection, Service, TestError};
 
 /// An event as it was read, or why it cannot be one.
 pub type Parsed = Result<Box<NewEvent>, Rejection>;
@@ -125,6 +125,15 @@ impl From<Rejection> for Problem {
             Code::StoreFailed => ProblemCode::StoreFailed,
         };
         Problem::new(code, message)
+    }
+}
+
+impl From<TestError> for Problem {
+    fn from(error: TestError) -> Self {
+        match error {
+            TestError::NotNow(error) => error.into(),
+            TestError::Refused(rejection) => rejection.into(),
+        }
     }
 }
 

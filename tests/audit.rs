@@ -30,7 +30,7 @@ fn the_log_is_listed_exported_and_verified_across_a_kill() {
     let daemon = home.start();
     let admin = home.admin();
     let url = "http://127.0.0.1:8080/in?a=1";
-    let body = json!({"name": "books", "http_endpoint_url": url, "retry": {"delays": ["1s"], "jitter": 0.3}});
+    let body = json!({"name": "books", "http_endpoint_url": url, "confirmed": true, "retry": {"delays": ["1s"], "jitter": 0.3}});
     let id = admin.must("POST", "/v1/destinations/webhook", Some(&body))["id"].as_str().unwrap().to_owned();
     for name in ["one ü \"x\" \\", "two"] {
         admin.must("PUT", &format!("/v1/destinations/webhook/{id}"), Some(&json!({"name": name})));

@@ -120,7 +120,8 @@ impl House {
         let lane = |n: usize| {
             let retry = json!({ "delays": ["10h"] });
             let url = receiver.url(&format!("/{n}"));
-            let wanted = json!({ "name": format!("lane-{n}"), "http_endpoint_url": url, "retry": retry });
+            let wanted =
+                json!({ "name": format!("lane-{n}"), "http_endpoint_url": url, "confirmed": true, "retry": retry });
             let made = admin.must("POST", "/v1/destinations/webhook", Some(&wanted));
             let id = made["id"].as_str().unwrap().to_owned();
             if wait == Wait::Paused {

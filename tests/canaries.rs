@@ -200,6 +200,7 @@ fn plant(daemon: &Daemon, receiver: std::net::SocketAddr) -> (BTreeMap<&'static 
         let mut body = json!({
             "name": format!("d{place}"),
             "http_endpoint_url": format!("http://{receiver}{path}"),
+            "confirmed": true,
             "headers": {"X-Own": header},
             "auth": auth,
             "signature": signature,

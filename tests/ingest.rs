@@ -147,7 +147,13 @@ impl House {
         furnish(&store).await;
         let policy = Arc::new(|_: &Destination| Ok(()));
         let chance = Arc::new(|bytes: &mut [u8]| bytes.fill(7));
-        let of = service::Settings { pending_max, schedules: Default::default(), policy, chance };
+        let of = service::Settings {
+            pending_max,
+            schedules: Default::default(),
+            confirmation: Default::default(),
+            policy,
+            chance,
+        };
         let service = Service::new(of, store.clone(), clock);
         let listener = UnixListener::bind(folder.path().join("ingest.sock")).unwrap();
         let stop = CancellationToken::new();

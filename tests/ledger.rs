@@ -602,6 +602,7 @@ fn create_destination(admin: &Admin, url: &str) -> String {
         Some(&json!({
             "name": "ledger",
             "http_endpoint_url": url,
+            "confirmed": true,
             "retry": { "delays": ["1s"], "attempts_max": 100 },
             "signature": { "preset": "standard", "secret": SECRET },
         })),

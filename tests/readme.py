@@ -26,7 +26,7 @@ def script(folder):
     text = (ROOT / "README.md").read_text()
     part = re.search(r"<!-- test: start -->(.*?)<!-- test: end -->", text, re.S)
     blocks = re.findall(r"```sh\n(.*?)```", part.group(1), re.S)
-    assert len(blocks) == 5, f"{len(blocks)} blocks of commands"
+    assert len(blocks) == 6, f"{len(blocks)} blocks of commands"
     commands = "\n".join(blocks)
     commands = commands.replace("cargo build --release", "cargo build --quiet")
     commands = commands.replace("target/release", "target/debug")
@@ -40,8 +40,12 @@ def script(folder):
     # And slower than a delivery: look at what became of the first event once it has become something.
     listing = "api '/v1/deliveries"
     assert listing in commands, "no list of deliveries to wait for"
-    commands = commands.replace(listing, succeeded(1) + listing)
-    return "set -e\n" + commands + "\n" + succeeded(3) + "cat status\nkill %1 %2\nwait\n"
+    commands = commands.replace(listing, succeeded(2) + listing)
+    # Or than a confirmation.
+    look = 'api "/v1/destinations/webhook/$id"\n'
+    assert look in commands, "no look at the destination to wait for"
+    commands = commands.replace(look, succeeded(1) + look)
+    return "set -e\n" + commands + "\n" + succeeded(4) + "cat status\nkill %1 %2\nwait\n"
 
 
 def succeeded(deliveries):
@@ -70,7 +74,8 @@ def main():
         '"state":"succeeded"',
         "X-Webhook-Event: transaction.refund.success".lower(),
         '"deliveries":1}',
-        '"succeeded":3',
+        '"confirmed":true',
+        '"succeeded":4',
         '"pending":0',
     ]
     missing = [text for text in wanted if text not in done.stdout]

@@ -34,7 +34,8 @@ fn emit(home: &Home, events: impl IntoIterator<Item = Value>) {
 }
 
 fn destination(admin: &Admin, url: String, kind: &str, further: Value) -> String {
-    let mut wanted = json!({ "name": "d", "http_endpoint_url": url, "retry": { "delays": ["10m"] } });
+    let retry = json!({ "delays": ["10m"] });
+    let mut wanted = json!({ "name": "d", "http_endpoint_url": url, "confirmed": true, "retry": retry });
     wanted.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
     let id = admin.must("POST", "/v1/destinations/webhook", Some(&wanted))["id"].as_str().unwrap().to_owned();
     admin.must("POST", &format!("/v1/subscriptions/{kind}"), Some(&json!({ "destinations": [id] })));

@@ -31,7 +31,7 @@ pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel, Ma
 use value::{Ports, TenantName};
 
 use crate::model::schedule::JITTER_DEFAULT;
-use crate::model::{Schedule, TenantId};
+use crate::model::{ConfirmationMode, Schedule, TenantId};
 
 /// The file that shows every key with its default.
 pub const EXAMPLE: &str = include_str!("../../config.example.toml");
@@ -67,6 +67,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[delivery]`
     pub delivery: Delivery,
+    /// `[confirmation]`
+    pub confirmation: Confirmation,
     /// `[egress]`
     pub egress: Egress,
     /// `[retention]`
@@ -183,6 +185,15 @@ pub struct Delivery {
     pub breaker_failures: u32,
     /// How long a lane stays shut before its first probe.
     pub breaker_delay: Duration,
+}
+
+/// `[confirmation]`: how receivers are asked whether they want deliveries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmation {
+    /// What confirms a destination.
+    pub mode: ConfirmationMode,
+    /// Whether a confirmation ends when the destination's URL changes.
+    pub reset_on_url_change: bool,
 }
 
 /// `[egress]`: where deliveries may go beyond public addresses over https.
@@ -348,6 +359,7 @@ fn read(tree: Tree, places: &Places) -> Result<(Config, Vec<Entry>), ConfigError
         ingest: Ingest::read(&mut sections, &mut report, places),
         admin: Admin::read(&mut sections, &mut report, places),
         delivery: Delivery::read(&mut sections, &mut report),
+        confirmation: Confirmation::read(&mut sections, &mut report),
         egress: Egress::read(&mut sections, &mut report),
         retention: Retention::read(&mut sections, &mut report),
         limits: Limits::read(&mut sections, &mut report),
@@ -454,6 +466,18 @@ impl Delivery {
         };
         section.finish();
         delivery
+    }
+}
+
+impl Confirmation {
+    fn read(sections: &mut Table, report: &mut Report) -> Self {
+        let mut section = Reader::of_section(sections, "confirmation", report);
+        let confirmation = Confirmation {
+            mode: section.value("mode", ConfirmationMode::Ack),
+            reset_on_url_change: section.value("reset_on_url_change", true),
+        };
+        section.finish();
+        confirmation
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::tree::{Value, list_from_text};
-use crate::model::{Invalid, TenantId};
+use crate::model::{ConfirmationMode, Invalid, TenantId};
 
 /// A kind of value. `EXPECTED` completes the sentence "expected …".
 pub(super) trait Setting: Sized {
@@ -45,6 +45,18 @@ impl Setting for String {
 
     fn to_toml(&self) -> String {
         quoted(self)
+    }
+}
+
+impl Setting for ConfirmationMode {
+    const EXPECTED: &'static str = r#"one of "ack", "echo", "off""#;
+
+    fn from_text(text: &str) -> Option<Self> {
+        ConfirmationMode::named(text)
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(self.as_str())
     }
 }
 

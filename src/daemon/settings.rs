@@ -6,7 +6,7 @@ use nix::unistd::Gid;
 
 use crate::client::guard;
 use crate::config::{Config, EgressTarget, Group, Tenants, Who};
-use crate::{api, client, engine, http, ingest, store};
+use crate::{api, client, engine, http, ingest, service, store};
 
 use super::{StartError, drawn};
 
@@ -43,6 +43,7 @@ impl StoreSettings {
 pub(super) struct ServiceSettings {
     pub(super) pending_max: u64,
     pub(super) schedules: HashSet<String>,
+    pub(super) confirmation: service::ConfirmationSettings,
 }
 
 impl Settings {
@@ -71,6 +72,7 @@ impl Settings {
                     failures_max: config.delivery.breaker_failures,
                     shut_for: config.delivery.breaker_delay,
                 },
+                confirmation: config.confirmation.mode,
                 retention: engine::Retention {
                     events: config.retention.events,
                     attempts: config.retention.attempts,
@@ -81,6 +83,10 @@ impl Settings {
             service: ServiceSettings {
                 pending_max: config.ingest.pending_max,
                 schedules: config.schedules.keys().cloned().collect(),
+                confirmation: service::ConfirmationSettings {
+                    mode: config.confirmation.mode,
+                    reset_on_url_change: config.confirmation.reset_on_url_change,
+                },
             },
             ingest: ingest::Settings {
                 line_max,

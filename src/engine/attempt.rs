@@ -1,5 +1,6 @@
 //! One attempt: load, render, sign, send, judge. Everything that is seen on the wire ends up in its record.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,9 +12,12 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVal
 use crate::client::{Request, Wire};
 use crate::clock::Clock;
 use crate::model::delivery::{Ending, Phases};
-use crate::model::destination::Format;
+use crate::model::destination::{BodyRule, Format};
 use crate::model::event::EventHead;
-use crate::model::{Attempt, Auth, DeliveryId, Destination, Event, Outcome, Reason, Seq, Timestamp};
+use crate::model::{
+    Attempt, Auth, ConfirmationMode, ConfirmationRequest, DeliveryId, Destination, Event, Outcome, Reason, Seq,
+    Success, Timestamp, Trigger,
+};
 use crate::render::{Rendered, Tried, render};
 use crate::sign;
 use crate::store::{DueRow, ReadError, Store};
@@ -203,6 +207,24 @@ async fn tried_before(store: &Store, row: DueRow) -> Result<Vec<Tried>, ReadErro
     Ok(times.into_iter().map(|(number, at)| Tried { number, at }).collect())
 }
 
+/// What counts as success: what the destination says, and where an echo is asked for (decision D22), the challenge in place of
+/// its own word on the body.
+fn what_counts<'a>(mode: ConfirmationMode, row: DueRow, own: &'a Success, event: &Event) -> Cow<'a, Success> {
+    match mode {
+        ConfirmationMode::Echo if row.plan.trigger == Trigger::Confirmation => {
+            let request = event.body.bytes().map_or(&[][..], |bytes| bytes);
+            match serde_json::from_slice::<ConfirmationRequest>(request) {
+                Ok(ConfirmationRequest { challenge, .. }) => {
+                    Cow::Owned(Success { status: own.status.clone(), body: Some(BodyRule::Contains(challenge)) })
+                }
+                // It is not the daemon's own request then.
+                Err(_) => Cow::Borrowed(own),
+            }
+        }
+        ConfirmationMode::Ack | ConfirmationMode::Echo | ConfirmationMode::Off => Cow::Borrowed(own),
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "one call, whose parts are all decided above")]
 async fn send<W: Wire>(
     parts: &Parts<W>,
@@ -238,7 +260,8 @@ async fn send<W: Wire>(
         Err(error) => (Vec::new(), crate::client::Exchange::failed(Reason::ProtocolError, error)),
     };
     let duration = begun.elapsed();
-    let mut verdict = verdict::judge(&exchange, &destination.success, parts.clock.now());
+    let success = what_counts(parts.settings.confirmation, row, &destination.success, event);
+    let mut verdict = verdict::judge(&exchange, &success, parts.clock.now());
     // Whatever it answered in the end: while it took its time, it held a slot.
     verdict.signal.kept_waiting |= duration >= KEPT_WAITING;
     // A receiver may echo what it was sent: its words are kept without our secrets in them.

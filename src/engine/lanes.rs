@@ -8,13 +8,16 @@
 //! receivers cannot take them all. Lanes whose receiver has not proved itself yet share another quarter, one attempt at a time
 //! each, so that a new receiver does not wait behind the dead ones. What a receiver has proved is kept on disk.
 //!
+//! The request for a lane's confirmation passes where the lane is held for the lack of it. It may lie behind any number of held
+//! rows, so it is kept beside the window and sought on disk by its own id.
+//!
 //! A delivery that was leased is *unsettled* until the end of its attempt is on disk. Until then its old row may still be read
 //! there, and must not be taken for work.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{DeliveryKey, DestinationNo, Seq, Timestamp};
+use crate::model::{DeliveryKey, DestinationNo, Seq, Timestamp, Trigger};
 use crate::store::{Change, DueRow, LaneHealth, Plan};
 
 use super::health::{self, BreakerSettings, Signal};
@@ -48,8 +51,10 @@ pub struct LaneSpec {
     pub in_flight_max: u32,
     /// The time between two attempts, when the lane has a pace.
     pub interval: Option<Duration>,
-    /// Whether it is held: paused, disabled or unconfirmed.
+    /// Whether it is held: paused or disabled.
     pub held: bool,
+    /// Whether it is held but for the request for its confirmation.
+    pub unconfirmed: bool,
     /// Whether a single 410 holds it.
     pub gone_at_once: bool,
     /// What the store remembers of the receiver.
@@ -73,7 +78,18 @@ pub struct Load {
     pub from: (Timestamp, Seq),
     /// How many rows.
     pub limit: usize,
+    /// Which rows.
+    pub what: Rows,
     generation: u64,
+}
+
+/// What is wanted of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Its first rows.
+    First,
+    /// The request for its confirmation alone, which may lie behind any number of rows that are held.
+    Request,
 }
 
 /// The place of a row in its lane.
@@ -85,6 +101,10 @@ const START: Place = (Timestamp::ZERO, Seq(0));
 struct Lane {
     spec: LaneSpec,
     window: BTreeMap<Place, Plan>,
+    /// The request for the lane's confirmation, which passes where all else is held. At most one waits.
+    request: Option<(Place, Plan)>,
+    /// Whether a request may lie on disk that is not known here.
+    request_sought: bool,
     /// Rows at or beyond this place may be on disk only; `None` when the window is all there is.
     bound: Option<Place>,
     /// While a page is on its way: everything that happened since it was asked for, in order.
@@ -127,6 +147,8 @@ impl Lane {
         Lane {
             spec,
             window: BTreeMap::new(),
+            request: None,
+            request_sought: true,
             bound,
             loading: None,
             generation: 0,
@@ -147,7 +169,7 @@ impl Lane {
     }
 
     fn when(&self, now: Timestamp, breaker: &BreakerSettings) -> When {
-        let Some((&(due, _), _)) = self.window.first_key_value() else { return When::Later };
+        let Some(((due, _), _)) = self.first() else { return When::Later };
         let health = &self.spec.health;
         if self.spec.held || health.gone || self.in_flight >= self.spec.in_flight_max {
             return When::Later;
@@ -168,13 +190,39 @@ impl Lane {
         if earliest <= now { When::Now } else { When::At(earliest) }
     }
 
-    fn wants_load(&self) -> Option<Place> {
-        let low = self.window.len() < WINDOW_LOW && self.loading.is_none() && !self.spec.held;
-        self.bound.filter(|_| low)
+    /// The row whose turn it is.
+    fn first(&self) -> Option<(Place, Plan)> {
+        let of_window = self.window.first_key_value().filter(|_| !self.spec.unconfirmed).map(|(at, plan)| (*at, *plan));
+        [of_window, self.request].into_iter().flatten().min_by_key(|(place, _)| *place)
     }
 
-    /// Adds a row if it lies within what the window covers.
+    fn take_first(&mut self) -> Option<(Place, Plan)> {
+        let (place, plan) = self.first()?;
+        self.remove(place);
+        Some((place, plan))
+    }
+
+    fn remove(&mut self, place: Place) {
+        self.request.take_if(|(other, _)| *other == place);
+        self.window.remove(&place);
+    }
+
+    fn wants_load(&self) -> Option<(Place, Rows)> {
+        if self.spec.held || self.loading.is_some() {
+            return None;
+        }
+        if self.spec.unconfirmed {
+            return self.request_sought.then_some((START, Rows::Request));
+        }
+        self.bound.filter(|_| self.window.len() < WINDOW_LOW).map(|bound| (bound, Rows::First))
+    }
+
+    /// Adds a row if it lies within what the window covers; a request for the lane's confirmation in any case.
     fn add(&mut self, place: Place, plan: Plan) {
+        if plan.trigger == Trigger::Confirmation {
+            self.request = Some((place, plan));
+            return;
+        }
         if self.bound.is_none_or(|bound| place < bound) {
             self.window.insert(place, plan);
             if self.window.len() > WINDOW_MAX
@@ -188,6 +236,8 @@ impl Lane {
     /// Forgets the window: everything may be on disk only.
     fn forget_window(&mut self) {
         self.window.clear();
+        self.request = None;
+        self.request_sought = true;
         self.bound = Some(START);
         self.loading = None;
     }
@@ -205,6 +255,7 @@ impl Lane {
     }
 
     fn remove_delivery(&mut self, seq: Seq) {
+        self.request.take_if(|((_, other), _)| *other == seq);
         self.window.retain(|(_, other), _| *other != seq);
     }
 }
@@ -262,7 +313,12 @@ impl Lanes {
 
     /// Deliveries that memory holds, those under way aside: windows, and what was heard while a page was on its way.
     pub fn ids_in_memory(&self) -> usize {
-        self.lanes.values().map(|lane| lane.window.len() + lane.loading.as_ref().map_or(0, Vec::len)).sum()
+        self.lanes
+            .values()
+            .map(|lane| {
+                lane.window.len() + usize::from(lane.request.is_some()) + lane.loading.as_ref().map_or(0, Vec::len)
+            })
+            .sum()
     }
 
     /// Takes over a change that the store rang in. `spec_of` tells a lane's present spec; `None` for a deleted destination.
@@ -277,7 +333,7 @@ impl Lanes {
             }
             Change::Gone(row) => {
                 let Some(lane) = self.lanes.get_mut(&row.destination) else { return };
-                lane.window.remove(&(row.due, row.seq));
+                lane.remove((row.due, row.seq));
                 lane.note(change);
                 self.look(row.destination, now);
             }
@@ -347,12 +403,12 @@ impl Lanes {
         while let Some(no) = self.loads.pop_front() {
             let Some(lane) = self.lanes.get_mut(&no) else { continue };
             lane.asked = false;
-            let Some(from) = lane.wants_load() else { continue };
+            let Some((from, what)) = lane.wants_load() else { continue };
             lane.loading = Some(Vec::new());
             self.generation += 1;
             lane.generation = self.generation;
             let limit = WINDOW_MAX - lane.window.len();
-            return Some(Load { destination: no, from, limit, generation: lane.generation });
+            return Some(Load { destination: no, from, limit, what, generation: lane.generation });
         }
         None
     }
@@ -368,12 +424,17 @@ impl Lanes {
             self.look(load.destination, now);
             return;
         };
-        if lane.bound == Some(load.from) {
-            // Fewer rows than asked for: the window is all there is. Otherwise it covers what came, the last row included.
-            lane.bound = match rows.last() {
-                Some(last) if rows.len() == load.limit => Some((last.due, Seq(last.seq.0.saturating_add(1)))),
-                Some(_) | None => None,
-            };
+        if load.what == Rows::Request || lane.bound == Some(load.from) {
+            match load.what {
+                Rows::Request => lane.request_sought = false,
+                // Fewer rows than asked for: the window is all there is. Otherwise it covers what came, the last row included.
+                Rows::First => {
+                    lane.bound = match rows.last() {
+                        Some(last) if rows.len() == load.limit => Some((last.due, Seq(last.seq.0.saturating_add(1)))),
+                        Some(_) | None => None,
+                    };
+                }
+            }
             for row in rows {
                 if !self.unsettled.contains_key(&row.key()) {
                     lane.add((row.due, row.seq), row.plan);
@@ -387,7 +448,7 @@ impl Lanes {
                     }
                     Change::Settled(key) => lane.remove_delivery(key.seq),
                     Change::Gone(row) => {
-                        lane.window.remove(&(row.due, row.seq));
+                        lane.remove((row.due, row.seq));
                     }
                     Change::Due(_) | Change::Lane(_) | Change::Opened(_) => {}
                 }
@@ -435,7 +496,7 @@ impl Lanes {
                 self.look(no, now);
                 continue;
             }
-            let Some(((due, seq), plan)) = lane.window.pop_first() else { continue };
+            let Some(((due, seq), plan)) = lane.take_first() else { continue };
             lane.in_flight += 1;
             if let Some(interval) = lane.spec.interval {
                 // From now, not from the slot before: that one has passed, or is from a clock that has jumped.

@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::client::Wire;
 use crate::clock::Clock;
 use crate::model::schedule::Plan;
-use crate::model::{Attempt, DeliveryId, Destination, Schedule};
+use crate::model::{Attempt, ConfirmationMode, DeliveryId, Destination, Schedule};
 use crate::store::Store;
 
 pub use health::BreakerSettings;
@@ -55,6 +55,8 @@ pub struct Settings {
     pub janitor_round: Duration,
     /// The `User-Agent` of deliveries.
     pub user_agent: String,
+    /// What confirms a destination.
+    pub confirmation: ConfirmationMode,
 }
 
 impl Default for Settings {
@@ -71,6 +73,7 @@ impl Default for Settings {
             look_at_clock: Duration::from_secs(1),
             janitor_round: Duration::from_secs(1),
             user_agent: concat!("Postrider/", env!("CARGO_PKG_VERSION")).to_owned(),
+            confirmation: ConfirmationMode::default(),
         }
     }
 }

@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Wire;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, DestinationNo, EventId, Outcome, Reason, Timestamp};
+use crate::model::{DeliveryId, DeliveryKey, DestinationNo, EventId, Outcome, Reason, Timestamp, Trigger};
 use crate::store::op::{Finish, GiveUp, Start, Started, Unstart};
 use crate::store::{DueRow, Heard, ReadError, Store};
 
 use super::attempt::{Attempts, Done, Made};
 use super::health::{Kind, Signal};
-use super::lanes::{LaneSpec, Lanes, Lease, Limits, Load};
+use super::lanes::{LaneSpec, Lanes, Lease, Limits, Load, Rows};
 use super::{Ended, Metrics, Settings, verdict};
 
 /// Attempts whose end is not on disk yet, at most.
@@ -202,11 +202,7 @@ impl<W: Wire> Scheduler<W> {
             && let Some(load) = self.lanes.next_load()
         {
             let store = self.store.clone();
-            self.loading.spawn(async move {
-                let Load { destination, from, limit, .. } = load;
-                let page = store.read_for_engine(move |snapshot| snapshot.lane(destination, from, limit)).await;
-                (load, rested(page).await)
-            });
+            self.loading.spawn(async move { (load, rested(page(&store, load).await).await) });
         }
         let (now, since) = (self.clock.now(), Instant::now());
         while !self.store.has_failed()
@@ -362,6 +358,22 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
+/// The rows of a lane that are wanted.
+async fn page(store: &Store, load: Load) -> Result<Vec<DueRow>, ReadError> {
+    let Load { destination, from, limit, .. } = load;
+    match load.what {
+        Rows::First => store.read_for_engine(move |snapshot| snapshot.lane(destination, from, limit)).await,
+        Rows::Request => {
+            // What has been asked since the catalog was published is heard as a change.
+            let asked = store.catalog().destination(destination).and_then(|destination| destination.asked);
+            let Some(seq) = asked else { return Ok(Vec::new()) };
+            let key = DeliveryKey { destination, seq };
+            let row = store.read_for_engine(move |snapshot| snapshot.waiting_row(key)).await?;
+            Ok(row.into_iter().filter(|row| row.plan.trigger == Trigger::Confirmation).collect())
+        }
+    }
+}
+
 /// What was read. After a read that failed it comes a moment later, so that trying again does not spin.
 async fn rested<T>(read: Result<T, ReadError>) -> Result<T, ReadError> {
     if read.is_err() {
@@ -381,7 +393,8 @@ fn specs(settings: &Settings, store: &Store) -> impl Fn(DestinationNo) -> Option
         Some(LaneSpec {
             in_flight_max: destination.in_flight_max.unwrap_or(in_flight_max),
             interval: destination.rate.map(|rate| rate.interval()),
-            held: lane.paused || destination.disabled || !destination.confirmed,
+            held: lane.paused || destination.disabled,
+            unconfirmed: !destination.is_confirmed(),
             gone_at_once: destination.gone_at_once,
             health: lane.health,
         })

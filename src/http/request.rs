@@ -152,6 +152,18 @@ impl Request {
         }
     }
 
+    /// The body as JSON of this shape, where there is one. Problems as of [`Request::json`].
+    pub async fn optional_json<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, Problem> {
+        let content_type = self.header(CONTENT_TYPE.as_str())?;
+        let is_other = content_type.is_some_and(|content_type| !is_json(content_type));
+        let body = self.body(limit).await?;
+        match body.is_empty() {
+            true => Ok(None),
+            false if is_other => Err(not_json()),
+            false => parse_json(&body).map(Some),
+        }
+    }
+
     /// The body as JSON of this shape.
     ///
     /// Besides the problems of [`Request::body`]: a 415 when the content type is given and is not JSON, and those of [`parse_json`].
@@ -159,10 +171,14 @@ impl Request {
         if let Some(content_type) = self.header(CONTENT_TYPE.as_str())?
             && !is_json(content_type)
         {
-            return Err(Problem::new(ProblemCode::UnsupportedMediaType, "send application/json"));
+            return Err(not_json());
         }
         parse_json(&self.body(limit).await?)
     }
+}
+
+fn not_json() -> Problem {
+    Problem::new(ProblemCode::UnsupportedMediaType, "send application/json")
 }
 
 async fn read(

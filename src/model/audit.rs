@@ -148,6 +148,8 @@ actions! {
     DestinationResume = "destination.resume";
     /// A destination's secret is replaced.
     DestinationRotateSecret = "destination.rotate_secret";
+    /// A destination's receiver is asked for its confirmation once more.
+    DestinationConfirm = "destination.confirm";
     /// A subscription is made.
     SubscriptionCreate = "subscription.create";
     /// A subscription changes.

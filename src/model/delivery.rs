@@ -125,6 +125,16 @@ impl Trigger {
             Trigger::Confirmation => "confirmation",
         }
     }
+
+    /// What the schedule's next attempt is made by, after one that was made by this. What was asked of a receiver, and what was
+    /// a test, stays so.
+    #[must_use]
+    pub fn of_retry(self) -> Self {
+        match self {
+            Trigger::Schedule | Trigger::Manual | Trigger::Replay => Trigger::Schedule,
+            Trigger::Test | Trigger::Confirmation => self,
+        }
+    }
 }
 
 /// How a delivery ended without success.

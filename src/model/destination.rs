@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::Retry;
-use super::{DestinationId, DestinationNo, Secret, TenantId, Timestamp};
+use super::{Confirmation, DestinationId, DestinationNo, Secret, Seq, TenantId, Timestamp};
 
 /// Where deliveries go: URL, method, headers, credentials, signatures, schedule, limits.
 ///
@@ -51,7 +51,9 @@ pub struct Destination {
     /// Whether a single 410 holds the lane.
     pub gone_at_once: bool,
     /// Whether the receiver has shown that it wants deliveries.
-    pub confirmed: bool,
+    pub confirmation: Confirmation,
+    /// The event that asked it for that last; only a success of this one confirms.
+    pub asked: Option<Seq>,
     /// Whether an operator switched it off: matching events are then not queued for it.
     pub disabled: bool,
     /// When it was created.
@@ -89,10 +91,16 @@ impl Destination {
             tls: TlsOptions::default(),
             allow_private: false,
             gone_at_once: false,
-            confirmed: true,
+            confirmation: Confirmation::Given,
+            asked: None,
             disabled: false,
             created,
         }
+    }
+
+    /// Whether the receiver has shown that it wants deliveries, at the present URL.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmation == Confirmation::Given
     }
 }
 

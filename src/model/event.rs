@@ -138,8 +138,20 @@ pub struct NewEvent {
     pub content_type: Option<String>,
     /// The attributes of a CloudEvent.
     pub cloud: Option<CloudAttributes>,
+    /// Where it is to go.
+    pub aim: Aim,
     /// The producer's bytes, exactly.
     pub body: Bytes,
+}
+
+/// Where an event is to go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Aim {
+    /// To the destinations of the subscriptions that match it.
+    #[default]
+    Subscribers,
+    /// To these, as a test, as far as they are confirmed and not disabled (S2.52, S2.53).
+    Test(Vec<Target>),
 }
 
 impl NewEvent {
@@ -158,6 +170,7 @@ impl NewEvent {
             peer: None,
             content_type: None,
             cloud: None,
+            aim: Aim::Subscribers,
             body: body.into(),
         }
     }
@@ -279,12 +292,6 @@ impl EventHead {
     pub fn carries_json(&self) -> bool {
         self.content_type.as_deref().is_none_or(is_json_type)
     }
-}
-
-/// Whether a content type is JSON: `application/json`, and whatever ends on `+json`.
-pub fn is_json_type(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    essence.ends_with("/json") || essence.ends_with("+json")
 }
 
 impl Event {

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod card;
+pub mod confirmation;
 pub mod delivery;
 pub mod destination;
 pub mod event;
@@ -21,6 +22,7 @@ pub mod tenant;
 pub mod time;
 
 pub use audit::Actor;
+pub use confirmation::{Confirmation, ConfirmationMode, ConfirmationRequest};
 pub use delivery::{Attempt, DeliveryKey, DeliveryState, Trigger, WaitingReason};
 pub use destination::{Auth, Destination, Rate, Success, TlsOptions};
 pub use event::{Event, EventType};

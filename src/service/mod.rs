@@ -5,6 +5,7 @@
 
 mod metrics;
 mod rotation;
+mod samples;
 pub mod stats;
 pub mod submission;
 
@@ -12,24 +13,28 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::model::audit::{Action, Actor};
-use crate::model::event::{NewEvent, Peer};
+use crate::model::event::{Aim, NewEvent, Peer, Target};
+use crate::model::id::hex;
 use crate::model::schedule::Plan;
 use crate::model::{
-    ApiKey, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationId, DestinationNo, Event, EventId, KeyId,
-    Retry, Role, RunId, Secret, Subscription, SubscriptionId, Tenant, TenantId, Timestamp, Trigger, WaitingReason,
+    ApiKey, Confirmation, ConfirmationMode, ConfirmationRequest, DeliveryId, DeliveryKey, DeliveryState, Destination,
+    DestinationId, DestinationNo, Event, EventId, EventType, KeyId, Retry, Role, RunId, Secret, Subscription,
+    SubscriptionId, Tenant, TenantId, Timestamp, Trigger, TypePattern, WaitingReason,
 };
 use crate::sign;
-use crate::store::op::{self, Accepted, Refusal, Rejected, Steered};
+use crate::store::op::{self, Refusal, Rejected, Steered};
 use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
 
 pub use metrics::Metrics;
 pub use rotation::{Rotated, Rotation};
 
 pub use crate::model::audit::{Chain, Kept, Link, Wanted};
+pub use crate::store::op::Accepted;
 pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, Receipt, Window};
 
 /// What the service has to know.
@@ -39,10 +44,27 @@ pub struct Settings {
     pub pending_max: u64,
     /// The names of the schedules that destinations may use.
     pub schedules: HashSet<String>,
+    /// When receivers are asked for their confirmation.
+    pub confirmation: ConfirmationSettings,
     /// What the client says of a destination before it is saved: its URL's admission, its TLS options.
     pub policy: Arc<Policy>,
     /// Fills bytes with chance, for ids and secrets.
     pub chance: Arc<Chance>,
+}
+
+/// When receivers are asked for their confirmation (decisions D14, D22).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConfirmationSettings {
+    /// What confirms a destination.
+    pub mode: ConfirmationMode,
+    /// Whether a confirmation ends when its URL changes.
+    pub reset_on_url_change: bool,
+}
+
+impl Default for ConfirmationSettings {
+    fn default() -> Self {
+        ConfirmationSettings { mode: ConfirmationMode::default(), reset_on_url_change: true }
+    }
 }
 
 /// Fills bytes with chance.
@@ -216,6 +238,27 @@ pub enum Error {
     /// The store has failed, or cannot be read.
     #[error("{0}")]
     Store(String),
+}
+
+/// Why a destination was sent no test event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TestError {
+    /// It is not there, or is to be sent none as things stand.
+    NotNow(Error),
+    /// The event was not taken.
+    Refused(Rejection),
+}
+
+impl From<Error> for TestError {
+    fn from(error: Error) -> Self {
+        TestError::NotNow(error)
+    }
+}
+
+impl From<Rejection> for TestError {
+    fn from(rejection: Rejection) -> Self {
+        TestError::Refused(rejection)
+    }
 }
 
 impl From<StoreFailed> for Error {
@@ -394,6 +437,50 @@ impl Service {
         }
     }
 
+    /// Sends a sample of what a subscription is about to those of its destinations that are confirmed and not disabled (S2.49).
+    pub async fn test_subscription(&self, subscription: &Subscription) -> Result<(EventType, Accepted), Rejection> {
+        let (kind, data) = samples::of_pattern(&subscription.pattern);
+        let target = |&destination: &DestinationNo| Target { destination, subscriptions: vec![subscription.no] };
+        let targets = subscription.destinations.iter().map(target).collect();
+        self.test(subscription.tenant.clone(), kind, Bytes::from_static(data.as_bytes()), targets).await
+    }
+
+    /// Sends a test event to one destination: of this type, or of one that says that it is a test; with this data, or with a
+    /// sample of that type. Whoever has not confirmed, or is disabled, is sent none.
+    pub async fn test_destination(
+        &self,
+        sight: &Sight,
+        id: DestinationId,
+        kind: Option<EventType>,
+        data: Option<Bytes>,
+    ) -> Result<(EventType, Accepted), TestError> {
+        let destination = self.destination(sight, id)?;
+        let conflict = |why: &str| Err(TestError::NotNow(Error::Conflict(why.into())));
+        if destination.disabled {
+            return conflict("the destination is disabled, and nothing is sent to it; enable it first");
+        }
+        if !destination.is_confirmed() {
+            return conflict("the destination is not confirmed; its receiver is asked again by POST …/confirm");
+        }
+        let pattern = kind.map_or(TypePattern::Any, TypePattern::One);
+        let (kind, sample) = samples::of_pattern(&pattern);
+        let data = data.unwrap_or(Bytes::from_static(sample.as_bytes()));
+        let targets = vec![Target { destination: destination.no, subscriptions: Vec::new() }];
+        Ok(self.test(destination.tenant.clone(), kind, data, targets).await?)
+    }
+
+    async fn test(
+        &self,
+        tenant: TenantId,
+        kind: EventType,
+        data: Bytes,
+        targets: Vec<Target>,
+    ) -> Result<(EventType, Accepted), Rejection> {
+        let event = NewEvent { aim: Aim::Test(targets), ..NewEvent::new(tenant, kind.clone(), data) };
+        let accepted = self.hand_in(vec![Ok(Box::new(event))], None).await.result().await?;
+        Ok((kind, accepted))
+    }
+
     /// An event by its id.
     pub async fn event(&self, sight: &Sight, id: EventId) -> Result<Event, Error> {
         let found = self.store.read(move |snapshot| snapshot.event_by_id(id)).await?;
@@ -511,13 +598,15 @@ impl Service {
         let destination = catalog.destination(no);
         let waiting = delivery.row.map(|row| {
             let under_way = self.store.is_under_way(row.key());
-            why_waiting(destination.map(|it| &**it), lane, row.due, row.plan.tried, under_way, self.clock.now())
+            why_waiting(destination.map(|it| &**it), lane, row.due, row.plan, under_way, self.clock.now())
         });
+        // What asks for a confirmation is not held by the lack of it.
+        let asks = delivery.row.is_some_and(|row| row.plan.trigger == Trigger::Confirmation);
         let state = match (delivery.state, waiting) {
             (
                 DeliveryState::Pending,
                 Some(WaitingReason::Paused | WaitingReason::Unconfirmed | WaitingReason::Gone),
-            ) => DeliveryState::Held,
+            ) if !asks => DeliveryState::Held,
             (state, _) => state,
         };
         SeenDelivery {
@@ -557,7 +646,50 @@ impl Service {
     /// Creates a destination. Its number is given by the store; its id by [`Service::fresh_uuid`].
     pub async fn create_destination(&self, actor: &Actor, destination: Destination) -> Result<Arc<Destination>, Error> {
         self.check(&destination)?;
-        created(self.store.steer(actor, op::CreateDestination { destination }).await?.answer, "destination")
+        let asks = !destination.is_confirmed() && !destination.disabled;
+        let request = asks.then(|| self.confirmation_request(&destination));
+        let change = op::CreateDestination { destination };
+        created(self.store.steer(actor, op::AndAsk { change, request }).await?.answer, "destination")
+    }
+
+    /// Whether a new destination is confirmed when nobody says otherwise.
+    pub fn confirms_at_creation(&self) -> bool {
+        self.settings.confirmation.mode == ConfirmationMode::Off
+    }
+
+    /// Asks a destination's receiver for its confirmation, once more where that has been asked already (S2.42).
+    pub async fn ask_for_confirmation(&self, actor: &Actor, sight: &Sight, id: DestinationId) -> Result<(), Error> {
+        let destination = self.destination(sight, id)?;
+        if destination.disabled {
+            return Err(Error::Conflict(
+                "the destination is disabled, and nothing is sent to it; enable it first".into(),
+            ));
+        }
+        let request = self.confirmation_request(&destination);
+        let asked = self.store.steer(actor, op::Ask { no: destination.no, request }).await?.answer;
+        created(asked, "destination").map(drop)
+    }
+
+    fn confirmation_request(&self, destination: &Destination) -> NewEvent {
+        let challenge = hex(&self.chance_of::<16>());
+        let request = ConfirmationRequest { challenge, destination_id: destination.id.to_string() };
+        let data = serde_json::to_vec(&request).expect("two texts are JSON");
+        NewEvent::new(destination.tenant.clone(), ConfirmationRequest::event_type(), data)
+    }
+
+    /// What a change means for the confirmation: whether it ends (decision D14), and whether the receiver is asked.
+    fn weigh_confirmation(&self, before: &Destination, after: &mut Destination) -> Option<NewEvent> {
+        let ConfirmationSettings { mode, reset_on_url_change } = self.settings.confirmation;
+        let moved = before.url != after.url;
+        if moved {
+            // A request that is under way to the old URL confirms nothing any more.
+            after.asked = None;
+            if after.is_confirmed() && reset_on_url_change && mode != ConfirmationMode::Off {
+                after.confirmation = Confirmation::Lapsed;
+            }
+        }
+        let asks = !after.is_confirmed() && !after.disabled && (moved || before.disabled);
+        asks.then(|| self.confirmation_request(after))
     }
 
     /// Changes a destination. The change is a function, so that it applies to what is there when it is made.
@@ -576,13 +708,9 @@ impl Service {
             let mut after = Destination::clone(&before);
             change(&mut after)?;
             self.check(&after)?;
-            match self
-                .store
-                .steer(actor, op::UpdateDestination { before, after, action })
-                .await
-                .map_err(Error::from)?
-                .answer
-            {
+            let request = self.weigh_confirmation(&before, &mut after);
+            let change = op::UpdateDestination { before, after, action };
+            match self.store.steer(actor, op::AndAsk { change, request }).await.map_err(Error::from)?.answer {
                 Err(Rejected::Stale) => {}
                 answer => return created(answer, "destination").map_err(E::from),
             }
@@ -794,7 +922,10 @@ impl Service {
             status.failed += tally.failed;
             status.cancelled += tally.cancelled;
             match destination {
-                Some(destination) if holds(destination, lane) => status.held += tally.waiting(),
+                // Of who has never confirmed nothing waits but the request for it, which is not held.
+                Some(it) if it.confirmation != Confirmation::Awaited && holds(it, lane) => {
+                    status.held += tally.waiting()
+                }
                 Some(_) | None => status.pending += tally.waiting(),
             }
         }
@@ -855,7 +986,7 @@ impl LaneState {
     fn of(destination: &Destination, lane: Lane, now: Timestamp) -> Self {
         if lane.paused || destination.disabled {
             LaneState::Paused
-        } else if !destination.confirmed {
+        } else if !destination.is_confirmed() {
             LaneState::Unconfirmed
         } else if lane.health.gone {
             LaneState::Gone
@@ -872,7 +1003,7 @@ impl LaneState {
 }
 
 fn holds(destination: &Destination, lane: Lane) -> bool {
-    lane.paused || lane.health.gone || destination.disabled || !destination.confirmed
+    lane.paused || lane.health.gone || destination.disabled || !destination.is_confirmed()
 }
 
 /// Why an unfinished delivery is not being sent at this moment.
@@ -880,7 +1011,7 @@ fn why_waiting(
     destination: Option<&Destination>,
     lane: Lane,
     due: Timestamp,
-    tried: u32,
+    plan: crate::store::Plan,
     under_way: bool,
     now: Timestamp,
 ) -> WaitingReason {
@@ -890,12 +1021,12 @@ fn why_waiting(
     let Some(destination) = destination else { return WaitingReason::Gone };
     if lane.paused || destination.disabled {
         WaitingReason::Paused
-    } else if !destination.confirmed {
+    } else if !destination.is_confirmed() && plan.trigger != Trigger::Confirmation {
         WaitingReason::Unconfirmed
     } else if lane.health.gone {
         WaitingReason::Gone
     } else if due > now {
-        if tried == 0 { WaitingReason::DueLater } else { WaitingReason::RetryLater }
+        if plan.tried == 0 { WaitingReason::DueLater } else { WaitingReason::RetryLater }
     } else if lane.health.hold_until.is_some_and(|until| until > now) {
         WaitingReason::RetryAfter
     } else if lane.health.shut_until.is_some() {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::model::event::{Skip, Target};
 use crate::model::{
-    self, ApiKey, Destination, DestinationId, DestinationNo, EventType, KeyId, Subscription, SubscriptionId,
-    SubscriptionNo, Tenant, TenantId, TypePattern,
+    self, ApiKey, Confirmation, Destination, DestinationId, DestinationNo, EventType, KeyId, Subscription,
+    SubscriptionId, SubscriptionNo, Tenant, TenantId, TypePattern,
 };
 
 use super::record::Tombstone;
@@ -169,22 +169,41 @@ impl Catalog {
             }
         }
         let (mut routed, mut filtered) = (Routed::default(), 0);
-        for (no, subscriptions) in found {
-            let Some(destination) = self.destinations.get(&no) else { continue };
+        for (destination, subscriptions) in found {
+            if !self.destinations.contains_key(&destination) {
+                continue;
+            }
             if subscriptions.is_empty() {
                 filtered += 1;
                 if filtered <= FILTERED_MAX {
-                    routed.skipped.push((no, Skip::Filtered));
+                    routed.skipped.push((destination, Skip::Filtered));
                 }
-            } else if destination.disabled {
-                routed.skipped.push((no, Skip::Disabled));
-            } else if !destination.confirmed {
-                routed.skipped.push((no, Skip::Unconfirmed));
             } else {
-                routed.targets.push(Target { destination: no, subscriptions });
+                // Whoever had confirmed another URL is still to have what comes: it waits (decision D14).
+                let target = Target { destination, subscriptions };
+                self.sort_out(target, |confirmation| confirmation != Confirmation::Awaited, &mut routed);
             }
         }
         routed
+    }
+
+    /// Where a test event goes: only to who has confirmed (S2.52), and only where it has been aimed.
+    pub fn route_test(&self, targets: Vec<Target>) -> Routed {
+        let mut routed = Routed::default();
+        for target in targets {
+            self.sort_out(target, |confirmation| confirmation == Confirmation::Given, &mut routed);
+        }
+        routed
+    }
+
+    fn sort_out(&self, target: Target, takes: impl Fn(Confirmation) -> bool, routed: &mut Routed) {
+        let no = target.destination;
+        match self.destinations.get(&no) {
+            None => {}
+            Some(destination) if destination.disabled => routed.skipped.push((no, Skip::Disabled)),
+            Some(destination) if takes(destination.confirmation) => routed.targets.push(target),
+            Some(_) => routed.skipped.push((no, Skip::Unconfirmed)),
+        }
     }
 
     fn matching(&self, tenant: &TenantId, kind: &EventType) -> impl Iterator<Item = &Subscription> {

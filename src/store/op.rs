@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 
 use crate::model::audit::{self, Action, Deed};
 use crate::model::delivery::{Ending, Phases};
-use crate::model::event::{Body, EventHead, NewEvent};
+use crate::model::event::{Aim, Body, EventHead, NewEvent, Target};
 use crate::model::{
-    ApiKey, Attempt, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId, KeyId,
-    Outcome, Reason, Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
+    ApiKey, Attempt, Confirmation, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId,
+    KeyId, Outcome, Reason, Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
 };
 
 use super::audit::{Effect, Steer};
 use super::bell::Change;
-use super::catalog::TENANT_DEPTH_MAX;
+use super::catalog::{Routed, TENANT_DEPTH_MAX};
 use super::codec::Content;
 use super::record::{AttemptRow, DueRow, EndedRow, FormerTenant, LaneHealth, Plan, StartedRow, Tombstone};
 use super::tables::Records;
@@ -98,7 +98,7 @@ impl Op for Accept {
     }
 }
 
-fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Result<Accepted, Refusal>, ApplyError> {
+fn accept(batch: &mut Batch<'_>, mut new: NewEvent, waiting_max: u64) -> Result<Result<Accepted, Refusal>, ApplyError> {
     if batch.catalog().tenant(&new.tenant).is_none() {
         return Ok(Err(Refusal::UnknownTenant));
     }
@@ -121,7 +121,17 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
     if batch.standing().waiting >= waiting_max {
         return Ok(Err(Refusal::QueueFull));
     }
-    let routed = batch.catalog().route(&new.tenant, &new.kind, new.json());
+    let aim = std::mem::take(&mut new.aim);
+    let (routed, trigger) = match aim {
+        Aim::Subscribers => (batch.catalog().route(&new.tenant, &new.kind, new.json()), Trigger::Schedule),
+        Aim::Test(targets) => (batch.catalog().route_test(targets), Trigger::Test),
+    };
+    let event = put_event(batch, new, routed, trigger)?;
+    Ok(Ok(Accepted { id: event.id(), duplicate: false, deliveries: event.head.targets.len() }))
+}
+
+/// Numbers an event, stores it and makes its deliveries due.
+fn put_event(batch: &mut Batch<'_>, new: NewEvent, routed: Routed, trigger: Trigger) -> Result<Arc<Event>, ApplyError> {
     let seq = Seq(batch.numbers.next_seq);
     batch.numbers.next_seq += 1;
     let due = new.deliver_at.map_or(batch.now, |deliver_at| deliver_at.max(batch.now));
@@ -143,19 +153,18 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
         targets: routed.targets,
         skipped: routed.skipped,
     };
-    let event = Event { seq, head, body: Body::Kept(new.body) };
+    let event = Arc::new(Event { seq, head, body: Body::Kept(new.body) });
     batch.events.put_with(seq.0, |place| codec::encode_event(place, &event.head, &event.body))?;
     batch.note(seq, &event.head);
     for target in &event.head.targets {
         batch.tally_mut(target.destination).accepted += 1;
         batch.begin(seq);
-        put_due(batch, DueRow { destination: target.destination, due, seq, plan: Plan::FIRST })?;
+        put_due(batch, DueRow { destination: target.destination, due, seq, plan: Plan { trigger, ..Plan::FIRST } })?;
     }
-    let accepted = Accepted { id: event.id(), duplicate: false, deliveries: event.head.targets.len() };
-    if accepted.deliveries > 0 {
-        batch.fresh.push(Arc::new(event));
+    if !event.head.targets.is_empty() {
+        batch.fresh.push(Arc::clone(&event));
     }
-    Ok(Ok(accepted))
+    Ok(event)
 }
 
 /// Erases the payload of one event. Deliveries of it that still wait are given up when their turn comes.
@@ -420,10 +429,11 @@ impl Op for Finish {
                 Next::Succeeded => {
                     batch.tally_mut(row.destination).succeeded += 1;
                     batch.finish(row.seq);
+                    confirm(batch, &row)?;
                 }
                 Next::Retry(due) => {
-                    let tried = row.plan.tried + 1;
-                    let plan = Plan { number: number + 1, tried, trigger: Trigger::Schedule, cut_off: 0 };
+                    let (tried, trigger) = (row.plan.tried + 1, row.plan.trigger.of_retry());
+                    let plan = Plan { number: number + 1, tried, trigger, cut_off: 0 };
                     put_due(batch, DueRow { due, plan, ..row })?;
                 }
                 Next::Again(due) => {
@@ -451,6 +461,9 @@ fn finish_of_another_time(batch: &mut Batch<'_>, row: DueRow, mut attempt: Attem
     let planned = waiting_row(batch, key)?;
     put_attempt(batch, key, number, &AttemptRow::Done(Box::new(attempt)))?;
     batch.settled(key);
+    if succeeded {
+        confirm(batch, &row)?;
+    }
     if let Some(waiting) = planned {
         // Made due again meanwhile: the plan took this attempt's number, so it moves up by one.
         take_due(batch, &waiting)?;
@@ -465,6 +478,22 @@ fn finish_of_another_time(batch: &mut Batch<'_>, row: DueRow, mut attempt: Attem
         batch.tally_mut(key.destination).succeeded += 1;
     }
     Ok(())
+}
+
+/// A receiver has taken what was sent. If that was the request that its destination waits for, it has confirmed; the request
+/// of before a change of the URL confirms nothing.
+fn confirm(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
+    if row.plan.trigger != Trigger::Confirmation {
+        return Ok(());
+    }
+    match batch.catalog().destination(row.destination) {
+        Some(destination) if destination.asked == Some(row.seq) && !destination.is_confirmed() => {
+            let confirmed = Destination { confirmation: Confirmation::Given, ..Destination::clone(destination) };
+            put_destination(batch, confirmed)?;
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Gives a delivery up without an attempt: its event has expired, or its payload is gone.
@@ -540,14 +569,19 @@ impl Steer for Cancel {
             Trail::None => refused(Steered::Unknown),
             Trail::Ended(state) => refused(Steered::NotFrom(state)),
             Trail::Waiting(row) => {
-                take_due(batch, &row)?;
-                remove_plan(batch, &row)?;
-                end(batch, self.key, Ending::Cancelled)?;
-                batch.changes.push(Change::Gone(row));
+                cancel(batch, &row)?;
                 steered(batch, self.key, Action::DeliveryCancel, (DeliveryState::Pending, DeliveryState::Cancelled))
             }
         }
     }
+}
+
+fn cancel(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
+    take_due(batch, row)?;
+    remove_plan(batch, row)?;
+    end(batch, row.key(), Ending::Cancelled)?;
+    batch.changes.push(Change::Gone(*row));
+    Ok(())
 }
 
 impl Steer for Resend {
@@ -563,9 +597,12 @@ impl Steer for Resend {
             Trail::Waiting(_) => return refused(Steered::NotFrom(DeliveryState::Pending)),
             Trail::Ended(state) => state,
         };
-        if batch.catalog().destination(self.key.destination).is_none() {
+        let Some(destination) = batch.catalog().destination(self.key.destination) else {
             return refused(Steered::NoDestination);
-        }
+        };
+        // The request that a destination waits for stays one.
+        let asks = destination.asked == Some(self.key.seq);
+        let trigger = if asks { Trigger::Confirmation } else { self.trigger };
         let kept = match batch.events.get(self.key.seq.0)? {
             Some(record) => codec::keeps_body(record.value())?,
             None => false,
@@ -579,7 +616,7 @@ impl Steer for Resend {
         batch.begin(self.key.seq);
         let due = batch.now;
         put_attempt(batch, self.key, number, &AttemptRow::Planned { due })?;
-        let plan = Plan { number, tried: 0, trigger: self.trigger, cut_off: 0 };
+        let plan = Plan { number, tried: 0, trigger, cut_off: 0 };
         put_due(batch, DueRow { destination: self.key.destination, due, seq: self.key.seq, plan })?;
         steered(batch, self.key, Action::DeliveryResend, (before, DeliveryState::Pending))
     }
@@ -1187,11 +1224,88 @@ impl Steer for UpdateDestination {
             Some(present) if **present != *self.before => return refused(Err(Rejected::Stale)),
             Some(_) => {}
         }
+        let moved = self.after.url != self.before.url;
+        if self.after.asked != self.before.asked {
+            withdraw(batch, &self.before)?;
+        }
         let stored = put_destination(batch, self.after)?;
+        if moved {
+            // What was found out is of the receiver at the old URL.
+            if batch.standing().lane(stored.no).health != LaneHealth::default() {
+                batch.lane_mut(stored.no).health = LaneHealth::default();
+            }
+            batch.changes.push(Change::Opened(stored.no));
+        }
         let (tenant, id) = (stored.tenant.clone(), stored.id);
         let before = audit::destination(&self.before, None);
         let changes = audit::changes(before, audit::destination(&stored, Some(&self.before)));
         done(Ok(stored), self.action, Some(&tenant), id, changes)
+    }
+}
+
+/// Asks a destination's receiver for its confirmation, in the place of whatever request still waits (decision D22).
+pub struct Ask {
+    /// Which.
+    pub no: DestinationNo,
+    /// The request; it goes to this destination, whatever it says of where it goes.
+    pub request: NewEvent,
+}
+
+impl Steer for Ask {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        2048
+    }
+
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        let Some(destination) = batch.catalog().destination(self.no).map(Arc::clone) else {
+            return refused(Err(Rejected::Unknown));
+        };
+        ask(batch, &destination, self.request)?;
+        let (tenant, id) = (destination.tenant.clone(), destination.id);
+        done(Ok(()), Action::DestinationConfirm, Some(&tenant), id, (Value::Null, Value::Null))
+    }
+}
+
+fn ask(batch: &mut Batch<'_>, destination: &Destination, request: NewEvent) -> Result<Arc<Destination>, ApplyError> {
+    withdraw(batch, destination)?;
+    let targets = vec![Target { destination: destination.no, subscriptions: Vec::new() }];
+    let event = put_event(batch, request, Routed { targets, skipped: Vec::new() }, Trigger::Confirmation)?;
+    Ok(put_destination(batch, Destination { asked: Some(event.seq), ..destination.clone() })?)
+}
+
+/// Ends the request for a confirmation that still waits, if there is one: at most one waits for a destination.
+fn withdraw(batch: &mut Batch<'_>, destination: &Destination) -> Result<(), ApplyError> {
+    let Some(seq) = destination.asked else { return Ok(()) };
+    match waiting_row(batch, DeliveryKey { destination: destination.no, seq })? {
+        Some(row) => cancel(batch, &row),
+        None => Ok(()),
+    }
+}
+
+/// A change of a destination, and the request for its confirmation that follows from it: both or neither.
+pub struct AndAsk<S> {
+    /// The change.
+    pub change: S,
+    /// The request, where one follows.
+    pub request: Option<NewEvent>,
+}
+
+impl<S: Steer<Answer = Result<Arc<Destination>, Rejected>>> Steer for AndAsk<S> {
+    type Answer = Result<Arc<Destination>, Rejected>;
+
+    fn bytes(&self) -> usize {
+        self.change.bytes() + 2048
+    }
+
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        match (self.change.steer(batch)?, self.request) {
+            (Effect::Done(Ok(destination), deed), Some(request)) => {
+                Ok(Effect::Done(Ok(ask(batch, &destination, request)?), deed))
+            }
+            (effect, _) => Ok(effect),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::audit::{Chain, Kept, Link, Record, Wanted};
 use crate::model::event::{EventHead, ProducerId};
 use crate::model::{
     Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Milestone, Outcome, Seq, SubscriptionNo,
-    TenantId, Timestamp, TypePattern, milestone,
+    TenantId, Timestamp, Trigger, TypePattern, milestone,
 };
 
 use super::history::{Candidates, Step};
@@ -372,6 +372,11 @@ impl Snapshot {
         Ok(op::due_rows(&self.due, no, from, limit)?)
     }
 
+    /// The row of a waiting delivery.
+    pub fn waiting_row(&self, key: DeliveryKey) -> Result<Option<DueRow>, ReadError> {
+        Ok(op::find_waiting(&self.events, &self.attempts, &self.due, key)?)
+    }
+
     /// The destinations that have waiting deliveries, found by one seek each.
     pub fn lanes_with_work(&self) -> Result<Vec<DestinationNo>, ReadError> {
         let mut found = Vec::new();
@@ -431,8 +436,8 @@ impl Snapshot {
     pub fn attempt_times(&self, key: DeliveryKey) -> Result<Vec<(u32, Timestamp)>, ReadError> {
         let mut times = Vec::new();
         for entry in self.attempts.range(op::attempts_of(key))? {
-            let (_, record) = entry?;
-            if let AttemptRow::Done(attempt) = codec::decode(record.value())? {
+            let (place, record) = entry?;
+            if let AttemptRow::Done(attempt) = codec::decode(self.attempts.place(place.value()), record.value())? {
                 times.push((attempt.number, attempt.started));
             }
         }
@@ -509,7 +514,8 @@ impl Snapshot {
             last = Some(destination);
             self.look();
             let delivery = self.delivery_of(DeliveryKey { destination, seq }, head.clone())?;
-            let held = delivery.state == DeliveryState::Pending && wanted.held.contains(&destination);
+            let asks = delivery.row.is_some_and(|row| row.plan.trigger == Trigger::Confirmation);
+            let held = delivery.state == DeliveryState::Pending && !asks && wanted.held.contains(&destination);
             let state = if held { DeliveryState::Held } else { delivery.state };
             let status = delivery.attempts.last().and_then(|attempt| attempt.status);
             let has = |milestone| delivery.course().passed().iter().any(|step| step.milestone == milestone);

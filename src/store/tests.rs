@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::model::audit;
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::Destination;
-use crate::model::event::{NewEvent, Skip};
+use crate::model::event::{Aim, NewEvent, Skip, Target};
 use crate::model::*;
 
 use super::audit::DropAged;
@@ -135,7 +135,8 @@ async fn a_disabled_or_unconfirmed_destination_is_skipped_and_the_event_says_so(
     let store = open();
     let mut nos = Vec::new();
     for (disabled, confirmed) in [(true, true), (false, false), (false, true)] {
-        let destination = Destination { disabled, confirmed, ..destination("d") };
+        let confirmation = if confirmed { Confirmation::Given } else { Confirmation::Awaited };
+        let destination = Destination { disabled, confirmation, ..destination("d") };
         nos.push(store.steer(&Actor::SYSTEM, CreateDestination { destination }).await.unwrap().answer.unwrap().no);
     }
     store
@@ -148,6 +149,98 @@ async fn a_disabled_or_unconfirmed_destination_is_skipped_and_the_event_says_so(
     assert_eq!(accepted.deliveries, 1);
     let stored = store.read(move |snapshot| snapshot.event_by_id(accepted.id)).await.unwrap().unwrap();
     assert_eq!(stored.head.skipped, [(nos[0], Skip::Disabled), (nos[1], Skip::Unconfirmed)]);
+}
+
+fn request() -> NewEvent {
+    NewEvent::new(TenantId::default_tenant(), ConfirmationRequest::event_type(), "{}")
+}
+
+async fn asked(store: &Store, no: DestinationNo) -> DueRow {
+    store.steer(&Actor::SYSTEM, Ask { no, request: request() }).await.unwrap().answer.unwrap();
+    rows(store, no).await.into_iter().find(|row| row.plan.trigger == Trigger::Confirmation).unwrap()
+}
+
+fn confirmation(store: &Store, no: DestinationNo) -> Confirmation {
+    store.catalog().destination(no).unwrap().confirmation
+}
+
+/// S2.43, S2.44, S2.46, decision D22: the request is made with the destination, waits once at most, keeps its trigger when it is
+/// tried again or resent, and confirms in the commit that records its success. An older one confirms nothing.
+#[tokio::test]
+async fn the_last_request_confirms_its_destination_and_no_other() {
+    let store = open();
+    let destination = Destination { confirmation: Confirmation::Awaited, ..destination("d") };
+    let made = AndAsk { change: CreateDestination { destination }, request: Some(request()) };
+    let no = store.steer(&Actor::SYSTEM, made).await.unwrap().answer.unwrap().no;
+    let first = rows(&store, no).await.pop().unwrap();
+    assert_eq!((first.plan.trigger, confirmation(&store, no)), (Trigger::Confirmation, Confirmation::Awaited));
+
+    // Asked again while the first one is under way: the first one's success counts, and confirms nothing.
+    let second = asked(&store, no).await;
+    assert_eq!(rows(&store, no).await, [second]);
+    assert_eq!(delivery(&store, first).await.state, DeliveryState::Cancelled);
+    finish(&store, first, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(delivery(&store, first).await.state, DeliveryState::Succeeded);
+    assert_eq!(confirmation(&store, no), Confirmation::Awaited);
+
+    finish(&store, second, Outcome::Failed, Next::Retry(START.after(Duration::from_secs(5)))).await;
+    let retry = rows(&store, no).await.pop().unwrap();
+    assert_eq!((retry.plan.number, retry.plan.trigger), (2, Trigger::Confirmation));
+    finish(&store, retry, Outcome::Failed, Next::GivenUp(Ending::Exhausted)).await;
+    let resend = |row: DueRow| Resend { key: row.key(), trigger: Trigger::Manual };
+    let _ = store.steer(&Actor::SYSTEM, resend(second)).await.unwrap();
+    let resent = rows(&store, no).await.pop().unwrap();
+    assert_eq!((resent.plan.number, resent.plan.trigger), (3, Trigger::Confirmation));
+    finish(&store, resent, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(confirmation(&store, no), Confirmation::Given);
+    let _ = store.steer(&Actor::SYSTEM, resend(first)).await.unwrap();
+    assert_eq!(rows(&store, no).await.pop().unwrap().plan.trigger, Trigger::Manual);
+    conserved(&store).await;
+}
+
+/// Decision D14: for whoever had confirmed another URL events wait, test events do not; the request for the old URL is withdrawn,
+/// and what was known of the old receiver is forgotten.
+#[tokio::test]
+async fn a_moved_destination_keeps_what_comes_and_its_old_request_confirms_nothing() {
+    let store = open();
+    let no = with_destinations(&store, 1).await[0];
+    let subscription = subscription("*", &[no]);
+    store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+    let old = asked(&store, no).await;
+    let gone = LaneHealth { gone: true, ..LaneHealth::default() };
+    let first = accept(&store, event("a", None, "1")).await.unwrap();
+    let row = rows(&store, no).await.into_iter().find(|row| row.seq == first.id.seq()).unwrap();
+    let cut = Finish {
+        row,
+        attempt: attempt(row, Outcome::Failed, None),
+        next: Next::GivenUp(Ending::Exhausted),
+        health: Some(gone),
+    };
+    let _ = store.submit(cut).await.unwrap();
+
+    let before = Arc::clone(store.catalog().destination(no).unwrap());
+    let url = "https://elsewhere.example.com/".to_owned();
+    let after = Destination { url, confirmation: Confirmation::Lapsed, asked: None, ..Destination::clone(&before) };
+    let change = UpdateDestination { before, after, action: audit::Action::DestinationUpdate };
+    store.steer(&Actor::SYSTEM, AndAsk { change, request: Some(request()) }).await.unwrap().answer.unwrap();
+    assert_eq!(store.standing(|standing| standing.lane(no)).health, LaneHealth::default());
+    finish(&store, old, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(confirmation(&store, no), Confirmation::Lapsed);
+
+    assert_eq!(accept(&store, event("a", None, "2")).await.unwrap().deliveries, 1, "it waits");
+    let target = Target { destination: no, subscriptions: vec![] };
+    let test = NewEvent { aim: Aim::Test(vec![target.clone()]), ..event("a", None, "3") };
+    let tested = accept(&store, test.clone()).await.unwrap();
+    let stored = store.read(move |snapshot| snapshot.event_by_id(tested.id)).await.unwrap().unwrap();
+    assert_eq!(stored.head.skipped, [(no, Skip::Unconfirmed)]);
+
+    let new = rows(&store, no).await.into_iter().find(|row| row.plan.trigger == Trigger::Confirmation).unwrap();
+    finish(&store, new, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(confirmation(&store, no), Confirmation::Given);
+    assert_eq!(accept(&store, test).await.unwrap().deliveries, 1);
+    let tested = rows(&store, no).await.pop().unwrap();
+    assert_eq!(tested.plan.trigger, Trigger::Test);
+    conserved(&store).await;
 }
 
 /// S4.5: an event of a portfolio reaches the hooks of that portfolio and those of its reseller that roll up.

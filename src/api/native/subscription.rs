@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::destination::{self, Urls};
+use super::destination::{self, TestView, Urls};
 use super::filter;
 use crate::api::caller::Caller;
 use crate::api::door::{Faults, Patch, plain_text};
@@ -421,6 +421,12 @@ pub(super) async fn unlink(call: Call, caller: Caller) -> Result<Response, Probl
     };
     service.update_subscription(caller.actor(), Action::SubscriptionUnlink, &sight, stored.id, change).await?;
     Ok(native::no_content())
+}
+
+/// `POST /v1/subscriptions/{type}/{id}/test`
+pub(super) async fn test(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let subscription = named(&call, &caller.sight())?;
+    Ok(TestView::of(call.service.test_subscription(&subscription).await?))
 }
 
 #[cfg(test)]

@@ -82,14 +82,16 @@ async fn a_wrong_create_names_its_fields() {
     assert_eq!(world.get(WEBHOOKS).await.json()["webhook"], json!([]));
 }
 
-/// Mode `off` of confirmation: confirmed from creation. A destination that nothing could confirm is not made.
+/// S2.19, S2.23, decision D22: unconfirmed where receivers are asked, confirmed in the mode `off`, unless the creator says
+/// otherwise.
 #[tokio::test]
-async fn a_destination_is_confirmed_from_its_creation() {
-    let world = World::new();
-    assert_eq!(world.done(201, "POST", WEBHOOKS, minimal()).await["confirmed"], true);
-    assert_eq!(world.done(201, "POST", WEBHOOKS, with("confirmed", json!(true))).await["confirmed"], true);
-    let refused = world.done(400, "POST", WEBHOOKS, with("confirmed", json!(false))).await;
-    assert_eq!(refused["errors"][0]["pointer"], "/confirmed");
+async fn a_destination_is_confirmed_from_its_creation_only_where_nobody_asks() {
+    for (world, confirmed) in [(World::new(), true), (World::confirming(), false)] {
+        assert_eq!(world.done(201, "POST", WEBHOOKS, minimal()).await["confirmed"], confirmed);
+        for said in [true, false] {
+            assert_eq!(world.done(201, "POST", WEBHOOKS, with("confirmed", json!(said))).await["confirmed"], said);
+        }
+    }
 }
 
 /// S2.5, S2.6, S2.7, S2.8, S2.10, S2.11: pages by limit and offset, by cursor, in a stable order.

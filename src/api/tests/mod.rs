@@ -91,7 +91,18 @@ impl World {
         World::with(Settings::default())
     }
 
+    /// One that asks receivers for their confirmation.
+    fn confirming() -> Self {
+        World::build(Settings::default(), service::ConfirmationSettings::default())
+    }
+
+    /// One where destinations are confirmed from creation.
     fn with(settings: Settings) -> Self {
+        let mode = crate::model::ConfirmationMode::Off;
+        World::build(settings, service::ConfirmationSettings { mode, reset_on_url_change: true })
+    }
+
+    fn build(settings: Settings, confirmation: service::ConfirmationSettings) -> Self {
         let clock = Clock::of_runtime(START);
         let keys = store::Keys::new(store::MasterKey::new([7; store::KEY_BYTES]), [9; store::Keys::CHANCE_BYTES]);
         let at = store::Settings { cache_bytes: 1 << 20, ..store::Settings::at("memory", keys) };
@@ -101,6 +112,7 @@ impl World {
             service::Settings {
                 pending_max: 1000,
                 schedules: ["standard".to_owned()].into(),
+                confirmation,
                 policy: Arc::new(policy),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
             },

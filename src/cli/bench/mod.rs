@@ -206,6 +206,7 @@ impl<'a> Bench<'a> {
             let wanted = json!({
                 "name": format!("bench-{place}"),
                 "http_endpoint_url": sink.url(place),
+                "confirmed": true,
                 "signature": { "preset": Preset::Standard.as_str() },
             });
             let made = admin.ask(Method::POST, "/v1/destinations/webhook", Some(&wanted)).await?;
@@ -256,8 +257,8 @@ impl<'a> Bench<'a> {
                 self.say(format_args!("preload: {rows} events wait for a paused destination"))?;
                 let admin = Admin::over(self.process.admin_socket());
                 let url = self.sink.url("paused/0");
-                let signature = json!({ "preset": Preset::Standard.as_str() });
-                let wanted = json!({ "name": "bench-paused", "http_endpoint_url": url, "signature": signature });
+                let mut wanted = json!({ "name": "bench-paused", "http_endpoint_url": url, "confirmed": true });
+                wanted["signature"] = json!({ "preset": Preset::Standard.as_str() });
                 let made = admin.ask(Method::POST, "/v1/destinations/webhook", Some(&wanted)).await?;
                 let id = made["id"].as_str().unwrap_or_default();
                 let proof = Proof::of(secrets_of(&made).into_iter().map(|secret| (Preset::Standard, secret)));

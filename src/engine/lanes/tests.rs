@@ -15,7 +15,7 @@ const KEPT_WAITING: Signal = Signal { kind: Kind::Failing, kept_waiting: true, r
 /// A lane whose receiver has proved itself.
 fn spec() -> LaneSpec {
     let health = LaneHealth { proven: true, ..LaneHealth::default() };
-    LaneSpec { in_flight_max: 20, interval: None, held: false, gone_at_once: false, health }
+    LaneSpec { in_flight_max: 20, interval: None, held: false, unconfirmed: false, gone_at_once: false, health }
 }
 
 /// A lane whose receiver has not answered yet.
@@ -99,6 +99,7 @@ fn page(disk: &BTreeMap<(DestinationNo, Timestamp, Seq), Plan>, load: &Load) -> 
     let end = (no, Timestamp::from_millis(u64::MAX), Seq(u64::MAX));
     disk.range((no, load.from.0, load.from.1)..=end)
         .map(|(&(destination, due, seq), &plan)| DueRow { destination, due, seq, plan })
+        .filter(|row| load.what == Rows::First || row.plan.trigger == Trigger::Confirmation)
         .take(load.limit)
         .collect()
 }
@@ -354,6 +355,50 @@ fn memory_holds_windows_of_ids_whatever_the_backlog() {
     desk.due((101..=1000).map(|seq| row(1, seq)));
     let ids = desk.lanes.ids_in_memory();
     assert!((100_000..=1001 * WINDOW_MAX).contains(&ids), "{ids}");
+}
+
+/// S2.46, decision D14: what is held for the lack of a confirmation does not hold the request for it, which lies behind it; not
+/// after a restart either. Nor does it let anything else through.
+#[test]
+fn the_request_for_a_confirmation_passes_what_is_held_for_the_lack_of_it() {
+    let asks = Plan { trigger: Trigger::Confirmation, ..Plan::FIRST };
+    let request = |seq| DueRow { due: at(1), plan: asks, ..row(1, seq) };
+    let mut desk = Desk::new(LIMITS);
+    desk.lane(1, LaneSpec { unconfirmed: true, ..spec() });
+    desk.due((1..=1000).map(|seq| row(1, seq)));
+    assert_eq!(desk.lease(at(1)), None);
+    desk.due([request(2000)]);
+    let lease = desk.lease(at(1)).unwrap();
+    assert_eq!((lease.row, desk.lease(at(1))), (request(2000), None));
+    // It could not be made, and is read again; so it is after a restart.
+    desk.lanes.put_back(lease, at(1));
+    let lease = desk.lease(at(2)).unwrap();
+    assert_eq!((lease.row, desk.lease(at(2))), (request(2000), None));
+    desk.end(lease, FAILING, at(2));
+    desk.disk.insert((DestinationNo(1), at(3), Seq(2000)), asks);
+    let specs = desk.specs.clone();
+    desk.lanes.forget_windows();
+    desk.lanes.has_rows(DestinationNo(1), at(3), |no| specs.get(&no).copied());
+    let lease = desk.lease(at(3)).unwrap();
+    assert_eq!((lease.row.seq, desk.lease(at(3))), (Seq(2000), None));
+    // A pause holds it, too; and once it is withdrawn, there is none.
+    desk.end(lease, FAILING, at(3));
+    desk.due([request(2001)]);
+    desk.lane(1, LaneSpec { unconfirmed: true, held: true, ..spec() });
+    desk.hear(Change::Lane(DestinationNo(1)), at(4));
+    assert_eq!(desk.lease(at(4)), None);
+    desk.disk.retain(|_, plan| plan.trigger != Trigger::Confirmation);
+    desk.hear(Change::Gone(request(2001)), at(4));
+    desk.lane(1, LaneSpec { unconfirmed: true, ..spec() });
+    desk.hear(Change::Lane(DestinationNo(1)), at(4));
+    assert_eq!(desk.lease(at(4)), None);
+    // Confirmed: all of it goes, the next request in its turn.
+    desk.due([request(2002)]);
+    desk.lane(1, LaneSpec { in_flight_max: 2000, ..spec() });
+    desk.hear(Change::Lane(DestinationNo(1)), at(5));
+    let leases = desk.leases(at(5));
+    let seqs: Vec<_> = leases.iter().map(|lease| lease.row.seq.0).collect();
+    assert_eq!(seqs, (1..=1000).chain([2002]).collect::<Vec<_>>());
 }
 
 /// Invariant 5: also while a page is on its way, and while pages wait for their turn, what is heard does not pile up.

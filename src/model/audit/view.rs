@@ -80,7 +80,8 @@ pub fn destination(it: &Destination, before: Option<&Destination>) -> Value {
         tls,
         allow_private,
         gone_at_once,
-        confirmed,
+        confirmation: _,
+        asked: _,
         disabled,
         created: _,
     } = it;
@@ -96,7 +97,7 @@ pub fn destination(it: &Destination, before: Option<&Destination>) -> Value {
     json!({
         "allow_private": allow_private,
         "auth": auth_view(auth, before.map(|before| &before.auth)),
-        "confirmed": confirmed,
+        "confirmed": it.is_confirmed(),
         "description": description,
         "disabled": disabled,
         "format": format.as_str(),

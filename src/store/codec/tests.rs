@@ -218,7 +218,8 @@ fn destination() -> Destination {
         },
         allow_private: true,
         gone_at_once: true,
-        confirmed: true,
+        confirmation: Confirmation::Lapsed,
+        asked: Some(Seq(77)),
         disabled: true,
         created: THEN,
     }

@@ -10,17 +10,20 @@ pub(super) mod stats;
 mod view;
 
 use ::http::HeaderName;
-use serde::Serialize;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::api::caller::{Caller, forbidden};
+use crate::api::door::Faults;
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
-use crate::http::problem::{FieldError, Problem, ProblemCode};
+use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::audit::Action;
 use crate::model::destination::{Scheme, Signature};
-use crate::model::{Destination, DestinationId, DestinationNo, Secret};
-use crate::service::{Service, Sight};
+use crate::model::{Destination, DestinationId, DestinationNo, EventType, Secret};
+use crate::service::{Accepted, Service, Sight};
 use crate::sign;
 
 use super::signature::{SIGNATURES_MAX, Signing};
@@ -138,16 +141,10 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
         tenant: caller.tenant(),
         created: service.now(),
     };
-    let weighed =
-        Chance::draw(service).weigh(|signing| request.create(identity, true, call.settings.limits, signing))?;
+    let (confirmed, limits) = (service.confirms_at_creation(), call.settings.limits);
+    let weighed = Chance::draw(service).weigh(|signing| request.create(identity, confirmed, limits, signing))?;
     let Weighed { destination, fresh } = weighed;
     may_reach(&caller, None, &destination)?;
-    if !destination.confirmed {
-        // Nothing could confirm it later: events would be skipped for ever.
-        let detail = "a destination is confirmed from its creation; leave it out, or say true".to_owned();
-        let error = FieldError { pointer: "/confirmed".to_owned(), detail };
-        return Err(Problem::of_fields(ProblemCode::BadField, vec![error]));
-    }
     let destination = service.create_destination(caller.actor(), destination).await?;
     Ok(native::created(&path_of(destination.id), &view(service, &destination, &fresh).with_url()))
 }
@@ -180,6 +177,56 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
 pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Problem> {
     call.service.delete_destination(caller.actor(), &caller.sight(), call.params.parse("id")?).await?;
     Ok(native::no_content())
+}
+
+/// The answer to what has been queued, in source 002's words.
+#[derive(Debug, Serialize)]
+struct Queued {
+    status: &'static str,
+    message: &'static str,
+}
+
+/// `POST /v1/destinations/webhook/{id}/confirm`
+pub(super) async fn confirm(call: Call, caller: Caller) -> Result<Response, Problem> {
+    call.service.ask_for_confirmation(caller.actor(), &caller.sight(), call.params.parse("id")?).await?;
+    Ok(native::ok(&Queued { status: "success", message: "Confirmation event queued for webhook" }))
+}
+
+/// The body of a test: what the event says, when it is not to be a sample.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TestRequest {
+    r#type: Option<String>,
+    data: Option<Box<RawValue>>,
+}
+
+/// `POST /v1/destinations/webhook/{id}/test`
+pub(super) async fn test(mut call: Call, caller: Caller) -> Result<Response, Problem> {
+    let (sight, id) = (caller.sight(), call.params.parse("id")?);
+    call.service.destination(&sight, id)?;
+    let request: Option<TestRequest> = call.request.optional_json(call.settings.body_bytes_max).await?;
+    let TestRequest { r#type, data } = request.unwrap_or_default();
+    let mut faults = Faults::default();
+    let kind = r#type.and_then(|text| faults.weigh("/type", text.parse::<EventType>()));
+    faults.into_result()?;
+    let data = data.map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()));
+    Ok(TestView::of(call.service.test_destination(&sight, id, kind, data).await?))
+}
+
+/// The answer to a test.
+#[derive(Debug, Serialize)]
+pub(super) struct TestView {
+    id: String,
+    r#type: String,
+    deliveries: usize,
+}
+
+impl TestView {
+    /// The event, its type, and how many destinations it goes to.
+    pub(super) fn of((kind, accepted): (EventType, Accepted)) -> Response {
+        let view = TestView { id: accepted.id.to_string(), r#type: kind.to_string(), deliveries: accepted.deliveries };
+        Response::json(::http::StatusCode::ACCEPTED, &view)
+    }
 }
 
 /// `POST /v1/destinations/webhook/{id}/pause`

@@ -24,8 +24,8 @@ use crate::http::request::push_segment;
 use crate::model::destination::{BodyRule, Format, Method, Signature};
 use crate::model::schedule::{ATTEMPTS_MAX, DELAY_MAX, JITTER_DEFAULT, Plan};
 use crate::model::{
-    Auth, Destination, DestinationId, DestinationNo, Invalid, Rate, Retry, Schedule, Secret, Success, TenantId,
-    Timestamp, TlsOptions,
+    Auth, Confirmation, Destination, DestinationId, DestinationNo, Invalid, Rate, Retry, Schedule, Secret, Success,
+    TenantId, Timestamp, TlsOptions,
 };
 
 const NAME_CHARS_MAX: usize = 124;
@@ -251,7 +251,8 @@ impl DestinationRequest {
             self.signature = Patch::Absent;
         }
         let says_signature = self.signature != Patch::Absent;
-        let blank = Destination { confirmed, ..Destination::new(no, id, tenant, "", "", created) };
+        let confirmation = if confirmed { Confirmation::Given } else { Confirmation::Awaited };
+        let blank = Destination { confirmation, ..Destination::new(no, id, tenant, "", "", created) };
         let mut signed = if says_signature { Vec::new() } else { default_pair(signing) };
         let destination = self.lay_over(blank, &mut signed, limits, signing, faults)?;
         Ok(Weighed { destination, fresh: signed.iter().map(|signed| signed.is_fresh).collect() })
@@ -278,7 +279,7 @@ impl DestinationRequest {
         let url = std::mem::take(&mut self.url);
         read_only(&mut faults, "/url", url, |text| text.eq_ignore_ascii_case(&path_of(stored.id)));
         let confirmed = std::mem::take(&mut self.confirmed);
-        read_only(&mut faults, "/confirmed", confirmed, |confirmed| *confirmed == stored.confirmed);
+        read_only(&mut faults, "/confirmed", confirmed, |confirmed| *confirmed == stored.is_confirmed());
         self.refuse_steering(paused, &mut faults);
         let keep = |signature: &Signature| Signed { signature: signature.clone(), is_fresh: false };
         let mut signed = stored.signatures.iter().map(keep).collect();

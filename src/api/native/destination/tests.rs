@@ -7,7 +7,7 @@ use super::*;
 use crate::http::problem::ProblemCode;
 use crate::http::request::parse_json;
 use crate::model::destination::{Format, Preset, Scheme, Signature};
-use crate::model::{Auth, DestinationNo, Secret, TenantId, Timestamp};
+use crate::model::{Auth, Confirmation, DestinationNo, Secret, TenantId, Timestamp};
 
 fn identity() -> Identity {
     Identity {
@@ -206,7 +206,7 @@ fn null_goes_back_to_the_default_where_there_is_one() {
         name: blank.name.clone(),
         signatures: blank.signatures.clone(),
         disabled: false,
-        confirmed: true,
+        confirmation: Confirmation::Given,
         allow_private: false,
         gone_at_once: false,
         ..cleared
@@ -357,7 +357,7 @@ fn confirmed_is_given_at_creation_only() {
     let confirmed = |body: &Value, default| {
         let request: DestinationRequest = parse_json(body.to_string().as_bytes()).unwrap();
         signing(|signing| request.create(identity(), default, Limits::default(), signing))
-            .map(|weighed| weighed.destination.confirmed)
+            .map(|weighed| weighed.destination.is_confirmed())
     };
     assert_eq!(confirmed(&minimal(), true), Ok(true));
     assert_eq!(confirmed(&minimal(), false), Ok(false));

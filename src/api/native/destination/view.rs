@@ -167,7 +167,7 @@ impl DestinationView {
             http_endpoint_url: destination.url.clone(),
             method: destination.method.as_str(),
             headers: HeadersView(destination.headers.iter().map(|(name, _)| name.clone()).collect()),
-            confirmed: destination.confirmed,
+            confirmed: destination.is_confirmed(),
             disabled: destination.disabled,
             created: destination.created.to_string(),
             url: None,
