@@ -301,6 +301,8 @@ impl Message {
 pub enum Reaction {
     /// Answers with this status.
     Answer(u16),
+    /// Answers with 200 and the request's own body.
+    Echo,
     /// Closes the connection without an answer.
     HangUp,
     /// Resets the connection.
@@ -355,6 +357,10 @@ fn converse(stream: &TcpStream, react: &impl Fn(&Message) -> Reaction) -> io::Re
         match react(&message) {
             Reaction::Answer(status) => {
                 write!(writer, "HTTP/1.1 {status} Said So\r\ncontent-length: 2\r\n\r\nok")?;
+            }
+            Reaction::Echo => {
+                write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", message.body.len())?;
+                writer.write_all(&message.body)?;
             }
             Reaction::HangUp => return Ok(()),
             Reaction::Reset => {
