@@ -6,13 +6,16 @@
 
 mod harness;
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{BufReader, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use assert_cmd::cargo::cargo_bin_cmd;
-use harness::{Daemon, Home, Reaction, Receiver, wait_for};
+use harness::{Daemon, Home, Message, Reaction, Receiver, wait_for};
 use serde_json::{Value, json};
 
 /// A daemon, and the command line as its operator types it.
@@ -133,9 +136,37 @@ fn kind_of(part: &str) -> String {
     part.replace(core, kind)
 }
 
+/// An admin socket that answers one request, and tells its first line and its body.
+fn answering(folder: &Path, body: &'static str) -> JoinHandle<(String, Value)> {
+    let path = folder.join("admin.sock");
+    // That of the call before is in the way.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let message = Message::read(&mut BufReader::new(stream.try_clone().unwrap())).unwrap().unwrap();
+        let length = body.len();
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+            .unwrap();
+        (message.start.clone(), serde_json::from_slice(&message.body).unwrap_or(Value::Null))
+    })
+}
+
+/// What a command asks for, and what it makes of this answer.
+fn asked(folder: &Path, arguments: &[&str], answer: &'static str) -> (String, Value, String) {
+    let daemon = answering(folder, answer);
+    let assert = postrider(folder).args(arguments).assert().code(0);
+    let (start, body) = daemon.join().unwrap();
+    let output = assert.get_output();
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+    (start.trim_end_matches(" HTTP/1.1").to_owned(), body, said.concat())
+}
+
+const UUID: &str = "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6";
+
 /// Every noun, with its verbs.
 const NOUNS: [(&str, &[&str]); 6] = [
-    ("destination", &["list", "show", "create", "update", "delete", "pause", "resume"]),
+    ("destination", &["list", "show", "create", "update", "delete", "pause", "resume", "rotate-secret", "stats"]),
     ("subscription", &["list", "show", "create", "update", "delete", "link", "unlink"]),
     ("event", &["list", "show", "deliveries", "erase-payload"]),
     ("delivery", &["list", "show", "resend", "cancel"]),
@@ -375,4 +406,47 @@ fn a_secret_comes_by_a_file_and_is_shown_once() {
     std::fs::write(folder.join("secret"), "\n").unwrap();
     desk.run(&["destination", "update", id, "--auth-bearer-file", "secret"]).code(2).stdout("");
     desk.run(&["destination", "update", id, "--auth-bearer-file", "absent"]).code(2).stdout("");
+}
+
+#[test]
+fn a_secret_is_rotated_with_an_overlap_and_shown_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = r#"{"secret":"whsec_new","previous_expires_at":"2026-02-01T00:00:00.000Z"}"#;
+    let path = format!("POST /v1/destinations/webhook/{UUID}/secret/rotate");
+    let (start, body, said) = asked(folder.path(), &["destination", "rotate-secret", UUID], answer);
+    assert_eq!((start, body), (path.clone(), json!({})));
+    insta::assert_snapshot!(said, @r"
+    previous_expires_at  2026-02-01T00:00:00.000Z
+    secret               whsec_new
+    the secret is shown this once: put it away now
+    next: give the receiver the new secret before the one before it ends
+    ");
+    std::fs::write(folder.path().join("secret"), "whsec_mine\n").unwrap();
+    let given = ["destination", "rotate-secret", UUID, "--overlap", "1h", "--secret-file", "secret", "--json"];
+    let (start, body, said) = asked(folder.path(), &[&given[..], &["--signature", "x-signature"]].concat(), answer);
+    assert_eq!((start, said), (path, format!("{answer}\n")));
+    assert_eq!(body, json!({"overlap": "1h", "secret": "whsec_mine", "signature": "x-signature"}));
+}
+
+#[test]
+fn stats_are_a_card_and_a_table_of_spans() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = r#"{"destination_id":"9603F4B2-1874-42FE-A2BC-F7B45C45A9D6","lane":{"state":"open","until":null},
+        "deliveries":{"accepted":3,"pending":1},"last_success_at":null,"attempts":[
+        {"within":"1h","attempts":4,"succeeded":1,"failed":3,"unknown":0,"reasons":{"status":2,"dns":1},
+         "duration_ms":{"p50":12.4,"p99":80.0}},
+        {"within":"24h","attempts":0,"succeeded":0,"failed":0,"unknown":0,"reasons":{},
+         "duration_ms":{"p50":null,"p99":null}}]}"#;
+    let (start, _, said) = asked(folder.path(), &["destination", "stats", UUID], answer);
+    assert_eq!(start, format!("GET /v1/destinations/webhook/{UUID}/stats"));
+    insta::assert_snapshot!(said, @r"
+    destination_id       9603F4B2-1874-42FE-A2BC-F7B45C45A9D6
+    lane.state           open
+    deliveries.accepted  3
+    deliveries.pending   1
+
+    WITHIN  ATTEMPTS  SUCCEEDED  FAILED  UNKNOWN  MEDIAN  99 %   BECAUSE
+    1h      4         1          3       0        12 ms   80 ms  1 dns, 2 status
+    24h     0         0          0       0        -       -      -
+    ");
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::cli::{Exit, Failure, Trouble, unreadable};
 
 /// Where a body begins that the options do not say all of.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(in crate::cli) struct FromJson {
     /// Take the fields of this JSON object as well; - reads standard input. The other options win over it
     #[arg(long, value_name = "FILE")]
@@ -17,13 +17,13 @@ pub(in crate::cli) struct FromJson {
 }
 
 /// A body that is being put together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::cli) struct Body(Map<String, Value>);
 
 impl FromJson {
     /// The object that the file holds, or an empty one.
     pub(super) fn body(&self) -> Result<Body, Failure> {
-        let Some(path) = &self.from_json else { return Ok(Body(Map::new())) };
+        let Some(path) = &self.from_json else { return Ok(Body::default()) };
         let text = text_of("the JSON document", path)?;
         let refuse = |cause: String| {
             let help = "the file holds one JSON object, with the fields as `show --json` has them";

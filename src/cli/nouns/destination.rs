@@ -1,5 +1,6 @@
 //! `destination`: where webhooks go, and how.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -7,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::body::{Body, FromJson, secret_of, text_of};
-use super::{Column, Console, Noun, Paging, Reach, Sure, cell_text};
+use super::{Column, Console, Noun, Paging, Reach, Sure, cell_text, table};
 use crate::cli::{Exit, Failure, Form, Trouble};
 use crate::model::destination::Preset;
 use crate::model::{DestinationId, TypePattern};
@@ -37,7 +38,9 @@ postrider destination update ID --schedule console-72h --timeout 10s\n  \
 postrider destination update ID --signature x-signature --secret-file secret.txt\n  \
 postrider destination delete ID --dry-run\n  \
 postrider destination pause ID\n  \
-postrider destination resume ID")]
+postrider destination resume ID\n  \
+postrider destination rotate-secret ID --overlap 24h\n  \
+postrider destination stats ID")]
 pub(in crate::cli) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -61,6 +64,10 @@ enum Command {
     Pause(One),
     /// Send on, also to one that is shut or gone
     Resume(One),
+    /// Give it a new secret, while the one before goes on counting for a time
+    RotateSecret(Rotate),
+    /// Show how it does: what waits, what succeeded, how quickly
+    Stats(One),
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +98,21 @@ struct Delete {
     id: DestinationId,
     #[command(flatten)]
     sure: Sure,
+}
+
+#[derive(Debug, Args)]
+struct Rotate {
+    /// The destination
+    id: DestinationId,
+    /// How long the secret before goes on counting, such as 24h; 0s ends it at once [default: 24h]
+    #[arg(long, value_name = "SPAN")]
+    overlap: Option<String>,
+    /// A file with the new secret, instead of a generated one; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Which signature's, by its preset or its header, where they have several secrets
+    #[arg(long, value_name = "NAME")]
+    signature: Option<String>,
 }
 
 /// What is set oftener than once in a while; everything else goes by `--from-json`.
@@ -316,7 +338,59 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
             console.next(format_args!("postrider explain {id}"));
             Ok(Exit::Done)
         }
+        Command::RotateSecret(rotate) => rotate_secret(&console, &at(&rotate.id), rotate),
+        Command::Stats(One { id }) => stats(&console, &at(id)),
     }
+}
+
+fn rotate_secret(console: &Console, path: &str, rotate: &Rotate) -> Result<Exit, Failure> {
+    let mut body = Body::default();
+    body.set("overlap", rotate.overlap.as_deref());
+    body.set("secret", rotate.secret_file.as_deref().map(secret_of).transpose()?);
+    body.set("signature", rotate.signature.as_deref());
+    let answer = console.change(Method::POST, &format!("{path}/secret/rotate"), Some(&body.into_value()))?;
+    console.show(&NOUN, &answer)?;
+    if rotate.secret_file.is_none() {
+        console.remark_secret()?;
+    }
+    console.next("give the receiver the new secret before the one before it ends");
+    Ok(Exit::Done)
+}
+
+/// The attempts of each span of time.
+const ATTEMPTS: &[Column] = &[
+    Column::field("WITHIN", "within"),
+    Column::field("ATTEMPTS", "attempts"),
+    Column::field("SUCCEEDED", "succeeded"),
+    Column::field("FAILED", "failed"),
+    Column::field("UNKNOWN", "unknown"),
+    Column::made("MEDIAN", |span| millis(&span["duration_ms"]["p50"])),
+    Column::made("99 %", |span| millis(&span["duration_ms"]["p99"])),
+    Column::made("BECAUSE", |span| {
+        let reasons = span["reasons"].as_object().into_iter().flatten();
+        let told = reasons.map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>();
+        if told.is_empty() { "-".to_owned() } else { told.join(", ") }
+    }),
+];
+
+fn millis(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |millis| format!("{millis:.0} ms"))
+}
+
+fn stats(console: &Console, path: &str) -> Result<Exit, Failure> {
+    let answer = console.read(&format!("{path}/stats"))?;
+    let mut out = anstream::stdout().lock();
+    if console.form() == Form::Json {
+        answer.write_to(&mut out)?;
+        return Ok(Exit::Done);
+    }
+    let mut stats = answer.value()?;
+    let spans = stats["attempts"].take();
+    write!(out, "{}", table::card(&stats, &["destination_id", "lane", "deliveries"]))?;
+    if let Some(spans) = spans.as_array() {
+        write!(out, "\n{}", table::table(ATTEMPTS, spans))?;
+    }
+    Ok(Exit::Done)
 }
 
 fn save(console: &Console, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {

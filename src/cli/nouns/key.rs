@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::Value;
 
-use super::body::FromJson;
+use super::body::{Body, FromJson};
 use super::{Column, Console, Noun, Paging, Sure};
 use crate::cli::admin::DaemonArguments;
 use crate::cli::{Exit, Failure, Form};
@@ -106,7 +106,7 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
         Command::List(paging) => console.list(&NOUN, &paging.query().behind(PATH)),
         Command::Show(One { id }) => console.show_at(&NOUN, &at(id)),
         Command::Create(create) => {
-            let mut body = FromJson::default().body()?;
+            let mut body = Body::default();
             body.set("role", Some(create.role.as_str()));
             let tenant = create.tenant.as_ref().map_or(Value::Null, |tenant| tenant.as_str().into());
             body.set("tenant", Some(tenant));
