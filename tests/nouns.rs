@@ -166,8 +166,11 @@ const UUID: &str = "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6";
 
 /// Every noun, with its verbs.
 const NOUNS: [(&str, &[&str]); 6] = [
-    ("destination", &["list", "show", "create", "update", "delete", "pause", "resume", "rotate-secret", "stats"]),
-    ("subscription", &["list", "show", "create", "update", "delete", "link", "unlink"]),
+    (
+        "destination",
+        &["list", "show", "create", "update", "delete", "pause", "resume", "rotate-secret", "stats", "test", "confirm"],
+    ),
+    ("subscription", &["list", "show", "create", "update", "delete", "link", "unlink", "test"]),
     ("event", &["list", "show", "deliveries", "erase-payload"]),
     ("delivery", &["list", "show", "resend", "cancel"]),
     ("tenant", &["list", "show", "create", "update", "delete"]),
@@ -449,4 +452,20 @@ fn stats_are_a_card_and_a_table_of_spans() {
     1h      4         1          3       0        12 ms   80 ms  1 dns, 2 status
     24h     0         0          0       0        -       -      -
     ");
+}
+
+#[test]
+fn a_test_is_sent_and_a_confirmation_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let sent = r#"{"id":"evt_1","type":"a.b","deliveries":1}"#;
+    let (start, body, said) = asked(folder.path(), &["destination", "test", UUID, "--type", "a.b"], sent);
+    assert_eq!(start, format!("POST /v1/destinations/webhook/{UUID}/test"));
+    assert_eq!(body, json!({"type": "a.b"}));
+    assert!(said.ends_with("next: postrider explain evt_1\n"), "{said}");
+    let (start, body, said) = asked(folder.path(), &["subscription", "test", "a.*", UUID, "--json"], sent);
+    assert_eq!((start, body), (format!("POST /v1/subscriptions/a.*/{UUID}/test"), Value::Null));
+    assert_eq!(said, format!("{sent}\n"));
+    let (start, body, said) = asked(folder.path(), &["destination", "confirm", UUID], r#"{"status":"success"}"#);
+    assert_eq!((start, body), (format!("POST /v1/destinations/webhook/{UUID}/confirm"), Value::Null));
+    assert_eq!(said, format!("status  success\nnext: postrider explain {UUID}\n"));
 }

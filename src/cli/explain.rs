@@ -223,6 +223,7 @@ fn open_up(story: &mut Story, destination: &Value, reason: &str) {
             story.todo(format!("postrider destination update {id} --disabled=false"), "switches it on");
         }
         "paused" => story.todo(resume, "sends on"),
+        "unconfirmed" => story.todo(format!("postrider destination confirm {id}"), "asks it again to confirm itself"),
         "gone" => story.todo(resume, "sends on, once the receiver is there again"),
         "lane_shut" | "retry_after" => story.todo(resume, "tries now, once the receiver is well again"),
         "rate" => story.todo(format!("postrider destination update {id} --rate N/SPAN"), "allows more at a time"),

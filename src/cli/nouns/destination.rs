@@ -8,10 +8,10 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::body::{Body, FromJson, secret_of, text_of};
-use super::{Column, Console, Noun, Paging, Reach, Sure, cell_text, table};
+use super::{Column, Console, Noun, Paging, Reach, Sure, cell_text, event, table};
 use crate::cli::{Exit, Failure, Form, Trouble};
 use crate::model::destination::Preset;
-use crate::model::{DestinationId, TypePattern};
+use crate::model::{DestinationId, EventType, TypePattern};
 
 pub(in crate::cli) const PATH: &str = "/v1/destinations/webhook";
 
@@ -40,7 +40,9 @@ postrider destination delete ID --dry-run\n  \
 postrider destination pause ID\n  \
 postrider destination resume ID\n  \
 postrider destination rotate-secret ID --overlap 24h\n  \
-postrider destination stats ID")]
+postrider destination stats ID\n  \
+postrider destination test ID --type transaction.sale.success\n  \
+postrider destination confirm ID")]
 pub(in crate::cli) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -68,6 +70,10 @@ enum Command {
     RotateSecret(Rotate),
     /// Show how it does: what waits, what succeeded, how quickly
     Stats(One),
+    /// Send it a test event, and nobody else
+    Test(Test),
+    /// Ask it again to confirm itself
+    Confirm(One),
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +119,15 @@ struct Rotate {
     /// Which signature's, by its preset or its header, where they have several secrets
     #[arg(long, value_name = "NAME")]
     signature: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Test {
+    /// The destination
+    id: DestinationId,
+    /// A sample of this type [default: the daemon's choice]
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<EventType>,
 }
 
 /// What is set oftener than once in a while; everything else goes by `--from-json`.
@@ -340,6 +355,15 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
         }
         Command::RotateSecret(rotate) => rotate_secret(&console, &at(&rotate.id), rotate),
         Command::Stats(One { id }) => stats(&console, &at(id)),
+        Command::Test(Test { id, kind }) => {
+            let body = kind.as_ref().map(|kind| json!({ "type": kind.as_str() }));
+            test(&console, &at(id), body.as_ref())
+        }
+        Command::Confirm(One { id }) => {
+            console.show(&NOUN, &console.change(Method::POST, &format!("{}/confirm", at(id)), None)?)?;
+            console.next(format_args!("postrider explain {id}"));
+            Ok(Exit::Done)
+        }
     }
 }
 
@@ -354,6 +378,15 @@ fn rotate_secret(console: &Console, path: &str, rotate: &Rotate) -> Result<Exit,
         console.remark_secret()?;
     }
     console.next("give the receiver the new secret before the one before it ends");
+    Ok(Exit::Done)
+}
+
+/// Sends a test event to what stands at `path`, and says how to follow it.
+pub(super) fn test(console: &Console, path: &str, body: Option<&Value>) -> Result<Exit, Failure> {
+    let sent = console.show(&event::NOUN, &console.change(Method::POST, &format!("{path}/test"), body)?)?;
+    if let Some(event) = sent["id"].as_str() {
+        console.next(format_args!("postrider explain {event}"));
+    }
     Ok(Exit::Done)
 }
 

@@ -15,7 +15,7 @@ use crate::model::{EventId, Timestamp, TypePattern};
 
 pub(in crate::cli) const PATH: &str = "/v1/events";
 
-const NOUN: Noun = Noun {
+pub(super) const NOUN: Noun = Noun {
     name: "event",
     plural: "events",
     columns: &[

@@ -34,7 +34,8 @@ postrider subscription create 'transaction.*' --destination ID --name books\n  \
 postrider subscription update 'transaction.*' ID --roll-up\n  \
 postrider subscription delete 'transaction.*' ID --dry-run\n  \
 postrider subscription link 'transaction.*' ID DESTINATION\n  \
-postrider subscription unlink 'transaction.*' ID DESTINATION")]
+postrider subscription unlink 'transaction.*' ID DESTINATION\n  \
+postrider subscription test 'transaction.*' ID")]
 pub(in crate::cli) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -58,6 +59,8 @@ enum Command {
     Link(Link),
     /// Send its events to a destination no more
     Unlink(Link),
+    /// Send a sample of its type to all its destinations
+    Test(One),
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +176,7 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
             Ok(Exit::Done)
         }
         Command::Delete(Delete { one, sure }) => console.delete(&NOUN, &one.path(), sure),
+        Command::Test(one) => destination::test(&console, &one.path(), None),
         Command::Link(Link { one, destination }) => {
             let body = json!({ "destination": destination.to_string() });
             let path = format!("{}/destinations", one.path());
