@@ -314,6 +314,7 @@ fn config_show_names_the_origin_of_each_value() {
     [retention]
     events = "30d"                           # default
     attempts = "90d"                         # default
+    audit = "400d"                           # default
 
     [limits]
     url_chars_max = 2048                     # default

@@ -27,7 +27,7 @@ struct Desk {
 
 impl Desk {
     fn new() -> Desk {
-        let home = Home::new("");
+        let home = Home::new("[confirmation]\nmode = \"off\"\n");
         let daemon = home.start();
         Desk { home, _daemon: daemon, transcript: String::new() }
     }
