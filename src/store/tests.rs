@@ -129,7 +129,7 @@ async fn two_subscriptions_of_one_destination_make_one_delivery() {
     conserved(&store).await;
 }
 
-/// S2.18, S2.68, D23, D24: what is disabled or unconfirmed gets no delivery, and the event says so.
+/// S2.18, S2.68, SX.12, D23, D24: what is disabled or unconfirmed gets no delivery, and the event says so.
 #[tokio::test]
 async fn a_disabled_or_unconfirmed_destination_is_skipped_and_the_event_says_so() {
     let store = open();

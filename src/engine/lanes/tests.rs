@@ -144,7 +144,7 @@ fn a_lane_that_cannot_go_on_delays_no_other() {
     }
 }
 
-/// Invariant 4: a lane never has more under way than its cap, and the whole never more than its own.
+/// Invariant 4, SX.9: a lane never has more under way than its cap, and the whole never more than its own.
 #[test]
 fn caps_hold_and_a_free_slot_is_used_again() {
     let mut desk = Desk::new(Limits { in_flight_max: 8, ..LIMITS });
