@@ -50,7 +50,7 @@ impl Meter {
         self.plain_read.load(Relaxed)
     }
 
-    /// Whether a read was refused.
+    /// Whether more came than may be read.
     pub(super) fn is_exhausted(&self) -> bool {
         self.exhausted.load(Relaxed)
     }
@@ -172,14 +172,19 @@ impl AsyncRead for Stream {
         if left == 0 {
             return Poll::Ready(Err(self.meter.exhaust()));
         }
-        let room = buf.remaining().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let mut bounded = ReadBuf::new(buf.initialize_unfilled_to(room));
+        // Straight into the parser's buffer, which nobody has to wipe for that.
+        let before = buf.filled().len();
         ready!(match &mut self.layer {
-            Layer::Plain(socket) => Pin::new(socket).poll_read(cx, &mut bounded),
-            Layer::Tls(stream) => Pin::new(stream).poll_read(cx, &mut bounded),
+            Layer::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Layer::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         })?;
-        let read = bounded.filled().len();
-        buf.advance(read);
+        let came = buf.filled().len() - before;
+        let read = came.min(usize::try_from(left).unwrap_or(usize::MAX));
+        if read < came {
+            // What goes beyond the budget is lost, so whatever comes after it must not be read as a reply.
+            let _ = self.meter.exhaust();
+            buf.set_filled(before + read);
+        }
         self.meter.plain_left.store(left - read as u64, Relaxed);
         self.meter.plain_read.fetch_add(read as u64, Relaxed);
         Poll::Ready(Ok(()))
