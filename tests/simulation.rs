@@ -120,7 +120,10 @@ impl Drop for UnderWay {
 
 impl Wire for World {
     async fn send(&self, request: Request) -> Exchange {
-        let header = |name: &str| request.headers.get(name).unwrap().to_str().unwrap().to_owned();
+        let header = |name: &str| {
+            let header = request.headers.iter().find(|(other, _)| other == name);
+            header.unwrap().1.to_str().unwrap().to_owned()
+        };
         let (delivery, lane) = (header("x-webhook-delivery"), request.lane);
         let number: u32 = header("x-webhook-attempt").parse().unwrap();
         let now = self.1.now();
@@ -173,7 +176,7 @@ impl Wire for World {
             Nature::Asking => {
                 let until = self.1.now().after(Duration::from_secs(120));
                 self.seen(|seen| seen.hold_until.insert(lane, until));
-                let headers = vec![("retry-after".to_owned(), "120".to_owned())];
+                let headers = [("retry-after", "120")].into_iter().collect();
                 Exchange { headers, ..Exchange::replied(503, "") }
             }
             Nature::Panicking if dice < 70 => Exchange::replied(200, ""),

@@ -116,9 +116,9 @@ async fn send(client: &Client, row: &Row<'_>) -> postrider::client::Exchange {
     let request = Request {
         lane: DestinationNo(1),
         tenant: row.tenant.parse().unwrap(),
-        url: row.url.clone(),
+        url: row.url.as_str().into(),
         method: Method::Post,
-        headers: http::HeaderMap::new(),
+        headers: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
         timeout: Duration::from_secs(5),
         head_timeout: None,

@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -24,11 +24,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::time::{Instant, timeout};
 
-use super::guard::TargetUrl;
 use super::stream::{Meter, Stream};
+use super::targets::Target;
 use super::{Failure, Progress, Request, Settings, tls};
-use crate::model::Reason;
 use crate::model::destination::Method;
+use crate::model::{Headers, Reason};
 
 /// The least buffer that the parser works with.
 const PARSER_BYTES_MIN: usize = 8 << 10;
@@ -107,10 +107,12 @@ impl Link {
         let ambiguous = headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH);
         let modern = response.version() == Version::HTTP_11;
         progress.exchange.status = Some(status);
-        progress.exchange.headers = headers
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-            .collect();
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum();
+        let mut seen = Headers::with_capacity(bytes);
+        for (name, value) in headers {
+            seen.push(name.as_str(), String::from_utf8_lossy(value.as_bytes()));
+        }
+        progress.exchange.headers = seen;
 
         let started = Instant::now();
         self.read_body(response.into_body(), settings.body_bytes_max, started, progress).await;
@@ -214,7 +216,7 @@ fn explain(error: &hyper::Error, meter: &Meter) -> Failure {
 }
 
 /// The request as it goes out: the caller's headers, and those that are ours alone.
-pub(super) fn http_request(target: &TargetUrl, request: &Request) -> http::Request<Full<Bytes>> {
+pub(super) fn http_request(target: &Target, request: &Request) -> http::Request<Full<Bytes>> {
     const OURS: [HeaderName; 9] = [
         header::HOST,
         header::CONTENT_LENGTH,
@@ -226,11 +228,13 @@ pub(super) fn http_request(target: &TargetUrl, request: &Request) -> http::Reque
         header::UPGRADE,
         header::EXPECT,
     ];
-    let mut headers = request.headers.clone();
-    for name in OURS {
-        headers.remove(name);
+    let mut headers = HeaderMap::with_capacity(request.headers.len() + 3);
+    for (name, value) in &request.headers {
+        if !OURS.contains(name) {
+            headers.append(name, value.clone());
+        }
     }
-    headers.insert(header::HOST, target.host_header());
+    headers.insert(header::HOST, target.host.clone());
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()));
     let mut message = http::Request::new(Full::new(request.body.clone()));
@@ -238,7 +242,7 @@ pub(super) fn http_request(target: &TargetUrl, request: &Request) -> http::Reque
         Method::Post => http::Method::POST,
         Method::Put => http::Method::PUT,
     };
-    *message.uri_mut() = Uri::from(target.path_and_query().clone());
+    *message.uri_mut() = Uri::from(target.url.path_and_query().clone());
     *message.headers_mut() = headers;
     message
 }

@@ -19,6 +19,7 @@ mod exchange;
 mod pool;
 mod proxy;
 mod stream;
+mod targets;
 mod tls;
 
 use std::fmt;
@@ -28,18 +29,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::model::delivery::Phases;
 use crate::model::destination::{Method, TlsOptions};
-use crate::model::{DestinationNo, Reason, TenantId};
+use crate::model::{DestinationNo, Headers, Reason, TenantId};
 
 use exchange::{Link, Reuse};
 use guard::{Guard, GuardError, Host, Scheme, Scope};
-use pool::{Key, Pool};
+use pool::Pool;
 use resolve::{Resolve, System};
 use stream::Meter;
+use targets::{Target, Targets};
 use tls::Configs;
 
 pub use proxy::{Proxy, ProxyError};
@@ -130,11 +132,11 @@ pub struct Request {
     /// On whose behalf addresses are vetted.
     pub tenant: TenantId,
     /// The destination's URL.
-    pub url: String,
+    pub url: Arc<str>,
     /// POST or PUT.
     pub method: Method,
-    /// All other headers.
-    pub headers: HeaderMap,
+    /// All other headers, in order.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: Bytes,
     /// The deadline over everything.
@@ -168,7 +170,7 @@ pub struct Exchange {
     /// The reply's status, 200 to 599. When it is there, it counts, whatever became of the body.
     pub status: Option<u16>,
     /// The reply's headers, names in lower case, bytes that are no UTF-8 replaced.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// The first part of the reply's body, as it came: never decompressed.
     pub body: Bytes,
     /// Whether that is all of the body.
@@ -221,6 +223,7 @@ struct Inner {
     guard: Guard,
     resolver: Arc<dyn Resolve>,
     configs: Configs,
+    targets: Targets,
     pool: Arc<Pool>,
 }
 
@@ -250,7 +253,8 @@ impl Client {
         let guard = Guard::new(settings.guard.clone())?;
         let configs = Configs::new(settings.ca.as_deref())?;
         let pool = Pool::new(settings.keep_alive, settings.idle_total_max);
-        Ok(Client(Arc::new(Inner { settings, guard, resolver, configs, pool })))
+        let targets = Targets::default();
+        Ok(Client(Arc::new(Inner { settings, guard, resolver, configs, targets, pool })))
     }
 
     /// The rules that destinations are held to when they are saved.
@@ -297,29 +301,21 @@ struct Progress {
 
 impl Inner {
     async fn attempt(&self, request: &Request, progress: &mut Progress) -> Result<(), Failure> {
-        let blocked = |refused: guard::Refused| Failure::new(Reason::BlockedDestination, refused.message);
         let scope = Scope { tenant: &request.tenant, allow_private: request.allow_private };
         let head_timeout = request.head_timeout.unwrap_or(self.settings.head_timeout);
-        // Before any look-up: a name that is closed is not even asked for.
-        let target = self.guard.admit(&request.url, scope).map_err(blocked)?;
-        let tls = match target.scheme() {
-            Scheme::Http => None,
-            Scheme::Https => Some(
-                self.configs
-                    .of(&request.tls)
-                    .map_err(|error| Failure::new(Reason::TlsHandshake, format!("prepare TLS: {error}")))?,
-            ),
+        let target = match self.targets.find(request) {
+            Some(target) => target,
+            None => self.target(request, scope)?,
         };
-        let key = Key::new(request.lane, &target, tls.as_ref().map(|(identity, _)| *identity));
 
         // The kept connection's address is vetted anew: what is open may differ from when it was dialled.
-        let still_open = |address: SocketAddr| self.guard.vet(&target, &[address.ip()], scope).is_ok();
-        if let Some(mut link) = self.pool.take(&key, still_open) {
+        let still_open = |address: SocketAddr| self.guard.vet(&target.url, &[address.ip()], scope).is_ok();
+        if let Some(mut link) = self.pool.take(request.lane, &target, still_open) {
             progress.exchange.address = Some(link.address());
             match link.exchange(exchange::http_request(&target, request), head_timeout, &self.settings, progress).await
             {
                 Ok(reuse) => {
-                    self.keep(key, link, reuse, request);
+                    self.keep(target, link, reuse, request);
                     return Ok(());
                 }
                 // The receiver had let go of it before this request arrived.
@@ -330,8 +326,8 @@ impl Inner {
             }
         }
 
-        let addresses = self.addresses(target.host(), progress).await?;
-        let vetted = self.guard.vet(&target, &addresses, scope).map_err(blocked)?;
+        let addresses = self.addresses(target.url.host(), progress).await?;
+        let vetted = self.guard.vet(&target.url, &addresses, scope).map_err(blocked)?;
         let proxy = match &self.settings.proxy {
             None => None,
             Some(proxy) => {
@@ -339,18 +335,34 @@ impl Inner {
                 Some((proxy, addresses.into_iter().map(|address| SocketAddr::new(address, proxy.port())).collect()))
             }
         };
-        let tls = tls.map(|(_, config)| config);
-        let (stream, address) = connect::connect(&target, &vetted, proxy, tls, &self.settings, progress).await?;
+        let tls = target.tls.as_ref().map(|(_, config)| Arc::clone(config));
+        let (stream, address) = connect::connect(&target.url, &vetted, proxy, tls, &self.settings, progress).await?;
         let mut link = Link::new(stream, address, self.settings.head_bytes_max).await?;
         let reuse =
             link.exchange(exchange::http_request(&target, request), head_timeout, &self.settings, progress).await?;
-        self.keep(key, link, reuse, request);
+        self.keep(target, link, reuse, request);
         Ok(())
     }
 
-    fn keep(&self, key: Key, link: Link, reuse: Reuse, request: &Request) {
+    /// A target that is new to its lane. Before any look-up: a name that is closed is not even asked for.
+    fn target(&self, request: &Request, scope: Scope<'_>) -> Result<Arc<Target>, Failure> {
+        let url = self.guard.admit(&request.url, scope).map_err(blocked)?;
+        let tls = match url.scheme() {
+            Scheme::Http => None,
+            Scheme::Https => Some(
+                self.configs
+                    .of(&request.tls)
+                    .map_err(|error| Failure::new(Reason::TlsHandshake, format!("prepare TLS: {error}")))?,
+            ),
+        };
+        let target = Arc::new(Target::new(request, url, tls));
+        self.targets.put(request.lane, &target);
+        Ok(target)
+    }
+
+    fn keep(&self, target: Arc<Target>, link: Link, reuse: Reuse, request: &Request) {
         match reuse {
-            Reuse::Keep => self.pool.put(key, link, request.in_flight_max),
+            Reuse::Keep => self.pool.put(request.lane, target, link, request.in_flight_max),
             Reuse::Close => drop(link),
         }
     }
@@ -372,4 +384,8 @@ impl Inner {
             Ok(Ok(addresses)) => Ok(addresses),
         }
     }
+}
+
+fn blocked(refused: guard::Refused) -> Failure {
+    Failure::new(Reason::BlockedDestination, refused.message)
 }

@@ -12,25 +12,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::exchange::Link;
-use super::guard::{Host, Scheme, TargetUrl};
-use super::tls::Identity;
+use super::targets::Target;
 use crate::model::DestinationNo;
-
-/// What must be the same for a connection to serve again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    lane: DestinationNo,
-    scheme: Scheme,
-    host: Host,
-    port: u16,
-    tls: Option<Identity>,
-}
-
-impl Key {
-    pub(super) fn new(lane: DestinationNo, target: &TargetUrl, tls: Option<Identity>) -> Self {
-        Key { lane, scheme: target.scheme(), host: target.host().clone(), port: target.port(), tls }
-    }
-}
 
 pub(super) struct Pool {
     keep_alive: Duration,
@@ -41,13 +24,14 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Shelf {
-    idle: HashMap<Key, Vec<Idle>>,
+    idle: HashMap<DestinationNo, Vec<Idle>>,
     total: usize,
     swept: bool,
 }
 
 struct Idle {
     link: Link,
+    target: Arc<Target>,
     since: Instant,
 }
 
@@ -60,43 +44,44 @@ impl Pool {
         self.shelf().total
     }
 
-    /// The youngest idle connection that still serves and whose address is still open; what no longer serves is closed.
-    pub(super) fn take(&self, key: &Key, still_open: impl Fn(SocketAddr) -> bool) -> Option<Link> {
-        let mut idle = {
-            let mut shelf = self.shelf();
-            let idle = shelf.idle.remove(key)?;
-            shelf.total -= idle.len();
-            idle
-        };
-        let mut found = None;
-        while let Some(Idle { link, since }) = idle.pop() {
-            if since.elapsed() < self.keep_alive && link.is_quiet() && still_open(link.address()) {
-                found = Some(link);
-                break;
+    /// The youngest idle connection of a lane that still serves its target and whose address is still open; what no longer
+    /// serves is closed.
+    pub(super) fn take(
+        &self,
+        lane: DestinationNo,
+        target: &Arc<Target>,
+        still_open: impl Fn(SocketAddr) -> bool,
+    ) -> Option<Link> {
+        while let Some(Idle { link, target: its, since }) = self.pop(lane) {
+            if (Arc::ptr_eq(&its, target) || its.shares_connections_with(target))
+                && since.elapsed() < self.keep_alive
+                && link.is_quiet()
+                && still_open(link.address())
+            {
+                return Some(link);
             }
         }
-        if !idle.is_empty() {
-            let mut shelf = self.shelf();
-            shelf.total += idle.len();
-            // Others may have come back meanwhile: they are younger.
-            let place = shelf.idle.entry(key.clone()).or_default();
-            idle.append(place);
-            *place = idle;
-        }
-        found
+        None
+    }
+
+    fn pop(&self, lane: DestinationNo) -> Option<Idle> {
+        let mut shelf = self.shelf();
+        let idle = shelf.idle.get_mut(&lane)?.pop()?;
+        shelf.total -= 1;
+        Some(idle)
     }
 
     /// Keeps a connection, unless the lane or the house has enough of them.
-    pub(super) fn put(self: &Arc<Self>, key: Key, link: Link, lane_max: u32) {
+    pub(super) fn put(self: &Arc<Self>, lane: DestinationNo, target: Arc<Target>, link: Link, lane_max: u32) {
         let mut shelf = self.shelf();
         if shelf.total >= self.total_max || self.keep_alive.is_zero() {
             return;
         }
-        let place = shelf.idle.entry(key).or_default();
+        let place = shelf.idle.entry(lane).or_default();
         if place.len() >= lane_max.max(1) as usize {
             return;
         }
-        place.push(Idle { link, since: Instant::now() });
+        place.push(Idle { link, target, since: Instant::now() });
         shelf.total += 1;
         if !shelf.swept {
             shelf.swept = true;

@@ -2,20 +2,20 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
 use crate::client::{Request, Wire};
 use crate::clock::Clock;
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::{BodyRule, Format};
-use crate::model::event::EventHead;
 use crate::model::{
-    Attempt, Auth, ConfirmationMode, ConfirmationRequest, DeliveryId, Destination, Event, Outcome, Reason, Seq,
+    Attempt, ConfirmationMode, ConfirmationRequest, DeliveryId, Destination, Event, Headers, Outcome, Reason, Seq,
     Success, Timestamp, Trigger,
 };
 use crate::render::{Rendered, Tried, render};
@@ -24,7 +24,7 @@ use crate::store::{DueRow, ReadError, Store};
 
 use super::Settings;
 use super::health::{Kind, Signal};
-use super::mask::{MASK, Masker};
+use super::receiver::{Fixed, Receiver, Receivers};
 use super::verdict::{self, Verdict};
 
 /// An attempt that takes this long marks its receiver as slow.
@@ -47,7 +47,7 @@ pub(super) struct Made {
     pub attempt: Attempt,
     pub verdict: Verdict,
     pub destination: Arc<Destination>,
-    pub head: Arc<EventHead>,
+    pub event: Arc<Event>,
 }
 
 impl Made {
@@ -57,7 +57,7 @@ impl Made {
         started: Timestamp,
         now: Timestamp,
         destination: Arc<Destination>,
-        head: Arc<EventHead>,
+        event: Arc<Event>,
         cut_by_us: bool,
     ) -> Self {
         let error = "the attempt was cut off before its reply was read".to_owned();
@@ -76,8 +76,8 @@ impl Made {
             outcome: verdict.outcome,
             reason: verdict.reason,
             status: None,
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
+            request_headers: Headers::default(),
+            response_headers: Headers::default(),
             response_body: Vec::new(),
             error: Some(error),
             address: None,
@@ -85,7 +85,7 @@ impl Made {
             reconnected: false,
             next: None,
         };
-        Made { attempt, verdict, destination, head }
+        Made { attempt, verdict, destination, event }
     }
 }
 
@@ -100,11 +100,12 @@ struct Parts<W> {
     store: Store,
     wire: Arc<W>,
     clock: Clock,
-    // The heads of events under way, for the record of an attempt that panics. Held for a look or a change.
-    heads: Mutex<HashMap<Seq, (Arc<EventHead>, usize)>>,
+    receivers: Receivers,
+    // The events under way, for the record of an attempt that panics. Held for a look or a change.
+    events: Mutex<HashMap<Seq, (Arc<Event>, usize)>>,
 }
 
-/// Keeps an event's head at hand while an attempt of it is under way, also when that panics.
+/// Keeps an event at hand while an attempt of it is under way, also when that panics.
 struct Remembered<W> {
     parts: Arc<Parts<W>>,
     seq: Seq,
@@ -112,7 +113,8 @@ struct Remembered<W> {
 
 impl<W: Wire> Attempts<W> {
     pub(super) fn new(settings: Arc<Settings>, store: Store, wire: Arc<W>, clock: Clock, rng: fastrand::Rng) -> Self {
-        Attempts { shared: Arc::new(Parts { settings, store, wire, clock, heads: Mutex::default() }), rng }
+        let (receivers, events) = (Receivers::default(), Mutex::default());
+        Attempts { shared: Arc::new(Parts { settings, store, wire, clock, receivers, events }), rng }
     }
 
     /// The attempt that a row asks for.
@@ -122,37 +124,38 @@ impl<W: Wire> Attempts<W> {
         async move { make(parts, row, nonce).await }
     }
 
-    /// The head of an event whose attempt has been cut off, where it had been read.
-    pub(super) fn head_of(&self, seq: Seq) -> Option<Arc<EventHead>> {
-        let mut heads = self.shared.heads.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let (head, _) = heads.get(&seq)?;
-        let head = Arc::clone(head);
-        release(&mut heads, seq);
-        Some(head)
+    /// An event whose attempt has been cut off, where it had been read.
+    pub(super) fn event_of(&self, seq: Seq) -> Option<Arc<Event>> {
+        let mut events = self.shared.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (event, _) = events.get(&seq)?;
+        let event = Arc::clone(event);
+        release(&mut events, seq);
+        Some(event)
     }
 }
 
-fn release(heads: &mut HashMap<Seq, (Arc<EventHead>, usize)>, seq: Seq) {
-    if let Some((_, uses)) = heads.get_mut(&seq) {
+fn release(events: &mut HashMap<Seq, (Arc<Event>, usize)>, seq: Seq) {
+    if let Some((_, uses)) = events.get_mut(&seq) {
         *uses -= 1;
         if *uses == 0 {
-            heads.remove(&seq);
+            events.remove(&seq);
         }
     }
 }
 
 impl<W> Remembered<W> {
-    fn new(parts: &Arc<Parts<W>>, seq: Seq, head: &Arc<EventHead>) -> Self {
-        let mut heads = parts.heads.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        heads.entry(seq).or_insert_with(|| (Arc::clone(head), 0)).1 += 1;
-        drop(heads);
+    fn new(parts: &Arc<Parts<W>>, event: &Arc<Event>) -> Self {
+        let seq = event.seq;
+        let mut events = parts.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        events.entry(seq).or_insert_with(|| (Arc::clone(event), 0)).1 += 1;
+        drop(events);
         Remembered { parts: Arc::clone(parts), seq }
     }
 
-    /// The attempt has come to its end. Without this the head stays for [`Attempts::head_of`].
+    /// The attempt has come to its end. Without this the event stays for [`Attempts::event_of`].
     fn forget(self) {
-        let mut heads = self.parts.heads.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        release(&mut heads, self.seq);
+        let mut events = self.parts.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        release(&mut events, self.seq);
     }
 }
 
@@ -171,11 +174,12 @@ async fn make<W: Wire>(parts: Arc<Parts<W>>, row: DueRow, nonce: String) -> Done
         return Done::GivenUp(Ending::Expired);
     }
     let Some(body) = event.body.bytes().cloned() else { return Done::GivenUp(Ending::Erased) };
-    let Some(destination) = parts.store.catalog().destination(row.destination).map(Arc::clone) else {
-        return Done::PutBack;
+    let receiver = match parts.store.catalog().destination(row.destination) {
+        Some(destination) => parts.receivers.of(destination),
+        None => return Done::PutBack,
     };
     let present = Tried { number: row.plan.number, at: started };
-    let tried = match destination.format {
+    let tried = match receiver.destination.format {
         Format::Notification => match tried_before(&parts.store, row).await {
             Ok(mut tried) => {
                 tried.push(present);
@@ -190,10 +194,9 @@ async fn make<W: Wire>(parts: Arc<Parts<W>>, row: DueRow, nonce: String) -> Done
             Vec::new()
         }
     };
-    let head = Arc::new(event.head.clone());
-    let remembered = Remembered::new(&parts, row.seq, &head);
-    let rendered = render(destination.format, &event, &body, &tried);
-    let made = send(&parts, row, &event, rendered, destination, head, started, nonce).await;
+    let remembered = Remembered::new(&parts, &event);
+    let rendered = render(receiver.destination.format, &event, &body, &tried);
+    let made = send(&parts, row, &event, rendered, &receiver, started, nonce).await;
     remembered.forget();
     Done::Made(Box::new(made))
 }
@@ -225,39 +228,36 @@ fn what_counts<'a>(mode: ConfirmationMode, row: DueRow, own: &'a Success, event:
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call, whose parts are all decided above")]
 async fn send<W: Wire>(
     parts: &Parts<W>,
     row: DueRow,
-    event: &Event,
+    event: &Arc<Event>,
     rendered: Rendered<'_>,
-    destination: Arc<Destination>,
-    head: Arc<EventHead>,
+    receiver: &Receiver,
     started: Timestamp,
     nonce: String,
 ) -> Made {
+    let destination = &receiver.destination;
     let begun = tokio::time::Instant::now();
-    let delivery = DeliveryId { event: event.id(), destination: row.destination };
-    let prepared = prepare(&parts.settings, &destination, event, delivery, row, &rendered, started, &nonce);
-    let (headers, exchange) = match prepared {
-        Ok(Prepared { headers, shown }) => {
+    let (shown, exchange) = match prepare(&parts.settings, receiver, event, row, &rendered, started, &nonce) {
+        Ok(Outgoing { headers, shown }) => {
             let request = Request {
                 lane: row.destination,
                 tenant: destination.tenant.clone(),
-                url: destination.url.clone(),
+                url: Arc::clone(&receiver.url),
                 method: destination.method,
                 headers,
                 body: rendered.body,
                 timeout: destination.timeout.unwrap_or(parts.settings.timeout),
                 // A destination that asks for patience gets it for the first byte, too.
                 head_timeout: destination.timeout,
-                tls: Arc::new(destination.tls.clone()),
+                tls: Arc::clone(&receiver.tls),
                 allow_private: destination.allow_private,
                 in_flight_max: destination.in_flight_max.unwrap_or(parts.settings.in_flight_max),
             };
             (shown, parts.wire.send(request).await)
         }
-        Err(error) => (Vec::new(), crate::client::Exchange::failed(Reason::ProtocolError, error)),
+        Err(error) => (Headers::default(), crate::client::Exchange::failed(Reason::ProtocolError, error)),
     };
     let duration = begun.elapsed();
     let success = what_counts(parts.settings.confirmation, row, &destination.success, event);
@@ -265,8 +265,7 @@ async fn send<W: Wire>(
     // Whatever it answered in the end: while it took its time, it held a slot.
     verdict.signal.kept_waiting |= duration >= KEPT_WAITING;
     // A receiver may echo what it was sent: its words are kept without our secrets in them.
-    let masker = Masker::of(&destination);
-    let masked = |(name, value): &(String, String)| (masker.text(name), masker.text(value));
+    let masker = &receiver.masker;
     let attempt = Attempt {
         number: row.plan.number,
         started,
@@ -275,66 +274,49 @@ async fn send<W: Wire>(
         outcome: verdict.outcome,
         reason: verdict.reason,
         status: exchange.status,
-        request_headers: headers,
-        response_headers: exchange.headers.iter().map(masked).collect(),
+        request_headers: shown,
+        response_headers: masker.headers(&exchange.headers),
         response_body: masker.body(&exchange.body, REPLY_KEPT_MAX),
-        error: verdict.error.as_deref().map(|error| masker.text(error)),
+        error: verdict.error.as_deref().map(|error| masker.text(error).into_owned()),
         address: exchange.address,
         phases: exchange.phases,
         reconnected: exchange.reconnected,
         next: None,
     };
-    Made { attempt, verdict, destination, head }
-}
-
-/// A request's headers: as sent, and as shown.
-struct Prepared {
-    headers: HeaderMap,
-    shown: Vec<(String, String)>,
+    Made { attempt, verdict, destination: Arc::clone(destination), event: Arc::clone(event) }
 }
 
 /// The headers of a delivery: ours, then the destination's own, its credentials, its signatures.
-#[expect(clippy::too_many_arguments, reason = "everything that a signature may cover")]
 fn prepare(
     settings: &Settings,
-    destination: &Destination,
+    receiver: &Receiver,
     event: &Event,
-    delivery: DeliveryId,
     row: DueRow,
     rendered: &Rendered<'_>,
     started: Timestamp,
     nonce: &str,
-) -> Result<Prepared, String> {
-    let id = event.id().to_string();
-    let mut outgoing = Outgoing { headers: HeaderMap::with_capacity(16), shown: Vec::with_capacity(16) };
-    outgoing.put(USER_AGENT, &settings.user_agent, Shown::Plain)?;
-    // A receiver that asks for a content type of its own gets that one, not both.
-    if !destination.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str())) {
-        outgoing.put(CONTENT_TYPE, rendered.content_type, Shown::Plain)?;
+) -> Result<Outgoing, String> {
+    let fixed = receiver.fixed.as_ref().map_err(String::clone)?;
+    let (event_id, destination) = (event.id(), &receiver.destination);
+    let id = event_id.to_string();
+    let mut draft = Draft::new();
+    draft.put(USER_AGENT, &settings.user_agent);
+    if !receiver.has_content_type {
+        draft.put(CONTENT_TYPE, rendered.content_type);
     }
-    outgoing.put(&X_WEBHOOK_EVENT, event.head.kind.as_str(), Shown::Plain)?;
-    outgoing.put(&X_WEBHOOK_ID, &id, Shown::Plain)?;
-    outgoing.put(&X_WEBHOOK_DELIVERY, &delivery.to_string(), Shown::Plain)?;
-    outgoing.put(&X_WEBHOOK_ATTEMPT, &row.plan.number.to_string(), Shown::Plain)?;
-    outgoing.put(&X_WEBHOOK_TIMESTAMP, &started.as_secs().to_string(), Shown::Plain)?;
+    draft.put(X_WEBHOOK_EVENT, event.head.kind.as_str());
+    draft.put(X_WEBHOOK_ID, &id);
+    draft.put(X_WEBHOOK_DELIVERY, DeliveryId { event: event_id, destination: row.destination });
+    draft.put(X_WEBHOOK_ATTEMPT, row.plan.number);
+    draft.put(X_WEBHOOK_TIMESTAMP, started.as_secs());
     if let Some(traceparent) = &event.head.traceparent {
-        outgoing.put(HeaderName::from_static("traceparent"), traceparent, Shown::Plain)?;
+        draft.put(TRACEPARENT, traceparent);
     }
     for (name, value) in &rendered.headers {
-        outgoing.put_named(name, value, Shown::Plain)?;
+        let name: HeaderName = name.parse().map_err(|_| format!("header {name}: not a header's name"))?;
+        draft.put(name, value);
     }
-    for (name, value) in &destination.headers {
-        outgoing.put_named(name, value.expose(), Shown::Masked)?;
-    }
-    match &destination.auth {
-        Auth::None => {}
-        Auth::Basic { username, password } => {
-            let credentials = BASE64.encode(format!("{username}:{}", password.expose()));
-            outgoing.put(AUTHORIZATION, &format!("Basic {credentials}"), Shown::Masked)?;
-        }
-        Auth::SharedSecret { header, secret } => outgoing.put_named(header, secret.expose(), Shown::Masked)?,
-        Auth::Bearer { token } => outgoing.put(AUTHORIZATION, &format!("Bearer {}", token.expose()), Shown::Masked)?,
-    }
+    draft.put_fixed(fixed);
     let message = sign::Message {
         id: &id,
         timestamp: started,
@@ -343,58 +325,74 @@ fn prepare(
         method: destination.method.as_str(),
         body: &rendered.body,
     };
-    let signatures = sign::headers(&destination.signatures, &message, started).map_err(|error| error.to_string())?;
-    for (name, value) in signatures {
-        outgoing.shown.push((name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-        outgoing.headers.append(name, value);
+    for (name, value) in sign::headers(&destination.signatures, &message, started).map_err(|error| error.to_string())? {
+        draft.put(name, String::from_utf8_lossy(value.as_bytes()));
     }
-    let Outgoing { headers, shown } = outgoing;
-    Ok(Prepared { headers, shown })
+    draft.finish(fixed)
 }
 
-static X_WEBHOOK_EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
-static X_WEBHOOK_ID: HeaderName = HeaderName::from_static("x-webhook-id");
-static X_WEBHOOK_DELIVERY: HeaderName = HeaderName::from_static("x-webhook-delivery");
-static X_WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("x-webhook-attempt");
-static X_WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("x-webhook-timestamp");
+const X_WEBHOOK_EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
+const X_WEBHOOK_ID: HeaderName = HeaderName::from_static("x-webhook-id");
+const X_WEBHOOK_DELIVERY: HeaderName = HeaderName::from_static("x-webhook-delivery");
+const X_WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("x-webhook-attempt");
+const X_WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("x-webhook-timestamp");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Whether a header's value stands in the attempt's record.
-enum Shown {
-    Plain,
-    Masked,
-}
-
+/// A request's headers: as sent, and as shown.
 struct Outgoing {
-    headers: HeaderMap,
-    shown: Vec<(String, String)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    shown: Headers,
 }
 
-impl Outgoing {
-    fn put(&mut self, name: impl Into<HeaderName>, value: &str, shown: Shown) -> Result<(), String> {
-        let name = name.into();
-        let text = match shown {
-            Shown::Plain => value,
-            Shown::Masked => MASK,
-        };
-        let sent = HeaderValue::from_str(value).map_err(|_| format!("header {name}: its value cannot be sent"))?;
-        self.shown.push((name.to_string(), text.to_owned()));
-        self.headers.append(name, sent);
-        Ok(())
+/// A request's headers while they are written. What is shown is written first; the values that are sent are parts of the same
+/// text, for there are a dozen of them in every request.
+struct Draft {
+    shown: Headers,
+    places: Vec<(HeaderName, Range<usize>)>,
+    /// How many stand before the destination's own.
+    before_fixed: usize,
+}
+
+impl Draft {
+    fn new() -> Self {
+        Draft { shown: Headers::with_capacity(1024), places: Vec::with_capacity(16), before_fixed: 0 }
     }
 
-    fn put_named(&mut self, name: &str, value: &str, shown: Shown) -> Result<(), String> {
-        let name: HeaderName = name.parse().map_err(|_| format!("header {name}: not a header's name"))?;
-        self.put(name, value, shown)
+    fn put(&mut self, name: HeaderName, value: impl Display) {
+        let place = self.shown.push(name.as_str(), value);
+        self.places.push((name, place));
+    }
+
+    fn put_fixed(&mut self, fixed: &Fixed) {
+        self.shown.extend(&fixed.shown);
+        self.before_fixed = self.places.len();
+    }
+
+    fn finish(self, fixed: &Fixed) -> Result<Outgoing, String> {
+        let Draft { shown, places, before_fixed } = self;
+        let text = Bytes::copy_from_slice(shown.as_str().as_bytes());
+        let mut headers = Vec::with_capacity(places.len() + fixed.headers.len());
+        for (count, (name, place)) in places.into_iter().enumerate() {
+            if count == before_fixed {
+                headers.extend_from_slice(&fixed.headers);
+            }
+            let value = HeaderValue::from_maybe_shared(text.slice(place))
+                .map_err(|_| format!("header {name}: its value cannot be sent"))?;
+            headers.push((name, value));
+        }
+        if headers.len() == before_fixed {
+            headers.extend_from_slice(&fixed.headers);
+        }
+        Ok(Outgoing { headers, shown })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
+    use crate::model::destination::{Preset, Scheme, Signature};
     use crate::model::event::{Body, EventHead};
-    use crate::model::{DestinationId, DestinationNo, Epoch, Secret, TenantId};
+    use crate::model::{Auth, DestinationId, DestinationNo, Epoch, Secret, TenantId};
     use crate::store::Plan;
 
     fn destination(headers: &[(&str, &str)]) -> Destination {
@@ -432,17 +430,52 @@ mod tests {
     fn a_destinations_content_type_replaces_ours() {
         let (event, row) =
             (event(), DueRow { destination: DestinationNo(1), due: Timestamp::ZERO, seq: Seq(1), plan: Plan::FIRST });
-        let delivery = DeliveryId { event: event.id(), destination: row.destination };
         for (headers, expected) in [(&[][..], "application/json"), (&[("content-type", "text/plain")], "text/plain")] {
-            let destination = destination(headers);
+            let receiver = Receivers::default().of(&Arc::new(destination(headers)));
             let body = Bytes::from_static(b"1");
-            let rendered = render(destination.format, &event, &body, &[]);
+            let rendered = render(Format::Raw, &event, &body, &[]);
             let prepared =
-                prepare(&Settings::default(), &destination, &event, delivery, row, &rendered, Timestamp::ZERO, "n")
-                    .unwrap();
-            let sent: Vec<_> = prepared.headers.get_all(CONTENT_TYPE).iter().collect();
-            assert_eq!(sent, [expected]);
-            assert_eq!(prepared.shown.iter().filter(|(name, _)| name == "content-type").count(), 1);
+                prepare(&Settings::default(), &receiver, &event, row, &rendered, Timestamp::ZERO, "n").unwrap();
+            let sent: Vec<_> = prepared.headers.iter().filter(|(name, _)| name == CONTENT_TYPE).collect();
+            assert_eq!(sent, [&(CONTENT_TYPE, HeaderValue::from_static(expected))]);
+            assert_eq!(prepared.shown.iter().filter(|(name, _)| *name == "content-type").count(), 1);
         }
+    }
+
+    /// Invariant 11: what is shown is what is sent, line by line, but for the destination's own values.
+    #[test]
+    fn what_is_shown_is_what_is_sent_without_the_destinations_values() {
+        let row = DueRow { destination: DestinationNo(1), due: Timestamp::ZERO, seq: Seq(1), plan: Plan::FIRST };
+        let secret = Secret::new("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+        let scheme = Scheme::Preset(Preset::Standard);
+        let signed = vec![Signature { scheme, secret, previous: None }];
+        for signatures in [vec![], signed] {
+            let auth = Auth::Bearer { token: Secret::new("token") };
+            let destination = Destination { auth, signatures, ..destination(&[("x-own", "own"), ("x-own", "too")]) };
+            let receiver = Receivers::default().of(&Arc::new(destination));
+            let (event, body) = (event(), Bytes::from_static(b"1"));
+            let rendered = render(Format::Raw, &event, &body, &[]);
+            let prepared =
+                prepare(&Settings::default(), &receiver, &event, row, &rendered, Timestamp::ZERO, "n").unwrap();
+            let masked = ["x-own", "authorization"];
+            let sent = prepared.headers.iter().map(|(name, value)| {
+                let value = if masked.contains(&name.as_str()) { "***" } else { value.to_str().unwrap() };
+                (name.as_str(), value)
+            });
+            assert_eq!(prepared.shown.iter().collect::<Vec<_>>(), sent.collect::<Vec<_>>());
+            let own = prepared.headers.iter().filter(|(name, _)| name == "x-own").map(|(_, value)| value.as_bytes());
+            assert_eq!(own.collect::<Vec<_>>(), [b"own", b"too"]);
+        }
+    }
+
+    /// A change makes a new value of a destination; what was worked out for the old one does not outlive it.
+    #[test]
+    fn a_changed_destination_is_worked_out_anew() {
+        let receivers = Receivers::default();
+        let old = Arc::new(destination(&[("x-own", "old")]));
+        assert!(Arc::ptr_eq(&receivers.of(&old), &receivers.of(&old)));
+        let new = Arc::new(destination(&[("x-own", "new")]));
+        let fixed = &receivers.of(&new).fixed;
+        assert_eq!(fixed.as_ref().unwrap().headers[0].1, "new");
     }
 }

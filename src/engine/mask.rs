@@ -3,12 +3,14 @@
 //! Card numbers are masked wherever they stand. The destination's own secrets are masked in the forms in which an echo shows them: as
 //! sent, as JSON writes them, and percent-encoded. What decided the attempt saw the reply as it came.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::model::card::mask_cards;
-use crate::model::{Auth, Destination, Secret};
+use crate::model::card::{mask_cards, may_hold_card};
+use crate::model::{Auth, Destination, Headers, Secret};
 
 /// What stands in a record in place of a secret.
 pub(super) const MASK: &str = "***";
@@ -21,6 +23,8 @@ const PLAIN_HEADERS: [&str; 5] = ["accept", "accept-language", "cache-control", 
 pub(super) struct Masker {
     /// The longest first, so that no part of one is left when it holds another.
     needles: Vec<Vec<u8>>,
+    /// The bytes that one of them begins with.
+    first: [bool; 256],
 }
 
 impl Masker {
@@ -56,7 +60,22 @@ impl Masker {
             .collect();
         needles.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         needles.dedup();
-        Masker { needles }
+        Masker::new(needles)
+    }
+
+    fn new(needles: Vec<Vec<u8>>) -> Self {
+        let mut first = [false; 256];
+        needles.iter().filter_map(|needle| needle.first()).for_each(|byte| first[usize::from(*byte)] = true);
+        Masker { needles, first }
+    }
+
+    /// Headers of a reply.
+    pub(super) fn headers(&self, headers: &Headers) -> Headers {
+        let mut all = Headers::with_capacity(headers.as_str().len());
+        for (name, value) in headers.iter() {
+            all.push(&self.text(name), self.text(value));
+        }
+        all
     }
 
     /// The first bytes of a reply's body, `kept_max` at most.
@@ -67,26 +86,37 @@ impl Masker {
         text
     }
 
-    /// A header's value, or a failure in words.
-    pub(super) fn text(&self, text: &str) -> String {
-        String::from_utf8_lossy(&self.masked(text.as_bytes())).into_owned()
+    /// A header's name or value, or a failure in words.
+    pub(super) fn text<'text>(&self, text: &'text str) -> Cow<'text, str> {
+        // Hardly any holds a secret or a card number.
+        if self.place_of_needle(text.as_bytes()).is_none() && !may_hold_card(text.as_bytes()) {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(String::from_utf8_lossy(&self.masked(text.as_bytes())).into_owned())
+    }
+
+    /// Where the first needle begins, and how long it is.
+    fn place_of_needle(&self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let mut from = 0;
+        while let Some(place) = bytes[from..].iter().position(|byte| self.first[usize::from(*byte)]) {
+            from += place;
+            if let Some(needle) = self.needles.iter().find(|needle| bytes[from..].starts_with(needle)) {
+                return Some((from, needle.len()));
+            }
+            from += 1;
+        }
+        None
     }
 
     fn masked(&self, bytes: &[u8]) -> Vec<u8> {
         let mut text = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
-        while let Some(first) = rest.first() {
-            match self.needles.iter().find(|needle| rest.starts_with(needle)) {
-                Some(needle) => {
-                    text.extend_from_slice(MASK.as_bytes());
-                    rest = &rest[needle.len()..];
-                }
-                None => {
-                    text.push(*first);
-                    rest = &rest[1..];
-                }
-            }
+        while let Some((place, length)) = self.place_of_needle(rest) {
+            text.extend_from_slice(&rest[..place]);
+            text.extend_from_slice(MASK.as_bytes());
+            rest = &rest[place + length..];
         }
+        text.extend_from_slice(rest);
         mask_cards(&mut text);
         text
     }
@@ -97,8 +127,7 @@ mod tests {
     use super::*;
 
     fn masker(secrets: &[&str]) -> Masker {
-        let needles = secrets.iter().map(|secret| secret.as_bytes().to_vec()).collect();
-        Masker { needles }
+        Masker::new(secrets.iter().map(|secret| secret.as_bytes().to_vec()).collect())
     }
 
     #[test]

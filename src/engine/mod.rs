@@ -10,6 +10,7 @@ mod janitor;
 pub mod lanes;
 mod mask;
 mod metrics;
+mod receiver;
 mod scheduler;
 pub mod verdict;
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Wire;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, DeliveryKey, DestinationNo, EventId, Outcome, Reason, Timestamp, Trigger};
+use crate::model::{DeliveryId, DeliveryKey, DestinationNo, Outcome, Reason, Timestamp, Trigger};
 use crate::store::op::{Finish, GiveUp, Start, Started, Unstart};
 use crate::store::{DueRow, Heard, ReadError, Store};
 
@@ -271,24 +271,24 @@ impl<W: Wire> Scheduler<W> {
 
     fn record(&mut self, lease: Lease, made: Made, now: Timestamp) {
         let row = lease.row;
-        let Made { mut attempt, verdict, destination, head } = made;
+        let Made { mut attempt, verdict, destination, event } = made;
         let health = self.lanes.finished(lease, verdict.signal, now);
-        let schedule = self.settings.schedule_of(&destination);
-        let next = verdict::next(&verdict, &schedule, row.plan.tried + 1, head.expires_at, now, &mut self.rng);
+        let schedule = || self.settings.schedule_of(&destination);
+        let next = verdict::next(&verdict, schedule, row.plan.tried + 1, event.head.expires_at, now, &mut self.rng);
         attempt.next = match next {
             crate::store::op::Next::Retry(due) | crate::store::op::Next::Again(due) => Some(due),
             crate::store::op::Next::Succeeded | crate::store::op::Next::GivenUp(_) => None,
         };
-        self.metrics.ended(&attempt, head.accepted, now);
-        let delivery = DeliveryId { event: EventId::new(head.epoch, row.seq), destination: row.destination };
+        self.metrics.ended(&attempt, event.head.accepted, now);
+        let delivery = || DeliveryId { event: event.id(), destination: row.destination };
         if self.watchers.receiver_count() > 0 {
-            let kind = head.kind.clone();
+            let (delivery, kind) = (delivery(), event.head.kind.clone());
             let _ = self.watchers.send(Ended { delivery, destination, kind, attempt: attempt.clone() });
         }
         if attempt.outcome != Outcome::Succeeded {
             tracing::info!(
                 event = "attempt_failed",
-                %delivery,
+                delivery = %delivery(),
                 attempt = attempt.number,
                 reason = attempt.reason.map(Reason::as_str),
                 status = attempt.status,
@@ -314,11 +314,11 @@ impl<W: Wire> Scheduler<W> {
         if error.is_panic() {
             tracing::error!(event = "attempt_panicked", seq = row.seq.0, destination = row.destination.0, %error, "an attempt panicked");
         }
-        let head = self.attempts.head_of(row.seq);
+        let event = self.attempts.event_of(row.seq);
         let destination = self.store.catalog().destination(row.destination).map(Arc::clone);
-        match (head, destination) {
-            (Some(head), Some(destination)) => {
-                let made = Made::interrupted(row, started, now, destination, head, error.is_cancelled());
+        match (event, destination) {
+            (Some(event), Some(destination)) => {
+                let made = Made::interrupted(row, started, now, destination, event, error.is_cancelled());
                 self.record(lease, made, now);
             }
             // Its row stays due on disk: it is read and tried again.

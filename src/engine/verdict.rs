@@ -40,7 +40,7 @@ pub fn judge(exchange: &Exchange, success: &Success, now: Timestamp) -> Verdict 
     let failed = |kind, reason, error| verdict(kind, Outcome::Failed, Some(reason), Some(error));
     match status {
         300..=399 => {
-            let place = header(exchange, "location").unwrap_or("no Location");
+            let place = exchange.headers.find("location").unwrap_or("no Location");
             failed(Kind::Refused, Reason::Redirect, format!("status {status} to {place}; redirects are not followed"))
         }
         _ if success.takes_status(status) => {
@@ -75,14 +75,10 @@ fn without_reply(exchange: &Exchange) -> Verdict {
     Verdict { outcome, reason: Some(reason), error: Some(error), signal, cut_by_us: false }
 }
 
-fn header<'a>(exchange: &'a Exchange, name: &str) -> Option<&'a str> {
-    exchange.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-}
-
 /// The moment that a Retry-After names: seconds, or one of HTTP's three date forms (RFC 9110, 10.2.3). What cannot be read, or
 /// lies in the past, is ignored.
 fn retry_after(exchange: &Exchange, now: Timestamp) -> Option<Timestamp> {
-    let value = header(exchange, "retry-after")?.trim();
+    let value = exchange.headers.find("retry-after")?.trim();
     let moment = match value.parse::<u64>() {
         Ok(seconds) => now.after(Duration::from_secs(seconds.min(RETRY_AFTER_MAX.as_secs()))),
         Err(_) => {
@@ -96,10 +92,10 @@ fn retry_after(exchange: &Exchange, now: Timestamp) -> Option<Timestamp> {
 /// The wait after an attempt that we cut off.
 const INTERRUPTED_DELAY: Duration = Duration::from_secs(5);
 
-/// What an outcome means for the delivery, `tried` attempts into its schedule.
+/// What an outcome means for the delivery, `tried` attempts into its schedule, which is asked for only when it failed.
 pub fn next(
     verdict: &Verdict,
-    schedule: &Schedule,
+    schedule: impl FnOnce() -> Schedule,
     tried: u32,
     expires_at: Option<Timestamp>,
     now: Timestamp,
@@ -108,6 +104,7 @@ pub fn next(
     if verdict.outcome == Outcome::Succeeded {
         return Next::Succeeded;
     }
+    let schedule = schedule();
     let (due, next): (_, fn(Timestamp) -> Next) = match schedule.base_delay(tried) {
         // We cut it off: that is no failure of the delivery.
         _ if verdict.cut_by_us => (now.after(schedule.jittered(INTERRUPTED_DELAY, rng)), Next::Again),
@@ -130,7 +127,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     fn replied(status: u16, headers: &[(&str, &str)], body: &'static [u8]) -> Exchange {
-        let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let headers = headers.iter().copied().collect();
         Exchange { status: Some(status), headers, body: body.into(), ..Exchange::default() }
     }
 
@@ -207,7 +204,7 @@ mod tests {
         let mut next_of = |headers: &[(&str, &str)], tried, expires_at: Option<u64>| {
             let verdict = judge(&replied(503, headers, b""), &Success::default(), NOW);
             let expires_at = expires_at.map(|seconds| NOW.after(Duration::from_secs(seconds)));
-            next(&verdict, &schedule, tried, expires_at, NOW, &mut rng)
+            next(&verdict, || schedule.clone(), tried, expires_at, NOW, &mut rng)
         };
         let seconds = |n| Next::Retry(NOW.after(Duration::from_secs(n)));
         assert_eq!(next_of(&[], 1, None), seconds(10));
@@ -224,8 +221,8 @@ mod tests {
         let panicked = judge(&Exchange::failed(Reason::Interrupted, "cut"), &Success::default(), NOW);
         let cut = Verdict { cut_by_us: true, ..panicked.clone() };
         let mut rng = fastrand::Rng::with_seed(1);
-        assert_eq!(next(&cut, &schedule, 1, None, NOW, &mut rng), Next::Again(NOW.after(INTERRUPTED_DELAY)));
+        assert_eq!(next(&cut, || schedule.clone(), 1, None, NOW, &mut rng), Next::Again(NOW.after(INTERRUPTED_DELAY)));
         // One that fails in our own code would otherwise be repeated for ever.
-        assert_eq!(next(&panicked, &schedule, 1, None, NOW, &mut rng), Next::GivenUp(Ending::Exhausted));
+        assert_eq!(next(&panicked, || schedule.clone(), 1, None, NOW, &mut rng), Next::GivenUp(Ending::Exhausted));
     }
 }

@@ -4,6 +4,12 @@
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 const CARD_DIGITS_SHOWN: usize = 4;
 
+/// Whether a text has as many digits as a card number. Few have, and only those need [`mask_cards`].
+pub fn may_hold_card(text: &[u8]) -> bool {
+    let least = *CARD_DIGITS.start();
+    text.len() >= least && text.iter().filter(|byte| byte.is_ascii_digit()).count() >= least
+}
+
 /// Masks the digits of card numbers, all but the last four.
 ///
 /// A card number is a run of 13 to 19 digits, in one piece or in groups with a single space or dash between them, that begins as the

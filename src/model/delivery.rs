@@ -1,6 +1,8 @@
 //! Deliveries and their attempts: one event for one destination, and every try of it.
 
+use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -188,6 +190,65 @@ pub struct Phases {
     pub body: Option<Duration>,
 }
 
+/// The headers of a request or a reply, as one text: a delivery has two dozen of them, and hardly anybody looks.
+///
+/// Each stands in a line of its own, `name: value`. HTTP keeps them apart: no name holds a colon, no value a line feed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Headers(String);
+
+impl Headers {
+    /// None yet, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Headers(String::with_capacity(bytes))
+    }
+
+    /// Adds one at the end. Answers where in [`Headers::as_str`] its value stands.
+    pub fn push(&mut self, name: &str, value: impl Display) -> Range<usize> {
+        self.push_with(name, |text| write!(text, "{value}").expect("a String takes every write"))
+    }
+
+    /// Adds one at the end, whose value is appended by `write`. Answers where in [`Headers::as_str`] it stands.
+    pub fn push_with(&mut self, name: &str, write: impl FnOnce(&mut String)) -> Range<usize> {
+        self.0.push_str(name);
+        self.0.push_str(": ");
+        let start = self.0.len();
+        write(&mut self.0);
+        let end = self.0.len();
+        self.0.push('\n');
+        start..end
+    }
+
+    /// Adds all of `others` at the end.
+    pub fn extend(&mut self, others: &Headers) {
+        self.0.push_str(&others.0);
+    }
+
+    /// Names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.split_terminator('\n').map(|line| line.split_once(": ").unwrap_or((line, "")))
+    }
+
+    /// The value of the first header of this name, in whatever case it is written.
+    pub fn find(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All of them, a line each.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<N: AsRef<str>, V: Display> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
+        let mut all = Headers::default();
+        for (name, value) in headers {
+            all.push(name.as_ref(), value);
+        }
+        all
+    }
+}
+
 /// One try of one delivery, with everything seen on the wire. Secrets in request headers are masked before they get here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -206,9 +267,9 @@ pub struct Attempt {
     /// The reply's status.
     pub status: Option<u16>,
     /// What was sent, with secrets masked.
-    pub request_headers: Vec<(String, String)>,
+    pub request_headers: Headers,
     /// What came back.
-    pub response_headers: Vec<(String, String)>,
+    pub response_headers: Headers,
     /// The first bytes of the reply's body (4 KiB at most).
     pub response_body: Vec<u8>,
     /// The failure in words.
@@ -221,4 +282,27 @@ pub struct Attempt {
     pub reconnected: bool,
     /// When the next attempt is due, if there is one.
     pub next: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SX.4: what an attempt shows is what was pushed, in order, also empty values and names that come twice.
+    #[test]
+    fn headers_come_out_as_they_went_in() {
+        let pushed =
+            [("x-a", "1: 2"), ("set-cookie", "b"), ("x-empty", ""), ("set-cookie", "\u{e4} : \r"), ("y", " z ")];
+        let mut headers: Headers = pushed[..3].iter().copied().collect();
+        let more: Headers = pushed[3..4].iter().copied().collect();
+        headers.extend(&more);
+        let place = headers.push("y", " z ");
+        assert_eq!(headers.iter().collect::<Vec<_>>(), pushed);
+        assert_eq!(&headers.as_str()[place], " z ");
+        assert_eq!(
+            (headers.find("SET-COOKIE"), headers.find("x-empty"), headers.find("x")),
+            (Some("b"), Some(""), None)
+        );
+        assert_eq!(Headers::default().iter().count(), 0);
+    }
 }

@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::model::Trigger;
-    use crate::model::delivery::Phases;
+    use crate::model::delivery::{Headers, Phases};
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)
@@ -143,8 +143,8 @@ mod tests {
             outcome,
             reason: None,
             status: None,
-            request_headers: vec![],
-            response_headers: vec![],
+            request_headers: Headers::default(),
+            response_headers: Headers::default(),
             response_body: vec![],
             error: None,
             address: None,

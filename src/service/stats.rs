@@ -128,7 +128,7 @@ impl Service {
 mod tests {
     use super::*;
     use crate::model::Trigger;
-    use crate::model::delivery::Phases;
+    use crate::model::delivery::{Headers, Phases};
 
     fn attempt(millis: u64, outcome: Outcome, reason: Option<Reason>) -> Attempt {
         Attempt {
@@ -139,8 +139,8 @@ mod tests {
             outcome,
             reason,
             status: None,
-            request_headers: vec![],
-            response_headers: vec![],
+            request_headers: Headers::default(),
+            response_headers: Headers::default(),
             response_body: vec![],
             error: None,
             address: None,

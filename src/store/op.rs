@@ -12,7 +12,8 @@ use crate::model::delivery::{Ending, Phases};
 use crate::model::event::{Aim, Body, EventHead, NewEvent, Target};
 use crate::model::{
     ApiKey, Attempt, Confirmation, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId,
-    KeyId, Outcome, Reason, Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
+    Headers, KeyId, Outcome, Reason, Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp,
+    Trigger,
 };
 
 use super::audit::{Effect, Steer};
@@ -347,8 +348,8 @@ fn end_cut_off(batch: &mut Batch<'_>, key: DeliveryKey, started: StartedRow) -> 
         outcome: Outcome::Unknown,
         reason: Some(Reason::Interrupted),
         status: None,
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
+        request_headers: Headers::default(),
+        response_headers: Headers::default(),
         response_body: Vec::new(),
         error: Some("the daemon ended during the attempt; the receiver may have taken the event".to_owned()),
         address: None,

@@ -11,7 +11,7 @@ use crate::api::{Call, native};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::Query;
 use crate::http::response::Response;
-use crate::model::delivery::{Attempt, DeliveryState, Ending, Phases};
+use crate::model::delivery::{Attempt, DeliveryState, Ending, Headers, Phases};
 use crate::model::{DeliveryId, DestinationId, Timestamp, TypePattern, WaitingReason};
 use crate::service::{self, DeliveriesWanted, EventsWanted, SeenDelivery, Sight};
 
@@ -184,15 +184,15 @@ impl PhasesView {
     }
 }
 
-fn joined(headers: &[(String, String)]) -> BTreeMap<String, String> {
+fn joined(headers: &Headers) -> BTreeMap<String, String> {
     let mut map: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in headers {
-        map.entry(name.clone())
+    for (name, value) in headers.iter() {
+        map.entry(name.to_owned())
             .and_modify(|held| {
                 held.push_str(", ");
                 held.push_str(value);
             })
-            .or_insert_with(|| value.clone());
+            .or_insert_with(|| value.to_owned());
     }
     map
 }
@@ -260,8 +260,8 @@ mod tests {
             outcome: Outcome::Failed,
             reason: Some(Reason::Status),
             status: Some(503),
-            request_headers: vec![("Authorization".into(), "***".into())],
-            response_headers: vec![("set-cookie".into(), "a".into()), ("set-cookie".into(), "b".into())],
+            request_headers: [("Authorization", "***")].into_iter().collect(),
+            response_headers: [("set-cookie", "a"), ("set-cookie", "b")].into_iter().collect(),
             response_body: b"no\xff".to_vec(),
             error: None,
             address: Some(([10, 0, 0, 1], 443).into()),

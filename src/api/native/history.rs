@@ -133,8 +133,8 @@ impl StepData {
             return StepData { attempt: number, ..StepData::default() };
         }
         let mut header: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in &attempt.response_headers {
-            header.entry(name.clone()).or_default().push(value.clone());
+        for (name, value) in attempt.response_headers.iter() {
+            header.entry(name.to_owned()).or_default().push(value.to_owned());
         }
         StepData { error: Some(error_of(attempt)), header: Some(header), status_code: attempt.status, attempt: number }
     }

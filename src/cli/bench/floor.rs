@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -135,7 +135,7 @@ impl Floor {
         let request = Request {
             lane: destination.no,
             tenant: destination.tenant.clone(),
-            url: destination.url.clone(),
+            url: destination.url.as_str().into(),
             method: destination.method,
             headers,
             body,
@@ -154,9 +154,12 @@ impl Floor {
     }
 }
 
+/// Headers, in order.
+type Lines = Vec<(HeaderName, HeaderValue)>;
+
 impl Post {
     /// A delivery as the daemon would send it: where, its headers with its signatures, its body.
-    pub(super) fn render(&self, delivery: u64) -> io::Result<(&Destination, HeaderMap, Bytes)> {
+    pub(super) fn render(&self, delivery: u64) -> io::Result<(&Destination, Lines, Bytes)> {
         let destination = &self.destinations[(delivery % self.destinations.len() as u64) as usize];
         let now = Clock::system().now();
         let event = EventId::new(Epoch(1), Seq(delivery + 1));
@@ -164,7 +167,7 @@ impl Post {
         let delivery_id = DeliveryId { event, destination: destination.no }.to_string();
         let mut body = Vec::with_capacity(self.payload_bytes);
         payload::write(&mut body, self.round.number(), delivery, self.payload_bytes);
-        let mut headers = HeaderMap::with_capacity(16);
+        let mut headers = Vec::with_capacity(16);
         for (name, value) in [
             (header::USER_AGENT, concat!("Postrider/", env!("CARGO_PKG_VERSION"))),
             (header::CONTENT_TYPE, "application/json"),
@@ -174,14 +177,12 @@ impl Post {
             (HeaderName::from_static("x-webhook-attempt"), "1"),
             (HeaderName::from_static("x-webhook-timestamp"), &now.as_secs().to_string()),
         ] {
-            headers.append(name, HeaderValue::from_str(value).map_err(io::Error::other)?);
+            headers.push((name, HeaderValue::from_str(value).map_err(io::Error::other)?));
         }
         let (url, method) = (&destination.url, destination.method.as_str());
         let message = Message { id: &id, timestamp: now, nonce: "floor", url, method, body: &body };
         let signatures = sign::headers(&destination.signatures, &message, now).map_err(io::Error::other)?;
-        signatures.into_iter().for_each(|(name, value)| {
-            headers.append(name, value);
-        });
+        headers.extend(signatures);
         Ok((destination, headers, Bytes::from(body)))
     }
 }
