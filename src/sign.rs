@@ -83,10 +83,89 @@ pub enum VerifyError {
     Sign(#[from] SignError),
 }
 
-/// The headers of all of a destination's signatures, in order.
-///
-/// While a rotation overlaps, list-valued schemes sign with both secrets, the present one first, and single-valued ones
-/// with the previous.
+/// A destination's signatures with their keys read: what is the same for every message is done once.
+pub struct Signer(Vec<Ready>);
+
+enum Ready {
+    Standard {
+        present: StandardKey,
+        /// Read, or why it cannot be, which matters only while it still counts; and until when that is.
+        previous: Option<(Result<StandardKey, SignError>, Timestamp)>,
+    },
+    Code(Signature),
+}
+
+impl Signer {
+    /// Makes the signatures ready.
+    ///
+    /// # Errors
+    ///
+    /// When a secret does not serve; [`check`] would have said so.
+    pub fn new(signatures: &[Signature]) -> Result<Self, SignError> {
+        let ready = |signature: &Signature| match Plan::of(&signature.scheme) {
+            Plan::Standard => {
+                let previous = signature.previous.as_ref();
+                Ok(Ready::Standard {
+                    present: StandardKey::read(&signature.secret)?,
+                    previous: previous.map(|(secret, until)| (StandardKey::read(secret), *until)),
+                })
+            }
+            Plan::Code(_) => Ok(Ready::Code(signature.clone())),
+        };
+        signatures.iter().map(ready).collect::<Result<_, _>>().map(Signer)
+    }
+
+    /// Signs, and hands over each header, in order.
+    ///
+    /// While a rotation overlaps, list-valued schemes sign with both secrets, the present one first, and single-valued ones
+    /// with the previous.
+    ///
+    /// # Errors
+    ///
+    /// When a secret, a template or a header name does not serve; [`check`] would have said so.
+    pub fn sign(
+        &self,
+        message: &Message<'_>,
+        now: Timestamp,
+        mut take: impl FnMut(HeaderName, &str),
+    ) -> Result<(), SignError> {
+        for ready in &self.0 {
+            match ready {
+                Ready::Standard { present, previous } => {
+                    let seconds = message.timestamp.as_secs().to_string();
+                    let mut codes = String::with_capacity(2 * STANDARD_CODE_BYTES_MAX);
+                    present.write_code(&mut codes, message, &seconds)?;
+                    if let Some((previous, until)) = previous
+                        && now < *until
+                    {
+                        codes.push(' ');
+                        previous.as_ref().map_err(SignError::clone)?.write_code(&mut codes, message, &seconds)?;
+                    }
+                    take(WEBHOOK_ID, message.id);
+                    take(WEBHOOK_TIMESTAMP, &seconds);
+                    take(WEBHOOK_SIGNATURE, &codes);
+                }
+                Ready::Code(signature) => {
+                    let Plan::Code(plan) = Plan::of(&signature.scheme) else { continue };
+                    let previous = signature.previous.as_ref().filter(|(_, until)| now < *until);
+                    let overlapping = previous.map(|(secret, _)| secret);
+                    let present = &signature.secret;
+                    let first = if plan.further.is_some() { present } else { overlapping.unwrap_or(present) };
+                    let mut text = Template::parse(plan.prefix, IN_PREFIX)?.render(message);
+                    text.push_str(&plan.code(first, message)?);
+                    if let (Some(further), Some(previous)) = (plan.further, overlapping) {
+                        text.push_str(further);
+                        text.push_str(&plan.code(previous, message)?);
+                    }
+                    take(plan.header_name()?, &text);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The headers of all of a destination's signatures, in order, as [`Signer::sign`] makes them.
 ///
 /// # Errors
 ///
@@ -98,36 +177,15 @@ pub fn headers(
     now: Timestamp,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, SignError> {
     let mut headers = Vec::with_capacity(signatures.len() + 2);
-    for signature in signatures {
-        let overlapping = signature.previous.as_ref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
-        match Plan::of(&signature.scheme) {
-            Plan::Standard => {
-                let mut codes = standard_code(&signature.secret, message)?;
-                if let Some(previous) = overlapping {
-                    codes.push(' ');
-                    codes.push_str(&standard_code(previous, message)?);
-                }
-                let seconds = message.timestamp.as_secs().to_string();
-                headers.push((WEBHOOK_ID, value(&WEBHOOK_ID, message.id)?));
-                headers.push((WEBHOOK_TIMESTAMP, value(&WEBHOOK_TIMESTAMP, &seconds)?));
-                headers.push((WEBHOOK_SIGNATURE, value(&WEBHOOK_SIGNATURE, &codes)?));
-            }
-            Plan::Code(plan) => {
-                let name = plan.header_name()?;
-                let first =
-                    if plan.further.is_some() { &signature.secret } else { overlapping.unwrap_or(&signature.secret) };
-                let mut text = Template::parse(plan.prefix, IN_PREFIX)?.render(message);
-                text.push_str(&plan.code(first, message)?);
-                if let (Some(further), Some(previous)) = (plan.further, overlapping) {
-                    text.push_str(further);
-                    text.push_str(&plan.code(previous, message)?);
-                }
-                let value = value(&name, &text)?;
-                headers.push((name, value));
-            }
-        }
+    let mut refused = None;
+    Signer::new(signatures)?.sign(message, now, |name, text| match value(&name, text) {
+        Ok(value) => headers.push((name, value)),
+        Err(error) => refused = refused.take().or(Some(error)),
+    })?;
+    match refused {
+        None => Ok(headers),
+        Some(error) => Err(error),
     }
-    Ok(headers)
 }
 
 /// Whether a signature can be computed at all: asked once, when a destination is saved.
@@ -439,14 +497,16 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
+/// An Ed25519 signature in base64, with its version.
+const STANDARD_CODE_BYTES_MAX: usize = 96;
 const SYMMETRIC: &str = "whsec_";
 const SIGNING: &str = "whsk_";
 const VERIFYING: &str = "whpk_";
 
 /// The key of a Standard Webhooks signature, told apart by its prefix.
 enum StandardKey {
-    /// `whsec_`: HMAC-SHA256, version 1.
-    Symmetric(Vec<u8>),
+    /// `whsec_`: HMAC-SHA256, version 1, with the key taken in.
+    Symmetric(Hmac<Sha256>),
     /// `whsk_`: Ed25519, version 1a.
     Signing(Box<Ed25519KeyPair>),
     /// `whpk_`: the public half, which verifies only.
@@ -462,7 +522,7 @@ impl StandardKey {
             if !(24..=64).contains(&key.len()) {
                 return Err(SignError::Secret("24 to 64 bytes in base64 are asked for after whsec_"));
             }
-            Ok(StandardKey::Symmetric(key))
+            Ok(StandardKey::Symmetric(Hmac::new_from_slice(&key).expect("an HMAC takes a key of any length")))
         } else if let Some(text) = text.strip_prefix(SIGNING) {
             // A seed, or a seed with its public key behind it: both are in use.
             let key = decode(text)?;
@@ -484,11 +544,37 @@ impl StandardKey {
         }
     }
 
+    /// Appends the code of a message; `seconds` is its time as it travels.
+    fn write_code(&self, codes: &mut String, message: &Message<'_>, seconds: &str) -> Result<(), SignError> {
+        match self {
+            StandardKey::Symmetric(mac) => {
+                codes.push_str("v1,");
+                STANDARD.encode_string(standard_mac(mac, message, seconds), codes);
+            }
+            StandardKey::Signing(pair) => {
+                codes.push_str("v1a,");
+                let code = pair.try_sign(&standard_bytes(message));
+                let code = code.map_err(|_| SignError::Secret("the whsk_ key does not sign"))?;
+                STANDARD.encode_string(code, codes);
+            }
+            StandardKey::Public(_) => {
+                return Err(SignError::Secret("a whpk_ key verifies only; signing takes whsec_ or whsk_"));
+            }
+        }
+        Ok(())
+    }
+
     fn believes(&self, code: &str, message: &Message<'_>) -> bool {
         let Some((version, code)) = code.split_once(',') else { return false };
         let Ok(code) = STANDARD.decode(code) else { return false };
         match self {
-            StandardKey::Symmetric(key) => version == "v1" && code.ct_eq(&standard_mac(key, message)).into(),
+            StandardKey::Symmetric(mac) => {
+                version == "v1"
+                    && code
+                        .as_slice()
+                        .ct_eq(&standard_mac(mac, message, &message.timestamp.as_secs().to_string()))
+                        .into()
+            }
             StandardKey::Signing(pair) => {
                 version == "v1a" && believes_ed25519(pair.public_key().as_ref(), &code, message)
             }
@@ -501,30 +587,19 @@ fn believes_ed25519(public: &[u8], code: &[u8], message: &Message<'_>) -> bool {
     UnparsedPublicKey::new(&ED25519, public).verify(&standard_bytes(message), code).is_ok()
 }
 
-fn standard_code(secret: &Secret, message: &Message<'_>) -> Result<String, SignError> {
-    match StandardKey::read(secret)? {
-        StandardKey::Symmetric(key) => Ok(format!("v1,{}", STANDARD.encode(standard_mac(&key, message)))),
-        StandardKey::Signing(pair) => {
-            let code = pair
-                .try_sign(&standard_bytes(message))
-                .map_err(|_| SignError::Secret("the whsk_ key does not sign"))?;
-            Ok(format!("v1a,{}", STANDARD.encode(code)))
-        }
-        StandardKey::Public(_) => Err(SignError::Secret("a whpk_ key verifies only; signing takes whsec_ or whsk_")),
-    }
+/// What is signed, in pieces. `seconds` is the message's time as it travels.
+fn standard_pieces<'m>(message: &Message<'m>, seconds: &'m str) -> [&'m [u8]; 5] {
+    [message.id.as_bytes(), b".", seconds.as_bytes(), b".", message.body]
 }
 
-const STANDARD_MESSAGE: &[Piece<'static>] =
-    &[Piece::Id, Piece::Text("."), Piece::Timestamp, Piece::Text("."), Piece::Body];
-
-fn standard_mac(key: &[u8], message: &Message<'_>) -> Vec<u8> {
-    Template(STANDARD_MESSAGE.to_vec()).authenticate::<Hmac<Sha256>>(key, message)
+fn standard_mac(keyed: &Hmac<Sha256>, message: &Message<'_>, seconds: &str) -> [u8; 32] {
+    let mut mac = keyed.clone();
+    standard_pieces(message, seconds).iter().for_each(|piece| mac.update(piece));
+    mac.finalize().into_bytes().into()
 }
 
 fn standard_bytes(message: &Message<'_>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(message.id.len() + message.body.len() + 16);
-    Template(STANDARD_MESSAGE.to_vec()).each(message, |part| bytes.extend_from_slice(part));
-    bytes
+    standard_pieces(message, &message.timestamp.as_secs().to_string()).concat()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -151,6 +151,12 @@ pub struct Request {
     pub in_flight_max: u32,
 }
 
+impl Request {
+    fn scope(&self) -> Scope<'_> {
+        Scope { tenant: &self.tenant, allow_private: self.allow_private }
+    }
+}
+
 impl fmt::Debug for Request {
     /// Neither headers nor body nor the URL's query: they may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -301,8 +307,8 @@ struct Progress {
 
 impl Inner {
     async fn attempt(&self, request: &Request, progress: &mut Progress) -> Result<(), Failure> {
-        let scope = Scope { tenant: &request.tenant, allow_private: request.allow_private };
-        let head_timeout = request.head_timeout.unwrap_or(self.settings.head_timeout);
+        let scope = request.scope();
+        let head_timeout = self.head_timeout(request);
         let target = match self.targets.find(request) {
             Some(target) => target,
             None => self.target(request, scope)?,
@@ -326,6 +332,19 @@ impl Inner {
             }
         }
 
+        // Seldom taken and large: on its own, so that what is made for every request is small.
+        let (link, reuse) = Box::pin(self.over_a_fresh_connection(request, &target, progress)).await?;
+        self.keep(target, link, reuse, request);
+        Ok(())
+    }
+
+    async fn over_a_fresh_connection(
+        &self,
+        request: &Request,
+        target: &Target,
+        progress: &mut Progress,
+    ) -> Result<(Link, Reuse), Failure> {
+        let scope = request.scope();
         let addresses = self.addresses(target.url.host(), progress).await?;
         let vetted = self.guard.vet(&target.url, &addresses, scope).map_err(blocked)?;
         let proxy = match &self.settings.proxy {
@@ -338,10 +357,13 @@ impl Inner {
         let tls = target.tls.as_ref().map(|(_, config)| Arc::clone(config));
         let (stream, address) = connect::connect(&target.url, &vetted, proxy, tls, &self.settings, progress).await?;
         let mut link = Link::new(stream, address, self.settings.head_bytes_max).await?;
-        let reuse =
-            link.exchange(exchange::http_request(&target, request), head_timeout, &self.settings, progress).await?;
-        self.keep(target, link, reuse, request);
-        Ok(())
+        let message = exchange::http_request(target, request);
+        let reuse = link.exchange(message, self.head_timeout(request), &self.settings, progress).await?;
+        Ok((link, reuse))
+    }
+
+    fn head_timeout(&self, request: &Request) -> Duration {
+        request.head_timeout.unwrap_or(self.settings.head_timeout)
     }
 
     /// A target that is new to its lane. Before any look-up: a name that is closed is not even asked for.

@@ -4,7 +4,6 @@
 //! and silent; one with bytes waiting is dropped, for they would be read as the next reply. Connections in use belong to
 //! their exchanges. One task closes what has expired; it starts with the first idle connection and ends with the last.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::exchange::Link;
 use super::targets::Target;
-use crate::model::DestinationNo;
+use crate::model::{DestinationNo, NumberMap};
 
 pub(super) struct Pool {
     keep_alive: Duration,
@@ -24,7 +23,7 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Shelf {
-    idle: HashMap<DestinationNo, Vec<Idle>>,
+    idle: NumberMap<DestinationNo, Vec<Idle>>,
     total: usize,
     swept: bool,
 }

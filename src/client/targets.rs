@@ -3,7 +3,6 @@
 //! Owns the URLs that have been parsed and admitted, with all that follows from their text alone: one of each lane, so that
 //! this is not worked out anew for every request. Nothing in here is an answer about addresses: those are vetted each time.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderValue;
@@ -13,7 +12,7 @@ use super::Request;
 use super::guard::TargetUrl;
 use super::tls::Identity;
 use crate::model::destination::TlsOptions;
-use crate::model::{DestinationNo, TenantId};
+use crate::model::{DestinationNo, NumberMap, TenantId};
 
 /// A URL that the guard has admitted, with what it was admitted for.
 pub(super) struct Target {
@@ -67,7 +66,7 @@ const TARGETS_MAX: usize = 4096;
 #[derive(Default)]
 pub(super) struct Targets {
     // Held for a look or a change.
-    known: Mutex<HashMap<DestinationNo, Arc<Target>>>,
+    known: Mutex<NumberMap<DestinationNo, Arc<Target>>>,
 }
 
 impl Targets {
@@ -84,7 +83,7 @@ impl Targets {
         known.insert(lane, Arc::clone(target));
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<DestinationNo, Arc<Target>>> {
+    fn known(&self) -> MutexGuard<'_, NumberMap<DestinationNo, Arc<Target>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,6 @@
 //! One attempt: load, render, sign, send, judge. Everything that is seen on the wire ends up in its record.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -15,8 +14,8 @@ use crate::clock::Clock;
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::{BodyRule, Format};
 use crate::model::{
-    Attempt, ConfirmationMode, ConfirmationRequest, DeliveryId, Destination, Event, Headers, Outcome, Reason, Seq,
-    Success, Timestamp, Trigger,
+    Attempt, ConfirmationMode, ConfirmationRequest, DeliveryId, Destination, Event, Headers, NumberMap, Outcome,
+    Reason, Seq, Success, Timestamp, Trigger,
 };
 use crate::render::{Rendered, Tried, render};
 use crate::sign;
@@ -102,7 +101,7 @@ struct Parts<W> {
     clock: Clock,
     receivers: Receivers,
     // The events under way, for the record of an attempt that panics. Held for a look or a change.
-    events: Mutex<HashMap<Seq, (Arc<Event>, usize)>>,
+    events: Mutex<NumberMap<Seq, (Arc<Event>, usize)>>,
 }
 
 /// Keeps an event at hand while an attempt of it is under way, also when that panics.
@@ -134,7 +133,7 @@ impl<W: Wire> Attempts<W> {
     }
 }
 
-fn release(events: &mut HashMap<Seq, (Arc<Event>, usize)>, seq: Seq) {
+fn release(events: &mut NumberMap<Seq, (Arc<Event>, usize)>, seq: Seq) {
     if let Some((_, uses)) = events.get_mut(&seq) {
         *uses -= 1;
         if *uses == 0 {
@@ -325,9 +324,8 @@ fn prepare(
         method: destination.method.as_str(),
         body: &rendered.body,
     };
-    for (name, value) in sign::headers(&destination.signatures, &message, started).map_err(|error| error.to_string())? {
-        draft.put(name, String::from_utf8_lossy(value.as_bytes()));
-    }
+    let signer = receiver.signer.as_ref().map_err(String::clone)?;
+    signer.sign(&message, started, |name, value| draft.put(name, value)).map_err(|error| error.to_string())?;
     draft.finish(fixed)
 }
 

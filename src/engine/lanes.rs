@@ -14,10 +14,10 @@
 //! A delivery that was leased is *unsettled* until the end of its attempt is on disk. Until then its old row may still be read
 //! there, and must not be taken for work.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, hash_map};
 use std::time::Duration;
 
-use crate::model::{DeliveryKey, DestinationNo, Seq, Timestamp, Trigger};
+use crate::model::{DeliveryKey, DestinationNo, NumberMap, Seq, Timestamp, Trigger};
 use crate::store::{Change, DueRow, LaneHealth, Plan};
 
 use super::health::{self, BreakerSettings, Signal};
@@ -264,13 +264,13 @@ impl Lane {
 #[derive(Debug)]
 pub struct Lanes {
     limits: Limits,
-    lanes: HashMap<DestinationNo, Lane>,
+    lanes: NumberMap<DestinationNo, Lane>,
     ready: [VecDeque<(DestinationNo, u64)>; 3],
     turn: usize,
     next_in_line: u64,
     timers: BTreeSet<(Timestamp, DestinationNo)>,
     loads: VecDeque<DestinationNo>,
-    unsettled: HashMap<DeliveryKey, Unsettled>,
+    unsettled: NumberMap<DeliveryKey, Unsettled>,
     in_flight: [usize; 3],
     looked_at: Timestamp,
     generation: u64,
@@ -288,13 +288,13 @@ impl Lanes {
     pub fn new(limits: Limits) -> Self {
         Lanes {
             limits,
-            lanes: HashMap::new(),
+            lanes: NumberMap::default(),
             ready: Default::default(),
             turn: 0,
             next_in_line: 0,
             timers: BTreeSet::new(),
             loads: VecDeque::new(),
-            unsettled: HashMap::new(),
+            unsettled: NumberMap::default(),
             in_flight: [0; 3],
             looked_at: Timestamp::ZERO,
             generation: 0,
@@ -364,8 +364,8 @@ impl Lanes {
             return;
         }
         let lane = match self.lanes.entry(row.destination) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => match spec_of(row.destination) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(entry) => match spec_of(row.destination) {
                 // It may have a past: the walk over the lanes may not have answered yet.
                 Some(spec) => entry.insert(Lane::new(spec, Some(START))),
                 None => return,

@@ -1,13 +1,13 @@
 //! What of a destination is the same for every attempt: worked out when the first one is made, and again when it changes.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 
-use crate::model::{Auth, Destination, DestinationNo, Headers, TlsOptions};
+use crate::model::{Auth, Destination, DestinationNo, Headers, NumberMap, TlsOptions};
+use crate::sign::Signer;
 
 use super::mask::{MASK, Masker};
 
@@ -22,6 +22,8 @@ pub(super) struct Receiver {
     pub has_content_type: bool,
     /// Its own headers and its credentials, or why they cannot be sent.
     pub fixed: Result<Fixed, String>,
+    /// Its signatures, or why they cannot be made.
+    pub signer: Result<Signer, String>,
 }
 
 /// Headers that are the same in each request.
@@ -42,6 +44,7 @@ impl Receiver {
             masker: Masker::of(&destination),
             has_content_type: destination.headers.iter().any(|(name, _)| is_content_type(name)),
             fixed: Fixed::of(&destination),
+            signer: Signer::new(&destination.signatures).map_err(|error| error.to_string()),
             destination,
         }
     }
@@ -85,7 +88,7 @@ const RECEIVERS_MAX: usize = 1024;
 #[derive(Default)]
 pub(super) struct Receivers {
     // Held for a look or a change.
-    known: Mutex<HashMap<DestinationNo, Arc<Receiver>>>,
+    known: Mutex<NumberMap<DestinationNo, Arc<Receiver>>>,
 }
 
 impl Receivers {

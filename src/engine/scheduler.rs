@@ -1,6 +1,5 @@
 //! The loop: wait, decide, act.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Wire;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, DeliveryKey, DestinationNo, Outcome, Reason, Timestamp, Trigger};
+use crate::model::{DeliveryId, DeliveryKey, DestinationNo, NumberMap, Outcome, Reason, Timestamp, Trigger};
 use crate::store::op::{Finish, GiveUp, Start, Started, Unstart};
 use crate::store::{DueRow, Heard, ReadError, Store};
 
@@ -40,7 +39,7 @@ pub(super) struct Scheduler<W> {
     metrics: Metrics,
     lanes: Lanes,
     making: JoinSet<Done>,
-    leases: HashMap<Id, UnderWay>,
+    leases: NumberMap<Id, UnderWay>,
     /// When the attempts under way are looked at for those that take their time; at the earliest moment that one can.
     look_at: Option<Instant>,
     loading: JoinSet<(Load, Result<Vec<DueRow>, ReadError>)>,
@@ -92,7 +91,7 @@ impl<W: Wire> Scheduler<W> {
             metrics,
             lanes: Lanes::new(limits),
             making: JoinSet::new(),
-            leases: HashMap::new(),
+            leases: NumberMap::default(),
             look_at: None,
             loading: JoinSet::new(),
             surveying: JoinSet::new(),

@@ -27,7 +27,10 @@ pub use delivery::{Attempt, DeliveryKey, DeliveryState, Headers, Trigger, Waitin
 pub use destination::{Auth, Destination, Rate, Success, TlsOptions};
 pub use event::{Event, EventType};
 pub use filter::Filter;
-pub use id::{DeliveryId, DestinationId, DestinationNo, Epoch, EventId, RunId, Seq, SubscriptionId, SubscriptionNo};
+pub use id::{
+    DeliveryId, DestinationId, DestinationNo, Epoch, EventId, NumberMap, NumberSet, RunId, Seq, SubscriptionId,
+    SubscriptionNo,
+};
 pub use key::{ApiKey, KeyId, Role};
 pub use milestone::Milestone;
 pub use outcome::{Outcome, Reason};

@@ -1,16 +1,16 @@
 //! Fresh events in memory, so that a first attempt needs no read: bounded in bytes, oldest out first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::model::{Event, Seq};
+use crate::model::{Event, NumberMap, Seq};
 
 /// What an event costs besides its body, roughly.
 const OVERHEAD: usize = 512;
 
 /// The cache. Its events' bodies are copies of their own: a slice of a connection's buffer would pin the whole of it.
 pub(super) struct EventCache {
-    events: HashMap<Seq, Arc<Event>>,
+    events: NumberMap<Seq, Arc<Event>>,
     order: VecDeque<(Seq, usize)>,
     bytes: usize,
     bytes_max: usize,
@@ -18,7 +18,7 @@ pub(super) struct EventCache {
 
 impl EventCache {
     pub(super) fn new(bytes_max: usize) -> Self {
-        EventCache { events: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+        EventCache { events: NumberMap::default(), order: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     pub(super) fn put(&mut self, event: Arc<Event>) {

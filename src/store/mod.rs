@@ -33,13 +33,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::model::audit::Chain;
 use crate::model::{
-    Actor, ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId,
-    Timestamp,
+    Actor, ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, NumberSet, Seq, Subscription, Tenant,
+    TenantId, Timestamp,
 };
 
 pub use audit::{Audited, Effect, Steer};
@@ -184,7 +184,7 @@ struct Shared {
     standing: Mutex<Standing>,
     runs: Mutex<Runs>,
     events: Mutex<EventCache>,
-    under_way: Mutex<HashSet<DeliveryKey>>,
+    under_way: Mutex<NumberSet<DeliveryKey>>,
     bell: Bell,
     failure: watch::Sender<Option<String>>,
     metrics: Metrics,
@@ -375,7 +375,7 @@ impl Store {
             standing: Mutex::new(standing.clone()),
             runs: Mutex::new(runs),
             events: Mutex::new(EventCache::new(settings.event_cache_bytes_max)),
-            under_way: Mutex::new(HashSet::new()),
+            under_way: Mutex::default(),
             bell: Bell::default(),
             failure: watch::Sender::new(None),
             metrics: Metrics::default(),
@@ -411,20 +411,23 @@ impl Store {
     pub async fn enqueue<O: Op>(&self, op: O) -> Result<Ticket<O::Answer>, StoreFailed> {
         let units = u32::try_from(op.bytes() / ROOM_UNIT).unwrap_or(u32::MAX).saturating_add(1).min(self.0.room_units);
         let room = Arc::clone(&self.0.room).acquire_many_owned(units).await.map_err(|_| StoreFailed)?;
-        self.hand_in(op, Some(room))
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Submission::new(op, Some(reply), Some(room)))?;
+        Ok(Ticket(answer))
     }
 
-    fn hand_in<O: Op>(&self, op: O, room: Option<OwnedSemaphorePermit>) -> Result<Ticket<O::Answer>, StoreFailed> {
+    fn hand_in<O: Op>(&self, submission: Submission<O>) -> Result<(), StoreFailed> {
         if self.0.shared.has_failed() {
             return Err(StoreFailed);
         }
-        let (reply, answer) = oneshot::channel();
-        let job: Box<dyn Job> = Box::new(Submission::new(op, reply, room));
+        let job: Box<dyn Job> = Box::new(submission);
         match &self.0.door {
-            Door::Thread { inbox, .. } => inbox.send(Message::Job(job)).map_err(|_| StoreFailed)?,
-            Door::Inline(writer) => lock(writer).commit(vec![job]),
+            Door::Thread { inbox, .. } => inbox.send(Message::Job(job)).map_err(|_| StoreFailed),
+            Door::Inline(writer) => {
+                lock(writer).commit(vec![job]);
+                Ok(())
+            }
         }
-        Ok(Ticket(answer))
     }
 
     /// Hands an operation to the writer and waits for its commit.
@@ -440,7 +443,7 @@ impl Store {
     /// Hands an operation to the writer without waiting for room or for its answer: the caller bounds how many are under
     /// way, and hears of the commit by the bell.
     pub fn record<O: Op<Answer = ()>>(&self, op: O) -> Result<(), StoreFailed> {
-        self.hand_in(op, None).map(drop)
+        self.hand_in(Submission::new(op, None, None))
     }
 
     /// Notes that an attempt of a delivery is under way, or no longer: for whoever asks why it waits.

@@ -88,7 +88,8 @@ pub(super) trait Job: Send {
 
 pub(super) struct Submission<O: Op> {
     state: SubmissionState<O>,
-    reply: oneshot::Sender<Result<Committed<O::Answer>, StoreFailed>>,
+    // None where nobody waits.
+    reply: Option<oneshot::Sender<Result<Committed<O::Answer>, StoreFailed>>>,
     // Given back when the answer is out: this bounds what waits for a commit.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -102,7 +103,7 @@ enum SubmissionState<O: Op> {
 impl<O: Op> Submission<O> {
     pub(super) fn new(
         op: O,
-        reply: oneshot::Sender<Result<Committed<O::Answer>, StoreFailed>>,
+        reply: Option<oneshot::Sender<Result<Committed<O::Answer>, StoreFailed>>>,
         room: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Submission { state: SubmissionState::Waiting(op), reply, _room: room }
@@ -129,13 +130,14 @@ impl<O: Op> Job for Submission<O> {
     }
 
     fn settle(self: Box<Self>, result: Result<Receipt, StoreFailed>) {
+        let Some(reply) = self.reply else { return };
         let answer = match (result, self.state) {
             (Ok(receipt), SubmissionState::Applied(answer)) => Ok(Committed { receipt, answer }),
             (Ok(_), SubmissionState::Waiting(_) | SubmissionState::Spent) => Err(StoreFailed),
             (Err(failed), _) => Err(failed),
         };
         // Nobody waits any more when the peer has gone; the change stands all the same.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }
 
@@ -215,8 +217,7 @@ impl Writer {
         );
         self.marked = attempts.iter().map(|(key, _)| *key).collect();
         // Nobody waits for the answer: a commit that fails is the store's failure.
-        let (reply, _) = oneshot::channel();
-        self.commit(vec![Box::new(Submission::new(EndCutOff { attempts }, reply, None))]);
+        self.commit(vec![Box::new(Submission::new(EndCutOff { attempts }, None, None))]);
     }
 
     /// Applies the jobs in one transaction (or several, where they change much), syncs it, publishes what changed, and answers

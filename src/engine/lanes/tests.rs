@@ -1,6 +1,6 @@
 //! The decision, as a table of what each lane may do, and then as a whole against a model of the disk.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::engine::health::Kind;
