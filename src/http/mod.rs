@@ -14,6 +14,6 @@ pub mod tls;
 
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use request::{Peer, Query, Request};
-pub use response::Response;
+pub use response::{Body, Pieces, Response};
 pub use route::{Access, Found, Params, Route, Routes};
 pub use serve::{Answer, Handler, Listener, Server, Settings};

@@ -82,6 +82,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, "The content type is not read here";
     /// A fault of ours.
     Internal = "internal", 500, "Something went wrong here";
+    /// As many answers without an end are being given as may be.
+    TooManyStreams = "too_many_streams", 503, "Too many streams are open";
     /// Too much waits already.
     QueueFull = "queue_full", 503, "The queue is full";
     /// The disk is too full to take more.
@@ -196,11 +198,13 @@ impl Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::response::Body;
     use super::*;
     use http::header::CONTENT_TYPE;
 
     fn body(response: &Response) -> serde_json::Value {
-        serde_json::from_slice(response.body()).unwrap()
+        let Body::Whole(body) = response.body() else { panic!("a problem is no stream") };
+        serde_json::from_slice(body).unwrap()
     }
 
     #[test]
@@ -239,9 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn retryable_codes_are_the_four_of_the_ingest_list() {
+    fn retryable_codes_are_the_four_of_the_ingest_list_and_too_many_streams() {
         let retryable: Vec<_> =
             ProblemCode::ALL.iter().filter(|code| code.is_retryable()).map(|code| code.as_str()).collect();
-        assert_eq!(retryable, ["queue_full", "disk_low", "draining", "store_failed"]);
+        assert_eq!(retryable, ["too_many_streams", "queue_full", "disk_low", "draining", "store_failed"]);
     }
 }

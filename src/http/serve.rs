@@ -14,8 +14,12 @@
 //! | [`Settings::timeout_body`] | 408 |
 //! | a handler's body limit | 413 |
 //! | [`Settings::timeout_write`] | the connection is closed |
+//! | [`Settings::streams_max`] | 503 for the next one |
 //! | [`Settings::timeout_handshake`] | the connection is closed |
 //! | [`Settings::drain`] | what still runs after a shutdown began is cut |
+//!
+//! A shutdown ends streams at once: they have no end of their own. They are bounded by [`Settings::timeout_write`] as all
+//! answers are; in memory by being made only as fast as they are taken (see [`super::response::Stream`]).
 //!
 //! A listener has a server of its own, so that a flood on one does not lock out the other. A head that is not HTTP at all is answered by the
 //! parser with a bare 400, for there is no path yet that a problem could be about. A handler that panics is answered for
@@ -33,9 +37,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::Method;
 use http::header::EXPECT;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -51,7 +55,7 @@ use tracing::{debug, error, warn};
 
 use super::problem::{Problem, ProblemCode};
 use super::request::{BodySlot, Peer, Request, Unread};
-use super::response::Response;
+use super::response::{Response, Running, StreamMark, Written};
 use crate::model::event;
 
 /// The bounds of a server.
@@ -59,6 +63,8 @@ use crate::model::event;
 pub struct Settings {
     /// Connections at once per [`Server::run`]'s server; default 256.
     pub connections_max: usize,
+    /// Answers without an end that are given at once, of those connections; default 32. A connection gives one at a time.
+    pub streams_max: usize,
     /// A request's head in bytes, request line included; default 32 KiB, at least 8 KiB.
     pub head_bytes_max: usize,
     /// Headers in a request; default 100.
@@ -82,6 +88,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             connections_max: 256,
+            streams_max: 32,
             head_bytes_max: HEAD_BYTES_DEFAULT,
             headers_max: 100,
             timeout_head: Duration::from_secs(60),
@@ -101,6 +108,8 @@ const HEAD_BYTES_MIN: usize = 8 * 1024;
 const DISCARD_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client may take to see that its stream has ended with the server; nothing but the end of it is left to write.
+const STREAM_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a listener rests after an accept that failed (no descriptors left, most likely).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -165,6 +174,7 @@ struct Inner {
     settings: Settings,
     handler: Box<dyn Handler>,
     slots: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     requests: AtomicU64,
 }
 
@@ -172,7 +182,8 @@ impl Server {
     /// A server with these bounds that answers with this handler.
     pub fn new(settings: Settings, handler: impl Handler) -> Self {
         let slots = Arc::new(Semaphore::new(settings.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Server(Arc::new(Inner { settings, handler: Box::new(handler), slots, requests: AtomicU64::new(1) }))
+        let streams = Arc::new(Semaphore::new(settings.streams_max.min(Semaphore::MAX_PERMITS)));
+        Server(Arc::new(Inner { settings, handler: Box::new(handler), slots, streams, requests: AtomicU64::new(1) }))
     }
 
     /// Serves what comes to `listener` until `shutdown`, then closes it and lets running requests end, for
@@ -255,15 +266,21 @@ impl Server {
             .max_header_size(head_bytes_max)
             .max_buf_size(head_bytes_max)
             .half_close(true);
-        let service = service_fn(|request| self.answer(request, peer));
+        let mark = StreamMark::default();
+        let service = service_fn(|request| self.answer(request, peer, &mark, &shutdown));
         let io = TokioIo::new(Impatient::new(io, settings.timeout_write));
         let mut connection = pin!(builder.serve_connection(io, service));
         let served = tokio::select! {
-            served = connection.as_mut() => served,
+            biased;
+            // First, so that a stream is seen to run before it learns of its end.
             () = shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match mark.is_set() {
+                    false => connection.await,
+                    true => timeout(STREAM_END_TIMEOUT, connection).await.unwrap_or(Ok(())),
+                }
             }
+            served = connection.as_mut() => served,
         };
         if let Err(cause) = served {
             // Clients that vanish, stall or speak another protocol: theirs to know, ours to survive.
@@ -275,7 +292,9 @@ impl Server {
         &self,
         request: http::Request<Incoming>,
         peer: Peer,
-    ) -> Result<http::Response<Full<Bytes>>, Infallible> {
+        mark: &StreamMark,
+        shutdown: &CancellationToken,
+    ) -> Result<http::Response<Written>, Infallible> {
         let inner = &self.0;
         let number = inner.requests.fetch_add(1, Ordering::Relaxed);
         let id = format!("req_{}_{number}", inner.settings.request_id_prefix);
@@ -297,6 +316,14 @@ impl Server {
         if let Some(unread) = body.take() {
             discard(unread, expects).await;
         }
+        let mut running = None;
+        let answer = answer.and_then(|response| {
+            if response.is_stream() && method != Method::HEAD {
+                let place = Arc::clone(&inner.streams).try_acquire_owned().map_err(|_| too_many(&inner.settings))?;
+                running = Some(Running { place, mark: mark.clone(), shutdown: shutdown.clone() });
+            }
+            Ok(response)
+        });
         let (response, code) = match answer {
             Ok(response) => (response, None),
             Err(problem) => {
@@ -306,8 +333,13 @@ impl Server {
         };
         let status = response.status().as_u16();
         debug!(event = "answered", request_id = id, %method, path, status, code, elapsed = ?started.elapsed());
-        Ok(response.into_hyper(&method, &id))
+        Ok(response.into_hyper(&method, &id, running))
     }
+}
+
+fn too_many(settings: &Settings) -> Problem {
+    let detail = format!("{} streams are open here, which is as many as may be; close one", settings.streams_max);
+    Problem::new(ProblemCode::TooManyStreams, detail)
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
@@ -424,8 +456,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::response::Pieces;
     use super::*;
-    use http::{Method, StatusCode};
+    use bytes::Bytes;
+    use http::StatusCode;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     const LIMIT: usize = 100;
@@ -714,6 +748,151 @@ mod tests {
         shutdown.cancel();
         task.await.unwrap();
         assert_eq!(started.elapsed().as_secs(), Settings::default().drain.as_secs());
+    }
+
+    /// GET /two is a stream of two pieces; /one says one thing and goes on in silence; /flood never ends, and counts its pieces.
+    fn streaming(settings: Settings) -> (Server, Arc<AtomicU64>) {
+        let made = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&made);
+        let handler = move |request: Request| {
+            let count = Arc::clone(&count);
+            let path = request.path().to_owned();
+            async move {
+                match path.as_str() {
+                    "/two" => Ok(Response::stream("text/plain", async |mut pieces: Pieces| {
+                        pieces.send(Bytes::from_static(b"one")).await;
+                        tokio::task::yield_now().await;
+                        pieces.send(Bytes::from_static(b"two")).await;
+                    })),
+                    "/one" => Ok(Response::stream("text/plain", async |mut pieces: Pieces| {
+                        pieces.send(Bytes::from_static(b"one")).await;
+                        std::future::pending().await
+                    })),
+                    "/flood" => Ok(Response::stream("text/plain", async move |mut pieces: Pieces| {
+                        loop {
+                            count.fetch_add(1, Ordering::Relaxed);
+                            pieces.send(Bytes::from_static(&[b'x'; FLOOD_PIECE])).await;
+                        }
+                    })),
+                    _ => answer(request).await,
+                }
+            }
+        };
+        (Server::new(settings, handler), made)
+    }
+
+    const FLOOD_PIECE: usize = 4096;
+
+    /// A connection to this server, and the task that serves it.
+    fn connect_to(server: &Server, shutdown: &CancellationToken) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (server, token) = (server.clone(), shutdown.clone());
+        let task = tokio::spawn(async move { server.serve_connection(far, peer(), token).await });
+        (near, task)
+    }
+
+    /// What comes until `end` has come.
+    async fn read_until(near: &mut DuplexStream, end: &str) -> String {
+        let mut text = Vec::new();
+        while !text.ends_with(end.as_bytes()) {
+            text.push(near.read_u8().await.unwrap());
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_comes_in_pieces_and_the_connection_goes_on() {
+        let (server, _) = streaming(Settings::default());
+        let (mut near, task) = connect_to(&server, &CancellationToken::new());
+        near.write_all(b"GET /two HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut reply = String::new();
+        near.read_to_string(&mut reply).await.unwrap();
+        task.await.unwrap();
+        let (first, second) = reply.split_once("0\r\n\r\n").unwrap();
+        assert!(first.contains("transfer-encoding: chunked\r\n") && !first.contains("content-length"), "{first}");
+        assert!(first.contains("cache-control: no-store\r\n"), "{first}");
+        assert!(first.ends_with("\r\n\r\n3\r\none\r\n3\r\ntwo\r\n"), "{first}");
+        assert!(status(second) == "200" && second.ends_with("hello"), "{second}");
+    }
+
+    #[tokio::test]
+    async fn an_http_1_0_client_gets_a_stream_until_the_connection_closes() {
+        let (server, _) = streaming(Settings::default());
+        let (mut near, task) = connect_to(&server, &CancellationToken::new());
+        near.write_all(b"GET /two HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut reply = String::new();
+        near.read_to_string(&mut reply).await.unwrap();
+        task.await.unwrap();
+        assert!(reply.ends_with("\r\n\r\nonetwo") && !reply.contains("chunked"), "{reply}");
+    }
+
+    #[tokio::test]
+    async fn a_head_of_a_stream_is_its_head_and_takes_no_place() {
+        let (server, made) = streaming(Settings { streams_max: 0, ..Settings::default() });
+        let (mut near, task) = connect_to(&server, &CancellationToken::new());
+        let head = b"HEAD /flood HTTP/1.1\r\nhost: x\r\n\r\n";
+        let get = b"GET /flood HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        near.write_all(&[&head[..], get].concat()).await.unwrap();
+        let mut reply = String::new();
+        near.read_to_string(&mut reply).await.unwrap();
+        task.await.unwrap();
+        let (first, second) = reply.split_once("\r\n\r\n").unwrap();
+        assert!(status(first) == "200" && !first.contains("content-length"), "{first}");
+        assert_eq!((status(second), body(second)["code"].as_str()), ("503", Some("too_many_streams")));
+        assert!(second.contains("retry-after: "), "{second}");
+        assert_eq!(made.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_streams_place_is_free_again_when_it_has_ended() {
+        let (server, _) = streaming(Settings { streams_max: 1, ..Settings::default() });
+        let shutdown = CancellationToken::new();
+        let (mut first, holding) = connect_to(&server, &shutdown);
+        first.write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        read_until(&mut first, "\r\n\r\n").await;
+        let (mut second, _going_on) = connect_to(&server, &shutdown);
+        second.write_all(b"GET /two HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(status(&read_until(&mut second, "}").await), "503");
+        drop(first);
+        holding.await.unwrap();
+        second.write_all(b"GET /two HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(status(&read_until(&mut second, "0\r\n\r\n").await), "200");
+    }
+
+    /// The client's buffer and ours are full, and nothing more is made; then its patience is over.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_reads_is_not_made_and_then_cut() {
+        let (server, made) = streaming(Settings::default());
+        let (mut near, task) = connect_to(&server, &CancellationToken::new());
+        let started = Instant::now();
+        near.write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        task.await.unwrap();
+        assert_eq!(started.elapsed().as_secs(), Settings::default().timeout_write.as_secs());
+        let room = 64 * 1024 + 2 * HEAD_BYTES_DEFAULT;
+        assert!(made.load(Ordering::Relaxed) <= (room / FLOOD_PIECE) as u64, "{made:?}");
+    }
+
+    /// Whoever reads sees the end at once; whoever does not is cut soon, long before other answers would be.
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_ends_streams() {
+        let (server, _) = streaming(Settings::default());
+        let shutdown = CancellationToken::new();
+        let (mut reading, read) = connect_to(&server, &shutdown);
+        let (mut stuck, held) = connect_to(&server, &shutdown);
+        reading.write_all(b"GET /one HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stuck.write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        read_until(&mut reading, "one\r\n").await;
+        read_until(&mut stuck, "\r\n\r\n").await;
+        let started = Instant::now();
+        shutdown.cancel();
+        let mut rest = String::new();
+        reading.read_to_string(&mut rest).await.unwrap();
+        read.await.unwrap();
+        assert_eq!((rest.as_str(), started.elapsed()), ("0\r\n\r\n", Duration::ZERO));
+        held.await.unwrap();
+        assert_eq!(started.elapsed().as_secs(), STREAM_END_TIMEOUT.as_secs());
     }
 
     #[tokio::test]

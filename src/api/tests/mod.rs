@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::Clock;
 use crate::http::request::Peer;
+use crate::http::response::Body;
 use crate::model::Timestamp;
 use crate::model::event;
 use crate::service;
@@ -129,8 +130,12 @@ impl World {
         for name in [::http::header::CONTENT_TYPE, ::http::header::LOCATION, ::http::header::ALLOW] {
             headers.extend(response.header(&name).map(|value| (name.clone(), value.clone())));
         }
-        let text = String::from_utf8(response.body().to_vec()).unwrap();
-        let answered = Answered { status: response.status().as_u16(), headers, text };
+        let status = response.status().as_u16();
+        let text = match response.into_body() {
+            Body::Whole(body) => String::from_utf8(body.to_vec()).unwrap(),
+            Body::Stream(mut stream) => String::from_utf8(stream.next().await.unwrap_or_default().to_vec()).unwrap(),
+        };
+        let answered = Answered { status, headers, text };
         assert!(answered.status < 400 || is_problem(&answered), "{answered:?}");
         answered
     }
