@@ -93,6 +93,7 @@ fn help_lists_the_commands_and_exit_codes() {
       sign          Print the signature headers for a body
       verify        Say whether a body's signature is right
       audit         Show who changed what, and prove that nothing was changed since
+      db            Look at the store of a stopped daemon, and make it smaller
       config        Show the configuration
       completions   Print the completions for a shell
       man           Print the manual page

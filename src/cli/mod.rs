@@ -9,6 +9,7 @@ mod audit;
 mod bench;
 mod check;
 mod config;
+mod db;
 mod demo;
 mod emit;
 mod explain;
@@ -92,6 +93,8 @@ enum Command {
         #[command(subcommand)]
         command: audit::Command,
     },
+    /// Look at the store of a stopped daemon, and make it smaller
+    Db(db::Arguments),
     /// Show the configuration
     Config {
         #[command(subcommand)]
@@ -171,6 +174,7 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Sign(arguments) => signature::sign(&arguments, form),
         Command::Verify(arguments) => signature::verify(&arguments, form),
         Command::Audit { command } => audit::run(&command, form),
+        Command::Db(arguments) => db::run(&arguments, form),
         Command::Config { command } => config::run(&command, form),
         Command::Completions(arguments) => pages::completions(&arguments, &mut whole_command()),
         Command::Man(arguments) => pages::man(&arguments, whole_command()),

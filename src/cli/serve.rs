@@ -129,7 +129,11 @@ pub(super) fn master_key_failure(what: &str, error: &MasterKeyError) -> Failure 
 
 /// A start that failed, with what helps.
 pub(super) fn failure(error: StartError) -> Failure {
-    let what = "cannot start";
+    open_failure("cannot start", error)
+}
+
+/// What `what` says could not be done, for a reason for which a start fails too.
+pub(super) fn open_failure(what: &str, error: StartError) -> Failure {
     let (place, help) = match &error {
         StartError::Store(OpenError::Locked { path }) => {
             (path.display().to_string(), "stop the other daemon, or give this one a store of its own (store.path)")

@@ -9,6 +9,7 @@ mod disk;
 mod log;
 pub mod master_key;
 mod metrics;
+pub mod offline;
 mod settings;
 mod socket;
 

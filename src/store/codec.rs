@@ -124,6 +124,11 @@ fn read_envelope(record: &[u8]) -> Result<(u32, u64), DecodeError> {
     }
 }
 
+/// The data key that a record names.
+pub fn data_key_of(record: &[u8]) -> Result<u32, DecodeError> {
+    Ok(read_envelope(record)?.0)
+}
+
 fn plain<T: Serialize>(value: &T, into: &mut Vec<u8>) {
     options().serialize_into(into, value).expect("records are plain data below the limit, and a Vec takes every write");
 }

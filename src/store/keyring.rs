@@ -141,6 +141,11 @@ impl Keyring {
         self.blocks.load(Ordering::Relaxed) >= BLOCKS_MAX
     }
 
+    /// Whether the master key opens the row of an old key.
+    pub(super) fn opens(&self, id: u32) -> bool {
+        self.old.get(&id).is_some_and(|old| old.open(id, &self.master).is_some())
+    }
+
     /// Takes counters for so many bytes, in up to two parts: the first is this one, the second the next.
     pub(super) fn take(&self, bytes: usize) -> (u32, u64) {
         // Two blocks a record for what ends short of a block, and one for the lengths of each part.

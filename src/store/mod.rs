@@ -16,6 +16,7 @@ mod history;
 mod inbox;
 mod keyring;
 mod metrics;
+pub mod offline;
 pub mod op;
 mod reader;
 mod record;

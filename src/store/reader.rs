@@ -699,6 +699,12 @@ impl Snapshot {
                 return broken(format!("attempt {number} of {seq} to {destination} is missing among the failures"));
             }
         }
+        self.check_runs()
+    }
+
+    /// Checks that the lists of the runs name each event.
+    pub(super) fn check_runs(&self) -> Result<(), ReadError> {
+        let broken = |what: String| Err(ReadError::Storage(format!("conservation is broken: {what}")));
         let mut in_runs = 0;
         for run in self.runs.newest_first() {
             in_runs += self.check_run(&run)?;
@@ -733,7 +739,11 @@ impl Snapshot {
         for (asked, wanted) in lists {
             let Answer::These(named) = run.ask(&asked, &self.segments, || {})? else { continue };
             if let Some(missing) = wanted.iter().find(|seq| named.binary_search(seq).is_err()) {
-                return Err(ReadError::Storage(format!("the event at {} is missing in {asked:?}", missing.0)));
+                return Err(ReadError::Storage(format!(
+                    "the event at {} is missing in the list of {}",
+                    missing.0,
+                    asked.what()
+                )));
             }
         }
         Ok(count)

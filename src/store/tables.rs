@@ -43,6 +43,22 @@ pub const AUDIT: Definition<u64> = Definition::new("audit");
 /// `number -> wrapped data key`; see [`super::keyring`]. Its rows are sealed with the master key.
 pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
 
+/// All tables.
+pub const NAMES: [&str; 12] = [
+    META.name,
+    DATA_KEYS.name,
+    THINGS.name,
+    EVENTS.name,
+    DUE.name,
+    ATTEMPTS.name,
+    STARTED.name,
+    ENDED.name,
+    TALLIES.name,
+    LANES.name,
+    SEGMENTS.name,
+    AUDIT.name,
+];
+
 /// A table of records, with what opens and seals them.
 pub struct Rows<K: Key + 'static, T> {
     table: T,

@@ -379,6 +379,17 @@ impl Places {
     }
 }
 
+/// Whether the record of a row of this kind is what it should be.
+pub(super) fn check_row(kind: u8, place: codec::Place, record: &[u8]) -> Result<(), codec::DecodeError> {
+    match kind {
+        kind::RUN => drop(codec::decode::<seal::RunRow>(place, record)?),
+        kind::IDS | kind::KEYS => drop(pack::unpack_chunk(&codec::open_packed(place, record)?)?),
+        kind::DESTINATION | kind::TYPE => drop(pack::unpack_list(&codec::open_packed(place, record)?)?),
+        _ => return Err(codec::DecodeError::Damaged("no row of this kind is known".into())),
+    }
+    Ok(())
+}
+
 /// What a list is asked for, as far as runs know it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Asked {
@@ -398,6 +409,16 @@ impl Asked {
     /// For one destination.
     pub(super) fn destination(no: DestinationNo) -> Self {
         Asked { destinations: Some(vec![no]), ..Asked::default() }
+    }
+
+    /// In words, for errors: what producers choose is not in them.
+    pub(super) fn what(&self) -> &'static str {
+        match (&self.destinations, &self.kind, &self.key) {
+            (Some(_), _, _) => "its destination",
+            (None, Some(_), _) => "its type",
+            (None, None, Some(_)) => "its ordering key",
+            (None, None, None) => "its run",
+        }
     }
 }
 

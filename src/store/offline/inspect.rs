@@ -1,0 +1,451 @@
+//! Looks at every record of every table: whether it opens at its place and is what its table holds, and whether records agree
+//! with each other. Where a record is damaged, what depends on it is not reported a second time.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use redb::{Database, Key, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use serde::de::DeserializeOwned;
+
+use crate::model::audit::{Chain, Kept, Record, Walk};
+use crate::model::event::EventHead;
+use crate::model::{
+    ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId,
+    Timestamp,
+};
+use crate::store::catalog::Catalog;
+use crate::store::codec::{DecodeError, Place};
+use crate::store::keyring::Keyring;
+use crate::store::reader::Snapshot;
+use crate::store::record::{AttemptRow, EndedRow, FormerTenant, Lane, Plan, StartedRow, Tally, Tombstone};
+use crate::store::segments::{self, RUN_EVENTS_MAX};
+use crate::store::tables::{self, Definition, Read, Records};
+use crate::store::writer::{META_AUDIT, META_EPOCH, META_NUMBERS, Numbers};
+use crate::store::{codec, op};
+
+use super::Finding;
+
+/// A look at one state of the store.
+pub(super) struct Inspection<'a> {
+    transaction: &'a ReadTransaction,
+    keys: &'a Arc<Keyring>,
+    tell: &'a mut dyn FnMut(Finding),
+    records: u64,
+    findings: u64,
+    named: BTreeSet<u32>,
+}
+
+/// What came of it.
+pub(super) struct Inspected {
+    pub(super) records: u64,
+    pub(super) findings: u64,
+    /// The data keys that records name.
+    pub(super) named: BTreeSet<u32>,
+}
+
+/// What records say that others are held against.
+#[derive(Default)]
+struct Said {
+    numbers: Option<Numbers>,
+    chain: Option<Chain>,
+    catalog: Catalog,
+    former: BTreeMap<String, FormerTenant>,
+    waiting: HashMap<u32, u64>,
+    /// Failed and cancelled.
+    ended: HashMap<u32, (u64, u64)>,
+    tallies: HashMap<u32, Tally>,
+}
+
+/// What is wrong with a record.
+type Wrong = String;
+
+/// In words that hold nothing of the record.
+fn wrong(error: &DecodeError) -> Wrong {
+    match error {
+        DecodeError::Envelope(_) | DecodeError::Key(_) | DecodeError::Broken => error.to_string(),
+        DecodeError::Damaged(_) => "record is shorter than it must be, or holds what none of its kind does".into(),
+    }
+}
+
+fn decoded<T: DeserializeOwned>(place: Place, record: &[u8]) -> Result<T, Wrong> {
+    codec::decode(place, record).map_err(|error| wrong(&error))
+}
+
+/// The event that was looked at last: rows of one event lie side by side.
+struct Events {
+    rows: Option<Read<u64>>,
+    last: Option<(Seq, Found)>,
+}
+
+#[derive(Clone)]
+enum Found {
+    Head(Arc<EventHead>),
+    Missing,
+    /// It has been reported where it lies.
+    Damaged,
+}
+
+impl Events {
+    fn head(&mut self, seq: Seq) -> Found {
+        if let Some((last, found)) = &self.last
+            && *last == seq
+        {
+            return found.clone();
+        }
+        let found = match self.rows.as_ref().map(|rows| (rows, rows.get(seq.0))) {
+            Some((_, Ok(None))) => Found::Missing,
+            Some((rows, Ok(Some(record)))) => match codec::decode_event_head(rows.place(seq.0), record.value()) {
+                Ok(head) => Found::Head(Arc::new(head)),
+                Err(_) => Found::Damaged,
+            },
+            Some((_, Err(_))) | None => Found::Damaged,
+        };
+        self.last = Some((seq, found.clone()));
+        found
+    }
+
+    /// A row of a delivery needs the event, and the destination among its targets.
+    fn must_target(&mut self, destination: u32, seq: u64) -> Result<(), Wrong> {
+        match self.head(Seq(seq)) {
+            Found::Damaged => Ok(()),
+            Found::Missing => Err("its event is not there".into()),
+            Found::Head(head) if head.targets.iter().any(|target| target.destination.0 == destination) => Ok(()),
+            Found::Head(_) => Err("its event does not go to this destination".into()),
+        }
+    }
+}
+
+impl<'a> Inspection<'a> {
+    pub(super) fn of(
+        transaction: &'a ReadTransaction,
+        keys: &'a Arc<Keyring>,
+        tell: &'a mut dyn FnMut(Finding),
+    ) -> Self {
+        Inspection { transaction, keys, tell, records: 0, findings: 0, named: BTreeSet::new() }
+    }
+
+    /// Looks at everything. The lists of runs are compared with the events where all of them can be read.
+    pub(super) fn inspect(mut self, whole: Option<(&Database, Timestamp)>) -> Inspected {
+        let mut said = Said::default();
+        self.data_keys();
+        self.meta(&mut said);
+        self.things(&mut said);
+        self.events(&said);
+        self.deliveries(&mut said);
+        self.tallies(&mut said);
+        self.segments();
+        self.audit(&said);
+        if let (Some((db, now)), 0, Some(numbers)) = (whole, self.findings, said.numbers) {
+            self.runs(db, Seq(numbers.next_seq), now);
+        }
+        Inspected { records: self.records, findings: self.findings, named: self.named }
+    }
+
+    fn tell(&mut self, table: &'static str, key: String, reason: impl Into<String>) {
+        self.findings += 1;
+        (self.tell)(Finding { table, key, reason: reason.into() });
+    }
+
+    /// Shows each record of a table to `look`, and tells what it finds wrong.
+    fn walk<K: Key + 'static>(
+        &mut self,
+        definition: &Definition<K>,
+        show: impl Fn(&K::SelfType<'_>) -> String,
+        mut look: impl FnMut(K::SelfType<'_>, Place, &[u8]) -> Result<(), Wrong>,
+    ) {
+        let name = definition.name;
+        // A page that is damaged may end redb in a panic.
+        let walked = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
+            let failed = |error: &dyn std::fmt::Display| format!("the table cannot be read on: {error}");
+            let rows = definition.read(self.transaction, self.keys).map_err(|error| failed(&error))?;
+            let count = rows.len().map_err(|error| failed(&error))?;
+            let mut seen = 0;
+            for entry in rows.iter().map_err(|error| failed(&error))? {
+                let (key, record) = entry.map_err(|error| failed(&error))?;
+                let record = record.value();
+                seen += 1;
+                if seen > count {
+                    break;
+                }
+                self.records += 1;
+                if name != tables::DATA_KEYS.name
+                    && let Ok(id) = codec::data_key_of(record)
+                {
+                    self.named.insert(id);
+                }
+                if let Err(reason) = look(key.value(), rows.place(key.value()), record) {
+                    self.tell(name, show(&key.value()), reason);
+                }
+            }
+            if seen == count {
+                return Ok(());
+            }
+            Err(format!("the table says it has {count} records, and has others"))
+        }));
+        match walked {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => self.tell(name, String::new(), reason),
+            Err(_) => self.tell(name, String::new(), "the table cannot be read on: its pages contradict each other"),
+        }
+    }
+
+    fn data_keys(&mut self) {
+        let keys = Arc::clone(self.keys);
+        self.walk(&tables::DATA_KEYS, u32::to_string, |id: u32, _, _| {
+            if keys.opens(id) { Ok(()) } else { Err("the master key does not open it: it is damaged".into()) }
+        });
+    }
+
+    fn meta(&mut self, said: &mut Said) {
+        let mut seen = BTreeSet::new();
+        self.walk(
+            &tables::META,
+            |name| (*name).to_owned(),
+            |name: &str, place, record| {
+                seen.insert(name.to_owned());
+                match name {
+                    META_EPOCH => drop(decoded::<Epoch>(place, record)?),
+                    META_NUMBERS => said.numbers = Some(decoded(place, record)?),
+                    META_AUDIT => said.chain = Some(decoded(place, record)?),
+                    _ => return Err("no record of this name is known".into()),
+                }
+                Ok(())
+            },
+        );
+        for name in [META_EPOCH, META_NUMBERS, META_AUDIT] {
+            if !seen.contains(name) {
+                self.tell(tables::META.name, name.to_owned(), "the record is missing");
+            }
+        }
+    }
+
+    fn things(&mut self, said: &mut Said) {
+        let before = self.findings;
+        let Said { catalog, former, .. } = said;
+        self.walk(&tables::THINGS, show_thing, |(kind, key): (u8, &[u8]), place, record| {
+            match kind {
+                op::kind::TENANT => catalog.put_tenant(decoded::<Tenant>(place, record)?),
+                op::kind::DESTINATION => drop(catalog.put_destination(decoded::<Destination>(place, record)?)),
+                op::kind::TOMBSTONE => catalog.bury(decoded::<Tombstone>(place, record)?),
+                op::kind::SUBSCRIPTION => drop(catalog.put_subscription(decoded::<Subscription>(place, record)?)),
+                op::kind::KEY => catalog.put_key(decoded::<ApiKey>(place, record)?),
+                op::kind::FORMER_TENANT => {
+                    former.insert(String::from_utf8_lossy(key).into_owned(), decoded(place, record)?);
+                }
+                _ => return Err("no thing of this kind is known".into()),
+            }
+            Ok(())
+        });
+        // What others name may be among the damaged.
+        if self.findings == before {
+            let unknown = missing_in(&said.catalog);
+            unknown.into_iter().for_each(|(key, reason)| self.tell(tables::THINGS.name, key, reason));
+        }
+    }
+
+    fn events(&mut self, said: &Said) {
+        let Said { numbers, catalog, former, .. } = said;
+        let is_whole = self.findings == 0;
+        self.walk(&tables::EVENTS, u64::to_string, |seq: u64, place, record| {
+            let decoded = codec::decode_event(place, Seq(seq), record);
+            let Event { head, .. } = decoded.map_err(|error| wrong(&error))?;
+            if numbers.is_some_and(|numbers| seq >= numbers.next_seq) {
+                return Err("its place has not been given out".into());
+            }
+            let tenant_is_former = |tenant: &TenantId| former.get(tenant.as_str()).is_some_and(|it| seq < it.until.0);
+            if is_whole && catalog.tenant(&head.tenant).is_none() && !tenant_is_former(&head.tenant) {
+                return Err("its tenant is not there".into());
+            }
+            let unknown = head.targets.iter().any(|target| catalog.owner(target.destination).is_none());
+            if is_whole && unknown { Err("it goes to a destination that is not there".into()) } else { Ok(()) }
+        });
+    }
+
+    fn event_rows(&self) -> Events {
+        Events { rows: tables::EVENTS.read(self.transaction, self.keys).ok(), last: None }
+    }
+
+    /// What is due, what was attempted, what is under way, what has ended.
+    fn deliveries(&mut self, said: &mut Said) {
+        let Said { waiting, ended, .. } = said;
+        let mut events = self.event_rows();
+        let attempts = tables::ATTEMPTS.read(self.transaction, self.keys).ok();
+        let due = tables::DUE.read(self.transaction, self.keys).ok();
+        self.walk(
+            &tables::DUE,
+            |(no, at, seq)| format!("{no}/{at}/{seq}"),
+            |(no, at, seq): (u32, u64, u64), place, record| {
+                *waiting.entry(no).or_default() += 1;
+                decoded::<Plan>(place, record)?;
+                events.must_target(no, seq)?;
+                let (Some(rows), Some(attempts), Some(due)) = (&events.rows, &attempts, &due) else { return Ok(()) };
+                let key = DeliveryKey { destination: DestinationNo(no), seq: Seq(seq) };
+                // What cannot be read is reported where it lies.
+                let Ok(found) = op::find_waiting(rows, attempts, due, key) else { return Ok(()) };
+                if found.is_some_and(|row| row.due.as_millis() == at) {
+                    Ok(())
+                } else {
+                    Err("it is not the row that its event or its last attempt leads to".into())
+                }
+            },
+        );
+        let mut events = self.event_rows();
+        self.walk(
+            &tables::ATTEMPTS,
+            |(seq, no, number)| format!("{seq}/{no}/{number}"),
+            |(seq, no, number): (u64, u32, u32), place, record| {
+                let row = decoded::<AttemptRow>(place, record)?;
+                events.must_target(no, seq)?;
+                match row {
+                    AttemptRow::Done(attempt) if attempt.number != number => Err("it bears another number".into()),
+                    AttemptRow::Done(_) | AttemptRow::Planned { .. } => Ok(()),
+                }
+            },
+        );
+        let mut events = self.event_rows();
+        self.walk(&tables::STARTED, show_delivery, |(no, seq): (u32, u64), place, record| {
+            decoded::<StartedRow>(place, record)?;
+            events.must_target(no, seq)
+        });
+        let mut events = self.event_rows();
+        self.walk(&tables::ENDED, show_delivery, |(no, seq): (u32, u64), place, record| {
+            let row = decoded::<EndedRow>(place, record)?;
+            let (failed, cancelled) = ended.entry(no).or_default();
+            match row.ending.state() {
+                DeliveryState::Failed => *failed += 1,
+                DeliveryState::Cancelled => *cancelled += 1,
+                DeliveryState::Pending | DeliveryState::Held | DeliveryState::Succeeded => {}
+            }
+            events.must_target(no, seq)
+        });
+    }
+
+    fn tallies(&mut self, said: &mut Said) {
+        let before = self.findings;
+        let Said { catalog, waiting, ended, tallies, .. } = said;
+        self.walk(&tables::TALLIES, u32::to_string, |no: u32, place, record| {
+            let tally: Tally = decoded(place, record)?;
+            let rows = waiting.get(&no).copied().unwrap_or_default();
+            let (failed, cancelled) = ended.get(&no).copied().unwrap_or_default();
+            let fits = tally.succeeded + tally.failed + tally.cancelled <= tally.accepted;
+            let agrees = fits && tally.waiting() == rows && tally.failed >= failed && tally.cancelled >= cancelled;
+            tallies.insert(no, tally);
+            if agrees { Ok(()) } else { Err(format!("{} wait by the tally, and {rows} rows are due", tally.waiting())) }
+        });
+        if self.findings == before {
+            let untold = said.waiting.keys().filter(|no| !said.tallies.contains_key(no)).copied().collect::<Vec<_>>();
+            for no in untold {
+                self.tell(tables::TALLIES.name, no.to_string(), "rows are due, and there is no tally of them");
+            }
+        }
+        let is_whole = self.findings == 0;
+        self.walk(&tables::LANES, u32::to_string, |no: u32, place, record| {
+            decoded::<Lane>(place, record)?;
+            let known = !is_whole || catalog.owner(DestinationNo(no)).is_some();
+            if known { Ok(()) } else { Err("its destination is not there".into()) }
+        });
+    }
+
+    fn segments(&mut self) {
+        self.walk(&tables::SEGMENTS, show_segment, |(kind, _, _): (u8, &[u8], u64), place, record| {
+            segments::check_row(kind, place, record).map_err(|error| wrong(&error))
+        });
+    }
+
+    fn audit(&mut self, said: &Said) {
+        let before = self.findings;
+        self.walk(&tables::AUDIT, u64::to_string, |number: u64, place, record| {
+            let kept: Kept = decoded(place, record)?;
+            match Record::of(&kept.text) {
+                Ok(read) if read.number == number => Ok(()),
+                Ok(_) => Err("it bears another number".into()),
+                Err(_) => Err("it opens, and is no record of the audit log".into()),
+            }
+        });
+        let Some(chain) = said.chain.filter(|_| self.findings == before) else { return };
+        let Ok(rows) = tables::AUDIT.read(self.transaction, self.keys) else { return };
+        let follow = || -> Result<(), (u64, String)> {
+            let unread = |error: redb::StorageError| (0, error.to_string());
+            let mut walk = Walk::from(chain.head);
+            for entry in rows.iter().map_err(unread)?.rev() {
+                let (number, record) = entry.map_err(unread)?;
+                let kept: Kept =
+                    decoded(rows.place(number.value()), record.value()).map_err(|why| (number.value(), why))?;
+                walk.follow(&kept).map_err(|broken| (broken.number, broken.why))?;
+            }
+            walk.end(chain.anchor).map_err(|broken| (broken.number, broken.why))
+        };
+        if let Err((number, why)) = follow() {
+            self.tell(tables::AUDIT.name, number.to_string(), format!("the chain is broken: {why}"));
+        }
+    }
+
+    /// Whether the lists of each run name its events.
+    fn runs(&mut self, db: &Database, end: Seq, now: Timestamp) {
+        let loaded = segments::seal::load(self.transaction, self.keys, RUN_EVENTS_MAX, end, now);
+        let checked = match loaded {
+            Ok((runs, _)) => {
+                Snapshot::open(db, self.keys, runs).and_then(|it| it.check_runs()).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.0),
+        };
+        if let Err(reason) = checked {
+            self.tell(tables::SEGMENTS.name, String::new(), reason);
+        }
+    }
+}
+
+/// What things name that is not there.
+fn missing_in(catalog: &Catalog) -> Vec<(String, String)> {
+    let mut missing = Vec::new();
+    let has = |tenant: &TenantId| catalog.tenant(tenant).is_some();
+    for tenant in catalog.tenants() {
+        if tenant.parent.as_ref().is_some_and(|parent| !has(parent)) {
+            missing.push((format!("tenant {}", tenant.id), "its parent is not there".to_owned()));
+        }
+    }
+    for destination in catalog.destinations().filter(|it| !has(&it.tenant)) {
+        missing.push((format!("destination {}", destination.no.0), "its tenant is not there".to_owned()));
+    }
+    for subscription in catalog.subscriptions() {
+        let key = || format!("subscription {}", subscription.no.0);
+        if !has(&subscription.tenant) {
+            missing.push((key(), "its tenant is not there".to_owned()));
+        }
+        if subscription.destinations.iter().any(|no| catalog.destination(*no).is_none()) {
+            missing.push((key(), "it names a destination that is not there".to_owned()));
+        }
+    }
+    for key in catalog.keys().filter(|key| key.tenant.as_ref().is_some_and(|tenant| !has(tenant))) {
+        missing.push((format!("key {}", key.id), "its tenant is not there".to_owned()));
+    }
+    missing
+}
+
+fn show_delivery((no, seq): &(u32, u64)) -> String {
+    format!("{no}/{seq}")
+}
+
+fn show_thing((kind, key): &(u8, &[u8])) -> String {
+    let name = match *kind {
+        op::kind::TENANT => "tenant",
+        op::kind::DESTINATION => "destination",
+        op::kind::TOMBSTONE => "deleted destination",
+        op::kind::FORMER_TENANT => "deleted tenant",
+        op::kind::SUBSCRIPTION => "subscription",
+        op::kind::KEY => "key",
+        _ => "unknown",
+    };
+    let number = <[u8; 4]>::try_from(*key).map(u32::from_be_bytes);
+    match (*kind, number) {
+        (op::kind::DESTINATION | op::kind::TOMBSTONE | op::kind::SUBSCRIPTION, Ok(number)) => {
+            format!("{name} {number}")
+        }
+        _ => format!("{name} {}", String::from_utf8_lossy(key).escape_default()),
+    }
+}
+
+fn show_segment((kind, key, first): &(u8, &[u8], u64)) -> String {
+    format!("{}/{}/{first}", kind.escape_ascii(), crate::model::id::hex(key))
+}
