@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod door;
 pub mod metrics;
 pub mod native;
+mod openapi;
 pub mod page;
 
 use std::pin::Pin;

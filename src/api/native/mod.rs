@@ -85,6 +85,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         open(GET, "/healthz", |call| Box::pin(status::healthz(call))),
         open(GET, "/readyz", |call| Box::pin(status::readyz(call))),
         open(GET, "/metrics", |call| Box::pin(super::metrics::read(call))),
+        open(GET, "/openapi.json", |call| Box::pin(super::openapi::read(call))),
     ]
 }
 

@@ -6,11 +6,13 @@ mod audit;
 mod deliveries;
 mod destinations;
 mod house;
+mod openapi;
 mod subscriptions;
 
 use std::sync::{Arc, Mutex};
 
 use ::http::HeaderMap;
+use ::http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -124,10 +126,12 @@ impl World {
     }
 
     async fn send(&self, request: ::http::request::Builder, body: impl Into<Bytes>, peer: Peer) -> Answered {
-        let request = Request::whole(request.body(body.into()).unwrap(), peer, "req_1");
+        let request = request.body(body.into()).unwrap();
+        let (method, path, sent) = (request.method().clone(), request.uri().path().to_owned(), request.body().clone());
+        let request = Request::whole(request, peer, "req_1");
         let response = self.handler.answer(request).await.unwrap_or_else(|problem| problem.into_response("req_1"));
         let mut headers = HeaderMap::new();
-        for name in [::http::header::CONTENT_TYPE, ::http::header::LOCATION, ::http::header::ALLOW] {
+        for name in [CONTENT_TYPE, LOCATION, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE] {
             headers.extend(response.header(&name).map(|value| (name.clone(), value.clone())));
         }
         let status = response.status().as_u16();
@@ -137,6 +141,7 @@ impl World {
         };
         let answered = Answered { status, headers, text };
         assert!(answered.status < 400 || is_problem(&answered), "{answered:?}");
+        openapi::hold(method.as_str(), &path, &sent, &answered);
         answered
     }
 
