@@ -71,6 +71,17 @@ impl Caller {
         &self.actor
     }
 
+    /// Whether the caller would be let in as the same one at this moment: a key may be deleted, or given less, while its
+    /// holder is being answered.
+    pub fn still_stands(&self, service: &Service) -> bool {
+        match &self.actor.who {
+            Who::Operator { .. } | Who::System => true,
+            Who::Key { id, role, tenant } => {
+                service.catalog().key(*id).is_some_and(|key| key.role == *role && key.tenant == *tenant)
+            }
+        }
+    }
+
     /// What the caller sees by id: its one tenant, or, when it is bound to none and names none, all of them.
     pub fn sight(&self) -> Sight {
         match self.bound.as_ref().or(self.named.as_ref()) {

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod native;
 mod openapi;
 pub mod page;
+pub mod tail;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::service::Service;
 use caller::Caller;
 use metrics::Metrics;
 use native::destination::Limits;
+use tail::Tail;
 
 /// What the admin API has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +56,9 @@ impl Default for Settings {
 ///
 /// A request over a Unix socket that shows no key comes from the operator, since the socket's mode decided who may open it;
 /// one over TCP needs a key, but for what is public.
-pub fn handler(service: Service, settings: Settings, metrics: Metrics) -> impl Handler + Clone {
+pub fn handler(service: Service, settings: Settings, metrics: Metrics, tail: Tail) -> impl Handler + Clone {
     let routes = Routes::new(native::routes()).expect("the tests build the same table");
-    let api = Arc::new(Api { house: House { service, settings, metrics }, routes });
+    let api = Arc::new(Api { house: House { service, settings, metrics, tail }, routes });
     move |request: Request| {
         let api = Arc::clone(&api);
         async move { api.answer(request).await }
@@ -74,6 +76,7 @@ struct House {
     service: Service,
     settings: Settings,
     metrics: Metrics,
+    tail: Tail,
 }
 
 /// One request on its way through its act.
@@ -81,6 +84,7 @@ struct Call {
     service: Service,
     settings: Settings,
     metrics: Metrics,
+    tail: Tail,
     params: Params,
     request: Request,
 }
@@ -100,12 +104,12 @@ impl Api {
     async fn answer(&self, request: Request) -> Result<Response, Problem> {
         let Found { route: &Route { access, handler, .. }, params } =
             self.routes.find(request.method(), request.path())?;
-        let House { service, settings, metrics } = self.house.clone();
+        let House { service, settings, metrics, tail } = self.house.clone();
         match (handler, access) {
-            (Act::Open(act), _) => act(Call { service, settings, metrics, params, request }).await,
+            (Act::Open(act), _) => act(Call { service, settings, metrics, tail, params, request }).await,
             (Act::Known(act), access) => {
                 let caller = Caller::of(&request, access, &service)?;
-                act(Call { service, settings, metrics, params, request }, caller).await
+                act(Call { service, settings, metrics, tail, params, request }, caller).await
             }
         }
     }

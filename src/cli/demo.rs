@@ -24,9 +24,9 @@ use super::scratch::Scratch;
 use super::signature::{NotVerified, Proof, verdict_text};
 use super::{Exit, Failure, Form, Trouble, serve};
 use crate::config::{Loaded, Places, Sources};
-use crate::daemon::{self, Daemon, Watched};
-use crate::model::Secret;
+use crate::daemon::{self, Daemon};
 use crate::model::destination::Preset;
+use crate::model::{Ended, Secret};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -187,7 +187,7 @@ struct Acts<'a> {
 }
 
 impl Acts<'_> {
-    async fn play(&self, receiver: SocketAddr, mut watcher: broadcast::Receiver<Watched>) -> Result<(), Failure> {
+    async fn play(&self, receiver: SocketAddr, mut watcher: broadcast::Receiver<Arc<Ended>>) -> Result<(), Failure> {
         let admin = Admin::over(self.config.admin.socket.clone());
         self.say(format_args!("{STRONG}A throw-away daemon and a receiver on http://{receiver}/{STRONG:#}\n"))?;
         let mut ids = Vec::new();
@@ -277,7 +277,7 @@ impl Acts<'_> {
     }
 
     /// Tells of an attempt; whether its signature was verified by the receiver.
-    fn tell(&self, ended: &Watched) -> Result<bool, Failure> {
+    fn tell(&self, ended: &Ended) -> Result<bool, Failure> {
         let attempt = &ended.attempt;
         let name = (ended.delivery.to_string(), attempt.number.to_string());
         let verdict = lock(&self.stage.verdicts).remove(&name);
@@ -309,7 +309,7 @@ impl Acts<'_> {
     }
 
     /// Says where everything is, and goes on telling until it is stopped.
-    async fn stay(&self, admin: &Admin, mut watcher: broadcast::Receiver<Watched>) -> Result<(), Failure> {
+    async fn stay(&self, admin: &Admin, mut watcher: broadcast::Receiver<Arc<Ended>>) -> Result<(), Failure> {
         let key = admin.ask(Method::POST, "/v1/keys", Some(&json!({ "role": "admin", "name": "demo" }))).await?;
         let key = key["secret"].as_str().unwrap_or_default();
         let program = std::env::args().next().unwrap_or_else(|| "postrider".to_owned());

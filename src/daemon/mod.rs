@@ -29,16 +29,15 @@ use crate::client::guard::{GuardError, Scope};
 use crate::client::{self, Client, ClientError, ProxyError, check_tls};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::engine::{self, Ended, Engine};
+use crate::engine::{self, Engine};
 use crate::http::serve::{Listener, Server};
 use crate::http::tls::TlsError;
 use crate::ingest::Ingest;
-use crate::model::Destination;
+use crate::model::{Destination, Ended};
 use crate::service::{self, Service};
 use crate::store::{Keys, OpenError, Store};
 use crate::{api, http, ingest};
 
-pub use crate::engine::Ended as Watched;
 pub use log::start as start_log;
 pub use master_key::MasterKeyError;
 use settings::StoreSettings;
@@ -112,7 +111,7 @@ pub enum Stopped {
 pub struct Daemon {
     service: Service,
     store: Store,
-    watchers: broadcast::WeakSender<Ended>,
+    watchers: broadcast::WeakSender<Arc<Ended>>,
     admin_address: Option<SocketAddr>,
     sockets: [PathBuf; 2],
     stop_mouths: CancellationToken,
@@ -183,7 +182,8 @@ impl Daemon {
         let mut running = JoinSet::new();
         running.spawn(engine.run(stop_engine.clone()));
         let mut mouths = JoinSet::new();
-        let handler = api::handler(service.clone(), api, api::metrics::Metrics::new(Arc::new(scrape)));
+        let (metrics, tail) = (api::metrics::Metrics::new(Arc::new(scrape)), api::tail::Tail::new(watchers.clone()));
+        let handler = api::handler(service.clone(), api, metrics, tail);
         let server = || Server::new(http.clone(), handler.clone());
         let (admin, stop) = (server(), stop_mouths.clone());
         mouths.spawn(async move { admin.run(Listener::Unix(admin_listener), stop).await });
@@ -222,7 +222,7 @@ impl Daemon {
     }
 
     /// Watches attempts as they end; `None` when the engine has ended.
-    pub fn watch(&self) -> Option<broadcast::Receiver<Ended>> {
+    pub fn watch(&self) -> Option<broadcast::Receiver<Arc<Ended>>> {
         Some(self.watchers.upgrade()?.subscribe())
     }
 

@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::client::Wire;
 use crate::clock::Clock;
 use crate::model::schedule::Plan;
-use crate::model::{Attempt, ConfirmationMode, DeliveryId, Destination, Schedule};
+use crate::model::{ConfirmationMode, Destination, Ended, Schedule};
 use crate::store::Store;
 
 pub use health::BreakerSettings;
@@ -111,19 +111,6 @@ impl Settings {
     }
 }
 
-/// An attempt that has ended, for whoever watches.
-#[derive(Debug, Clone)]
-pub struct Ended {
-    /// Of which delivery.
-    pub delivery: DeliveryId,
-    /// To where.
-    pub destination: Arc<Destination>,
-    /// Of which type its event is.
-    pub kind: crate::model::EventType,
-    /// What happened.
-    pub attempt: Attempt,
-}
-
 /// Attempts that a slow watcher may lag behind before it misses some.
 const WATCH_LAG_MAX: usize = 1024;
 
@@ -134,7 +121,7 @@ pub struct Engine<W> {
     wire: Arc<W>,
     clock: Clock,
     rng: fastrand::Rng,
-    watchers: broadcast::Sender<Ended>,
+    watchers: broadcast::Sender<Arc<Ended>>,
     metrics: Metrics,
 }
 
@@ -153,8 +140,9 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// Where attempts are told of as they end. Watching never delays them: a slow watcher misses some.
-    pub fn watchers(&self) -> broadcast::WeakSender<Ended> {
+    /// Where attempts are told of as they end. Watching never delays them: a slow watcher misses some, and while nobody
+    /// watches nothing is made to be told.
+    pub fn watchers(&self) -> broadcast::WeakSender<Arc<Ended>> {
         self.watchers.downgrade()
     }
 

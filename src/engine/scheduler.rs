@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Wire;
 use crate::clock::Clock;
-use crate::model::{DeliveryId, DeliveryKey, DestinationNo, NumberMap, Outcome, Reason, Timestamp, Trigger};
+use crate::model::{DeliveryId, DeliveryKey, DestinationNo, Ended, NumberMap, Outcome, Reason, Timestamp, Trigger};
 use crate::store::op::{Finish, GiveUp, Start, Started, Unstart};
 use crate::store::{DueRow, Heard, ReadError, Store};
 
 use super::attempt::{Attempts, Done, Made};
 use super::health::{Kind, Signal};
 use super::lanes::{LaneSpec, Lanes, Lease, Limits, Load, Rows};
-use super::{Ended, Metrics, Settings, verdict};
+use super::{Metrics, Settings, verdict};
 
 /// Attempts whose end is not on disk yet, at most.
 const UNSETTLED_MAX: usize = 8192;
@@ -35,7 +35,7 @@ pub(super) struct Scheduler<W> {
     clock: Clock,
     attempts: Attempts<W>,
     rng: fastrand::Rng,
-    watchers: broadcast::Sender<Ended>,
+    watchers: broadcast::Sender<Arc<Ended>>,
     metrics: Metrics,
     lanes: Lanes,
     making: JoinSet<Done>,
@@ -73,7 +73,7 @@ impl<W: Wire> Scheduler<W> {
         clock: Clock,
         attempts: Attempts<W>,
         rng: fastrand::Rng,
-        watchers: broadcast::Sender<Ended>,
+        watchers: broadcast::Sender<Arc<Ended>>,
         metrics: Metrics,
     ) -> Self {
         let limits = Limits {
@@ -282,7 +282,9 @@ impl<W: Wire> Scheduler<W> {
         let delivery = || DeliveryId { event: event.id(), destination: row.destination };
         if self.watchers.receiver_count() > 0 {
             let (delivery, kind) = (delivery(), event.head.kind.clone());
-            let _ = self.watchers.send(Ended { delivery, destination, kind, attempt: attempt.clone() });
+            let ended = Ended { delivery, destination, kind, attempt: attempt.bare() };
+            // The last of them may have left meanwhile.
+            let _ = self.watchers.send(Arc::new(ended));
         }
         if attempt.outcome != Outcome::Succeeded {
             tracing::info!(

@@ -3,11 +3,12 @@
 use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DestinationNo, Outcome, Reason, Seq, Timestamp};
+use super::{DeliveryId, Destination, DestinationNo, EventType, Outcome, Reason, Seq, Timestamp};
 
 /// Which delivery, inside the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -282,6 +283,42 @@ pub struct Attempt {
     pub reconnected: bool,
     /// When the next attempt is due, if there is one.
     pub next: Option<Timestamp>,
+}
+
+impl Attempt {
+    /// The same without headers and bodies: what may be told to whoever may read, and little to hold on to.
+    pub fn bare(&self) -> Attempt {
+        Attempt {
+            number: self.number,
+            started: self.started,
+            duration: self.duration,
+            trigger: self.trigger,
+            outcome: self.outcome,
+            reason: self.reason,
+            status: self.status,
+            request_headers: Headers::default(),
+            response_headers: Headers::default(),
+            response_body: Vec::new(),
+            error: self.error.clone(),
+            address: self.address,
+            phases: self.phases,
+            reconnected: self.reconnected,
+            next: self.next,
+        }
+    }
+}
+
+/// An attempt that has just ended, as it is told to whoever watches.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Of which delivery.
+    pub delivery: DeliveryId,
+    /// To where.
+    pub destination: Arc<Destination>,
+    /// Of which type its event is.
+    pub kind: EventType,
+    /// What happened; [bare](Attempt::bare), for a slow watcher lags behind by many of these.
+    pub attempt: Attempt,
 }
 
 #[cfg(test)]

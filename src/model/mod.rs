@@ -23,7 +23,7 @@ pub mod time;
 
 pub use audit::Actor;
 pub use confirmation::{Confirmation, ConfirmationMode, ConfirmationRequest};
-pub use delivery::{Attempt, DeliveryKey, DeliveryState, Headers, Trigger, WaitingReason};
+pub use delivery::{Attempt, DeliveryKey, DeliveryState, Ended, Headers, Trigger, WaitingReason};
 pub use destination::{Auth, Destination, Rate, Success, TlsOptions};
 pub use event::{Event, EventType};
 pub use filter::Filter;

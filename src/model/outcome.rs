@@ -14,6 +14,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome there is.
+    pub const ALL: [Outcome; 3] = [Outcome::Succeeded, Outcome::Failed, Outcome::Unknown];
+
     /// The outcome's name in the API, the log and the metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -121,6 +121,17 @@ impl DeliveryView {
 /// An attempt in an answer.
 #[derive(Debug, Serialize)]
 pub struct AttemptView {
+    #[serde(flatten)]
+    bare: BareAttemptView,
+    request_headers: BTreeMap<String, String>,
+    response_headers: BTreeMap<String, String>,
+    response_body: String,
+    next_attempt_at: Option<String>,
+}
+
+/// An attempt without its headers and bodies.
+#[derive(Debug, Serialize)]
+pub struct BareAttemptView {
     number: u32,
     started_at: String,
     duration_ms: u64,
@@ -128,14 +139,10 @@ pub struct AttemptView {
     outcome: &'static str,
     reason: Option<&'static str>,
     status: Option<u16>,
-    request_headers: BTreeMap<String, String>,
-    response_headers: BTreeMap<String, String>,
-    response_body: String,
     error: Option<String>,
     address: Option<String>,
     phases: PhasesView,
     reconnected: bool,
-    next_attempt_at: Option<String>,
 }
 
 /// Milliseconds, to the microsecond; absent where a phase did not happen.
@@ -152,6 +159,19 @@ impl AttemptView {
     /// How an attempt is shown. Header lines of one name stand together; bytes of a reply that are no UTF-8 are replaced.
     pub fn of(attempt: &Attempt) -> Self {
         AttemptView {
+            bare: BareAttemptView::of(attempt),
+            request_headers: joined(&attempt.request_headers),
+            response_headers: joined(&attempt.response_headers),
+            response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),
+            next_attempt_at: attempt.next.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl BareAttemptView {
+    /// How an attempt is shown without its headers and bodies.
+    pub fn of(attempt: &Attempt) -> Self {
+        BareAttemptView {
             number: attempt.number,
             started_at: attempt.started.to_string(),
             duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
@@ -159,14 +179,10 @@ impl AttemptView {
             outcome: attempt.outcome.as_str(),
             reason: attempt.reason.map(|reason| reason.as_str()),
             status: attempt.status,
-            request_headers: joined(&attempt.request_headers),
-            response_headers: joined(&attempt.response_headers),
-            response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),
             error: attempt.error.clone(),
             address: attempt.address.map(|address| address.to_string()),
             phases: PhasesView::of(&attempt.phases),
             reconnected: attempt.reconnected,
-            next_attempt_at: attempt.next.map(|at| at.to_string()),
         }
     }
 }

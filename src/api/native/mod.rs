@@ -82,6 +82,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/v1/audit", Admin, act!(audit::list)),
         known(GET, "/v1/audit/head", Admin, act!(audit::head)),
         known(GET, "/v1/status", Read, act!(status::read)),
+        known(GET, "/v1/tail", Read, act!(super::tail::read)),
         open(GET, "/healthz", |call| Box::pin(status::healthz(call))),
         open(GET, "/readyz", |call| Box::pin(status::readyz(call))),
         open(GET, "/metrics", |call| Box::pin(super::metrics::read(call))),

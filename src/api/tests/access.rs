@@ -254,7 +254,6 @@ async fn what_is_not_there_is_a_problem_too() {
         "/v1/event-types",
         "/v1/signing-keys",
         "/v1/users",
-        "/v1/tail",
         "/healthz/",
     ];
     for path in paths {

@@ -8,6 +8,7 @@ mod destinations;
 mod house;
 mod openapi;
 mod subscriptions;
+mod tail;
 
 use std::sync::{Arc, Mutex};
 
@@ -16,12 +17,14 @@ use ::http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICAT
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use tokio::sync::broadcast;
+
 use super::*;
 use crate::clock::Clock;
 use crate::http::request::Peer;
 use crate::http::response::Body;
-use crate::model::Timestamp;
 use crate::model::event;
+use crate::model::{Ended, Timestamp};
 use crate::service;
 use crate::store::{self, InMemoryBackend, Store, WriterRuns};
 
@@ -31,7 +34,9 @@ const WEBHOOKS: &str = "/v1/destinations/webhook";
 /// A daemon's API and what stands behind it.
 struct World {
     service: Service,
-    handler: Box<dyn Handler>,
+    handler: Arc<dyn Handler>,
+    /// Where the engine would tell of attempts.
+    attempts: broadcast::Sender<Arc<Ended>>,
 }
 
 /// Who asks.
@@ -122,7 +127,10 @@ impl World {
             store,
             clock,
         );
-        World { handler: Box::new(handler(service.clone(), settings, Metrics::default())), service }
+        let attempts = broadcast::Sender::new(4);
+        let tail = Tail::new(attempts.downgrade());
+        let handler = Arc::new(handler(service.clone(), settings, Metrics::default(), tail));
+        World { handler, service, attempts }
     }
 
     async fn send(&self, request: ::http::request::Builder, body: impl Into<Bytes>, peer: Peer) -> Answered {
@@ -146,17 +154,7 @@ impl World {
     }
 
     async fn ask(&self, who: Who<'_>, method: &str, path: &str, body: Value) -> Answered {
-        let mut request = ::http::Request::builder().method(method).uri(path);
-        let peer = match who {
-            Who::Operator | Who::OperatorFor(_) => operator(),
-            Who::Nobody | Who::Key(_) | Who::KeyFor(..) => stranger(),
-        };
-        if let Who::Key(key) | Who::KeyFor(key, _) = who {
-            request = request.header("authorization", key);
-        }
-        if let Who::OperatorFor(tenant) | Who::KeyFor(_, tenant) = who {
-            request = request.header("x-tenant", tenant);
-        }
+        let (request, peer) = request(who, method, path);
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(request, body, peer).await
     }
@@ -201,6 +199,22 @@ impl World {
         let body = json!({"type": kind, "tenant": tenant, "data": {"amount": "5.00"}});
         text(&self.done(202, "POST", "/v1/events", body).await["id"])
     }
+}
+
+/// The beginning of a request, and where it comes from.
+fn request(who: Who<'_>, method: &str, path: &str) -> (::http::request::Builder, Peer) {
+    let mut request = ::http::Request::builder().method(method).uri(path);
+    let peer = match who {
+        Who::Operator | Who::OperatorFor(_) => operator(),
+        Who::Nobody | Who::Key(_) | Who::KeyFor(..) => stranger(),
+    };
+    if let Who::Key(key) | Who::KeyFor(key, _) = who {
+        request = request.header("authorization", key);
+    }
+    if let Who::OperatorFor(tenant) | Who::KeyFor(_, tenant) = who {
+        request = request.header("x-tenant", tenant);
+    }
+    (request, peer)
 }
 
 fn text(value: &Value) -> String {
