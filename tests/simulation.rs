@@ -15,6 +15,7 @@ use postrider::model::event::NewEvent;
 use postrider::model::schedule::{Plan, Retry};
 use postrider::model::*;
 use postrider::store::op::*;
+use postrider::store::replays::{CancelReplay, CreateReplay};
 use postrider::store::{self, DeliveriesWanted, InMemoryBackend, StorageBackend, Store, Window, WriterRuns};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
@@ -525,6 +526,174 @@ async fn an_attempt_that_takes_its_time_survives_a_kill_in_the_history() {
     let last = world.seen(|seen| seen.last.values().next().copied());
     assert_eq!(last.map(|(number, _)| number), Some(2), "the wire saw 1, 1 and 2");
     world.check(1);
+    store.read(|snapshot| snapshot.conservation()).await.unwrap();
+}
+
+/// A receiver that takes a while, and what it saw: each delivery's attempts with their numbers, and when each began.
+#[derive(Clone)]
+struct Steady(Arc<Mutex<Vec<(String, u32, Timestamp)>>>, Clock);
+
+const TAKES: Duration = Duration::from_millis(50);
+
+impl Wire for Steady {
+    async fn send(&self, request: Request) -> Exchange {
+        let header = |name: &str| {
+            let (_, value) = request.headers.iter().find(|(own, _)| own == name).unwrap();
+            value.to_str().unwrap().to_owned()
+        };
+        let (delivery, number) = (header("x-webhook-delivery"), header("x-webhook-attempt").parse().unwrap());
+        self.0.lock().unwrap().push((delivery, number, self.1.now()));
+        tokio::time::sleep(TAKES).await;
+        Exchange::replied(200, "")
+    }
+}
+
+impl Steady {
+    fn seen(&self) -> Vec<(String, u32, Timestamp)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// A store with one destination, and deliveries to it that have failed for good.
+async fn with_failures(store: &Store, count: usize) -> DestinationNo {
+    let create = CreateDestination { destination: destination(0) };
+    let no = store.steer(&Actor::SYSTEM, create).await.unwrap().answer.unwrap().no;
+    let subscription = Subscription {
+        no: SubscriptionNo(0),
+        id: SubscriptionId(uuid::Uuid::from_u128(1)),
+        tenant: TenantId::default_tenant(),
+        pattern: "*".parse().unwrap(),
+        name: None,
+        roll_up: false,
+        filter: None,
+        destinations: vec![no],
+        created: START,
+    };
+    store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+    let plain = || NewEvent::new(TenantId::default_tenant(), "old".parse().unwrap(), "1");
+    let events = (0..count).map(|_| plain()).collect();
+    let _ = store.submit(Accept { events, waiting_max: u64::MAX }).await.unwrap();
+    let rows = store.read(move |snapshot| snapshot.lane(no, (Timestamp::ZERO, Seq(0)), usize::MAX)).await.unwrap();
+    for row in rows {
+        let attempt = Attempt {
+            number: 1,
+            started: START,
+            duration: TAKES,
+            trigger: Trigger::Schedule,
+            outcome: Outcome::Failed,
+            reason: Some(Reason::Status),
+            status: Some(500),
+            request_headers: Default::default(),
+            response_headers: Default::default(),
+            response_body: vec![],
+            error: None,
+            address: None,
+            phases: Default::default(),
+            reconnected: false,
+            next: None,
+        };
+        let next = Next::GivenUp(postrider::model::delivery::Ending::Exhausted);
+        let _ = store.submit(Finish { row, attempt, next, health: None }).await.unwrap();
+    }
+    no
+}
+
+fn run_on(store: &Store, wire: impl Wire, clock: Clock) -> (CancellationToken, JoinHandle<()>) {
+    let settings = Settings { look_at_clock: Duration::from_secs(3600), ..Settings::default() };
+    let engine = Engine::new(settings, store.clone(), wire, clock, fastrand::Rng::with_seed(1));
+    let stop = CancellationToken::new();
+    (stop.clone(), tokio::spawn(engine.run(stop)))
+}
+
+async fn replay_all(store: &Store, rate: u32) -> ReplayId {
+    let tenant = TenantId::default_tenant();
+    let state = DeliveryState::Failed;
+    let wanted = ReplayWanted { tenant, destination: None, kind: None, from: None, to: None, state };
+    let rate = Rate { events: rate, per: Duration::from_secs(1) };
+    let create = CreateReplay { wanted, rate, matched: 0, exact: false };
+    store.steer(&Actor::SYSTEM, create).await.unwrap().answer.unwrap().id
+}
+
+async fn replay_of(store: &Store, id: ReplayId) -> Replay {
+    store.read(move |snapshot| snapshot.replay(id)).await.unwrap().unwrap()
+}
+
+/// PROMISES, overload: a replay of thousands, as fast as it may, does not delay fresh events of the same lane by more than a few
+/// attempts, and comes to its end beside them. A lane of three slots and attempts of 50 ms takes sixty a second; the ten fresh
+/// ones a second leave fifty for the replay.
+#[tokio::test(start_paused = true)]
+async fn a_replay_of_thousands_does_not_starve_fresh_events() {
+    let clock = Clock::of_runtime(START);
+    let store = open(&Disk(Arc::new(InMemoryBackend::new())), clock);
+    let wire = Steady(Arc::default(), clock);
+    with_failures(&store, 3000).await;
+    let (stop, engine) = run_on(&store, wire.clone(), clock);
+    let id = replay_all(&store, 10_000).await;
+    let mut accepted = HashMap::new();
+    let begun = clock.now();
+    while replay_of(&store, id).await.state == ReplayState::Running {
+        let fresh = NewEvent::new(TenantId::default_tenant(), "new".parse().unwrap(), "1");
+        let seq = store.submit(Accept { events: vec![fresh], waiting_max: u64::MAX }).await.unwrap().answer.remove(0);
+        let key = DeliveryKey { destination: DestinationNo(1), seq: seq.unwrap().id.seq() };
+        accepted.insert(delivery_name(&store, key).await, clock.now());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let took = clock.now().since(begun);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    stop.cancel();
+    engine.await.unwrap();
+    let seen = wire.seen();
+    let worst = seen.iter().filter_map(|(name, _, at)| accepted.get(name).map(|accepted| at.since(*accepted))).max();
+    assert!(accepted.len() > 500, "{} fresh ones", accepted.len());
+    assert!(worst.is_some_and(|worst| worst <= 3 * TAKES), "a fresh one waited {worst:?}");
+    assert_eq!(seen.len(), 3000 + accepted.len());
+    assert!(took < Duration::from_secs(90), "the replay took {took:?}");
+    let replay = replay_of(&store, id).await;
+    assert_eq!((replay.state, replay.matched, replay.done), (ReplayState::Done, 3000, 3000));
+    store.read(|snapshot| snapshot.conservation()).await.unwrap();
+}
+
+/// A replay keeps its rate, goes on after a kill where its last slice ended, waits while its lane is paused, and stops when it is
+/// cancelled.
+#[tokio::test(start_paused = true)]
+async fn a_replay_keeps_its_rate_and_goes_on_after_a_kill() {
+    let (clock, disk) = (Clock::of_runtime(START), Disk(Arc::new(InMemoryBackend::new())));
+    let mut store = open(&disk, clock);
+    let wire = Steady(Arc::default(), clock);
+    let no = with_failures(&store, 300).await;
+    let id = replay_all(&store, 20).await;
+    for round in 1..=5 {
+        let (_, engine) = run_on(&store, wire.clone(), clock);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        engine.abort();
+        let _ = engine.await;
+        tokio::task::yield_now().await;
+        drop(store);
+        store = open(&disk, clock);
+        let done = replay_of(&store, id).await.done;
+        assert!((round * 36..=round * 44).contains(&done), "{done} after {round} times two seconds at 20 a second");
+    }
+    let (stop, engine) = run_on(&store, wire.clone(), clock);
+    assert!(store.steer(&Actor::SYSTEM, SetPaused { no, paused: true }).await.unwrap().answer);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let paused = replay_of(&store, id).await;
+    assert_eq!(paused.state, ReplayState::Running);
+    let waiting = store.standing(|standing| standing.waiting);
+    assert!((1..=40).contains(&waiting), "{waiting} wait in a paused lane");
+    assert!(store.steer(&Actor::SYSTEM, SetPaused { no, paused: false }).await.unwrap().answer);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    store.steer(&Actor::SYSTEM, CancelReplay { id }).await.unwrap().answer.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let cancelled = replay_of(&store, id).await;
+    assert!(cancelled.done >= paused.done && cancelled.done < 300, "{} of {}", cancelled.done, paused.done);
+    let second = replay_all(&store, 10_000).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(replay_of(&store, second).await.done, 300 - cancelled.done, "what is left is what was not done");
+    stop.cancel();
+    engine.await.unwrap();
+    // The wire may have seen what a kill cut off twice, but each time as the second attempt of its delivery.
+    assert!(wire.seen().iter().all(|(_, number, _)| *number == 2));
+    assert_eq!(store.standing(|standing| (standing.tally(no).succeeded, standing.waiting)), (300, 0));
     store.read(|snapshot| snapshot.conservation()).await.unwrap();
 }
 

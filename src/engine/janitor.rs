@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::model::{Seq, Timestamp};
 use crate::store::audit::DropAged;
 use crate::store::op::{Ages, Purge, Sweep};
+use crate::store::replays::DropReplays;
 use crate::store::{Store, StoreFailed};
 
 use super::Retention;
@@ -22,6 +23,8 @@ const BETWEEN_SLICES: Duration = Duration::from_millis(20);
 const WALK_EVERY: u32 = 3600;
 /// Producers' ids are remembered this long, so their events stay at least as long.
 const EVENTS_STAY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Bulk replays are kept this long after their end.
+const REPLAYS_STAY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Before this moment (2024-01-01) the clock is wrong: nothing is removed by its word.
 const PLAUSIBLE: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 
@@ -51,6 +54,7 @@ impl Janitor {
                 if rounds == 0 {
                     self.next = Some(Seq(0));
                     let Ok(()) = self.sweep_audit(&stop).await else { return };
+                    let Ok(()) = self.sweep_replays().await else { return };
                 }
                 rounds = (rounds + 1) % WALK_EVERY;
             }
@@ -70,6 +74,23 @@ impl Janitor {
         });
         for no in waiting {
             while !stop.is_cancelled() && self.store.submit(Purge { no, limit: SLICE }).await?.answer == SLICE {}
+        }
+        Ok(())
+    }
+
+    /// Drops bulk replays that ended long ago. There are few of them: one look, and one operation where there is something to drop.
+    async fn sweep_replays(&self) -> Result<(), StoreFailed> {
+        let now = self.clock.now();
+        let before = now.before(REPLAYS_STAY);
+        let aged = self.store.read(move |snapshot| {
+            Ok(snapshot.replays(None)?.iter().any(|replay| replay.ended.is_some_and(|ended| ended < before)))
+        });
+        match aged.await {
+            Ok(true) if now >= PLAUSIBLE => {
+                let _ = self.store.submit(DropReplays { before }).await?;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(event = "replays_unreadable", %error, "look for bulk replays that have aged"),
         }
         Ok(())
     }

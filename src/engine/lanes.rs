@@ -11,6 +11,9 @@
 //! The request for a lane's confirmation passes where the lane is held for the lack of it. It may lie behind any number of held
 //! rows, so it is kept beside the window and sought on disk by its own id.
 //!
+//! What a bulk replay made due gives way to what is fresh in the same lane, three times in a row at most: so neither waits long
+//! for the other. Few of a replay's deliveries wait in a lane at once, for the replayer sees to that.
+//!
 //! A delivery that was leased is *unsettled* until the end of its attempt is on disk. Until then its old row may still be read
 //! there, and must not be taken for work.
 
@@ -32,6 +35,9 @@ const MISSED_MAX: usize = 4096;
 const REST: Duration = Duration::from_secs(1);
 /// The share of all slots that the slow lanes may take together, and likewise the fresh ones.
 const SHARE: usize = 4;
+
+/// How often in a row a delivery of a bulk replay gives way to a fresh one.
+const GIVES_WAY_MAX: u32 = 3;
 
 /// The bounds over all lanes.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +119,8 @@ struct Lane {
     /// Whether it stands in line for a page.
     asked: bool,
     in_flight: u32,
+    /// How often in a row the first in line gave way.
+    gave_way: u32,
     next_slot: Timestamp,
     /// Where it stands in line for a turn. What it left behind in the other line has another number.
     queued: Option<(Line, u64)>,
@@ -154,6 +162,7 @@ impl Lane {
             generation: 0,
             asked: false,
             in_flight: 0,
+            gave_way: 0,
             next_slot: Timestamp::ZERO,
             queued: None,
             wake: None,
@@ -196,10 +205,19 @@ impl Lane {
         [of_window, self.request].into_iter().flatten().min_by_key(|(place, _)| *place)
     }
 
-    fn take_first(&mut self) -> Option<(Place, Plan)> {
-        let (place, plan) = self.first()?;
-        self.remove(place);
-        Some((place, plan))
+    /// Takes the row whose turn it is: the first, unless that is a replay's and something fresh is due too.
+    fn take(&mut self, now: Timestamp) -> Option<(Place, Plan)> {
+        let first = self.first()?;
+        let is_replay = |plan: &Plan| plan.trigger == Trigger::Replay;
+        let mut turn = first;
+        if is_replay(&first.1) {
+            let mut due = self.window.iter().take_while(|((due, _), _)| *due <= now);
+            let fresh = due.find(|(_, plan)| !is_replay(plan)).filter(|_| self.gave_way < GIVES_WAY_MAX);
+            turn = fresh.map_or(first, |(place, plan)| (*place, *plan));
+            self.gave_way = if fresh.is_some() { self.gave_way + 1 } else { 0 };
+        }
+        self.remove(turn.0);
+        Some(turn)
     }
 
     fn remove(&mut self, place: Place) {
@@ -496,7 +514,7 @@ impl Lanes {
                 self.look(no, now);
                 continue;
             }
-            let Some(((due, seq), plan)) = lane.take_first() else { continue };
+            let Some(((due, seq), plan)) = lane.take(now) else { continue };
             lane.in_flight += 1;
             if let Some(interval) = lane.spec.interval {
                 // From now, not from the slot before: that one has passed, or is from a clock that has jumped.

@@ -11,6 +11,7 @@ pub mod lanes;
 mod mask;
 mod metrics;
 mod receiver;
+mod replayer;
 mod scheduler;
 pub mod verdict;
 
@@ -156,11 +157,16 @@ impl<W: Wire> Engine<W> {
         let Engine { settings, store, wire, clock, mut rng, watchers, metrics } = self;
         let keeper = janitor::Janitor::new(store.clone(), clock, settings.retention, settings.janitor_round);
         let keeping = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
+        let replayer = replayer::Replayer::new(store.clone(), clock);
+        let replaying = AbortOnDropHandle::new(tokio::spawn(replayer.run(stop.clone())));
         let attempts = attempt::Attempts::new(Arc::clone(&settings), store.clone(), wire, clock, rng.fork());
         scheduler::Scheduler::new(settings, store, clock, attempts, rng, watchers, metrics).run(stop).await;
         // The janitor ends by the same token; if it panicked, retention waits for the next start.
         if let Err(error) = keeping.await {
             tracing::error!(event = "janitor_failed", %error, "the janitor ended early");
+        }
+        if let Err(error) = replaying.await {
+            tracing::error!(event = "replayer_failed", %error, "bulk replays go on at the next start");
         }
     }
 }

@@ -164,6 +164,10 @@ actions! {
     DeliveryResend = "delivery.resend";
     /// A delivery that waited is ended.
     DeliveryCancel = "delivery.cancel";
+    /// A bulk replay begins.
+    ReplayCreate = "replay.create";
+    /// A bulk replay is stopped before its end.
+    ReplayCancel = "replay.cancel";
     /// An event's payload is erased before its time.
     EventErasePayload = "event.erase_payload";
     /// Payloads of events are shown to somebody.

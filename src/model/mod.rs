@@ -15,6 +15,7 @@ pub mod id;
 pub mod key;
 pub mod milestone;
 pub mod outcome;
+pub mod replay;
 pub mod schedule;
 pub mod secret;
 pub mod subscription;
@@ -34,6 +35,7 @@ pub use id::{
 pub use key::{ApiKey, KeyId, Role};
 pub use milestone::Milestone;
 pub use outcome::{Outcome, Reason};
+pub use replay::{Replay, ReplayId, ReplayState, ReplayWanted};
 pub use schedule::{Retry, Schedule};
 pub use secret::Secret;
 pub use subscription::{Subscription, TypePattern};

@@ -7,6 +7,7 @@ mod metrics;
 mod rotation;
 mod samples;
 pub mod stats;
+pub mod replays;
 pub mod submission;
 
 use std::collections::{HashMap, HashSet};

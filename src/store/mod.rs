@@ -20,6 +20,7 @@ pub mod offline;
 pub mod op;
 mod reader;
 mod record;
+pub mod replays;
 mod segments;
 mod standing;
 mod tables;
@@ -39,8 +40,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::clock::Clock;
 use crate::model::audit::Chain;
 use crate::model::{
-    Actor, ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, NumberSet, Seq, Subscription, Tenant,
-    TenantId, Timestamp,
+    Actor, ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, NumberSet, ReplayId, Seq, Subscription,
+    Tenant, TenantId, Timestamp,
 };
 
 pub use audit::{Audited, Effect, Steer};
@@ -186,6 +187,8 @@ struct Shared {
     runs: Mutex<Runs>,
     events: Mutex<EventCache>,
     under_way: Mutex<NumberSet<DeliveryKey>>,
+    /// The bulk replays that have not ended.
+    replays: watch::Sender<Arc<[ReplayId]>>,
     bell: Bell,
     failure: watch::Sender<Option<String>>,
     metrics: Metrics,
@@ -368,7 +371,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let loaded = load(&db, &keys, settings.run_events, clock.now());
         let loaded = loaded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
-        let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off } = loaded;
+        let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
             keys,
@@ -377,6 +380,7 @@ impl Store {
             runs: Mutex::new(runs),
             events: Mutex::new(EventCache::new(settings.event_cache_bytes_max)),
             under_way: Mutex::default(),
+            replays: watch::Sender::new(replays),
             bell: Bell::default(),
             failure: watch::Sender::new(None),
             metrics: Metrics::default(),
@@ -514,6 +518,11 @@ impl Store {
         look(&lock(&self.0.shared.standing))
     }
 
+    /// The bulk replays that have not ended; tells when there are others.
+    pub fn replays_running(&self) -> watch::Receiver<Arc<[ReplayId]>> {
+        self.0.shared.replays.subscribe()
+    }
+
     /// The bell that rings after commits. It has one listener: the engine.
     pub fn bell(&self) -> &Bell {
         &self.0.shared.bell
@@ -636,6 +645,7 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
         transaction.open_table(tables::LANES.table())?;
         transaction.open_table(tables::TALLIES.table())?;
         transaction.open_table(tables::AUDIT.table())?;
+        transaction.open_table(tables::REPLAYS.table())?;
         let mut things = tables::THINGS.write(&transaction, keys)?;
         is_new = meta.get(META_EPOCH)?.is_none();
         if is_new {
@@ -664,6 +674,8 @@ struct Loaded {
     sealer: Sealer,
     /// The attempts that were under way when the store was used last.
     cut_off: Vec<(DeliveryKey, StartedRow)>,
+    /// The bulk replays that have not ended.
+    replays: Arc<[ReplayId]>,
 }
 
 fn load(db: &Database, keys: &Arc<Keyring>, run_events: usize, now: Timestamp) -> Result<Loaded, LoadError> {
@@ -729,7 +741,8 @@ fn load(db: &Database, keys: &Arc<Keyring>, run_events: usize, now: Timestamp) -
         cut_off.push((delivery, codec::decode(started.place(key.value()), record.value())?));
     }
     let (runs, sealer) = segments::seal::load(&transaction, keys, run_events, Seq(numbers.next_seq), now)?;
-    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off })
+    let replays = replays::running(&tables::REPLAYS.read(&transaction, keys)?)?.into();
+    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays })
 }
 
 /// The destinations whose tally disagrees with their due rows, and how many rows they have.

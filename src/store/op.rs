@@ -23,7 +23,7 @@ use super::codec::Content;
 use super::record::{AttemptRow, DueRow, EndedRow, FormerTenant, LaneHealth, Plan, StartedRow, Tombstone};
 use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
-use super::{codec, dedup};
+use super::{codec, dedup, replays};
 
 /// The keys under which things lie in their one table.
 pub(super) mod kind {
@@ -593,34 +593,47 @@ impl Steer for Resend {
     }
 
     fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Steered>, ApplyError> {
-        let before = match state(batch, self.key)? {
-            Trail::None => return refused(Steered::Unknown),
-            Trail::Waiting(_) => return refused(Steered::NotFrom(DeliveryState::Pending)),
-            Trail::Ended(state) => state,
-        };
-        let Some(destination) = batch.catalog().destination(self.key.destination) else {
-            return refused(Steered::NoDestination);
-        };
-        // The request that a destination waits for stays one.
-        let asks = destination.asked == Some(self.key.seq);
-        let trigger = if asks { Trigger::Confirmation } else { self.trigger };
-        let kept = match batch.events.get(self.key.seq.0)? {
-            Some(record) => codec::keeps_body(record.value())?,
-            None => false,
-        };
-        if !kept {
-            return refused(Steered::Erased);
+        match resend(batch, self.key, self.trigger, |_| true)? {
+            Err(why) => refused(why),
+            Ok(before) => steered(batch, self.key, Action::DeliveryResend, (before, DeliveryState::Pending)),
         }
-        let number = last_attempt(batch, self.key)?.map_or(1, |(number, _)| number + 1);
-        take_ended(batch, self.key)?;
-        uncount(batch, self.key.destination, before);
-        batch.begin(self.key.seq);
-        let due = batch.now;
-        put_attempt(batch, self.key, number, &AttemptRow::Planned { due })?;
-        let plan = Plan { number, tried: 0, trigger, cut_off: 0 };
-        put_due(batch, DueRow { destination: self.key.destination, due, seq: self.key.seq, plan })?;
-        steered(batch, self.key, Action::DeliveryResend, (before, DeliveryState::Pending))
     }
+}
+
+/// Makes a delivery pending again that ended in a state that is wanted. Answers that state, or why it was not done.
+pub(super) fn resend(
+    batch: &mut Batch<'_>,
+    key: DeliveryKey,
+    trigger: Trigger,
+    wanted: impl Fn(DeliveryState) -> bool,
+) -> Result<Result<DeliveryState, Steered>, ApplyError> {
+    let before = match state(batch, key)? {
+        Trail::None => return Ok(Err(Steered::Unknown)),
+        Trail::Waiting(_) => return Ok(Err(Steered::NotFrom(DeliveryState::Pending))),
+        Trail::Ended(state) if !wanted(state) => return Ok(Err(Steered::NotFrom(state))),
+        Trail::Ended(state) => state,
+    };
+    let Some(destination) = batch.catalog().destination(key.destination) else {
+        return Ok(Err(Steered::NoDestination));
+    };
+    // The request that a destination waits for stays one.
+    let trigger = if destination.asked == Some(key.seq) { Trigger::Confirmation } else { trigger };
+    let kept = match batch.events.get(key.seq.0)? {
+        Some(record) => codec::keeps_body(record.value())?,
+        None => false,
+    };
+    if !kept {
+        return Ok(Err(Steered::Erased));
+    }
+    let number = last_attempt(batch, key)?.map_or(1, |(number, _)| number + 1);
+    take_ended(batch, key)?;
+    uncount(batch, key.destination, before);
+    batch.begin(key.seq);
+    let due = batch.now;
+    put_attempt(batch, key, number, &AttemptRow::Planned { due })?;
+    let plan = Plan { number, tried: 0, trigger, cut_off: 0 };
+    put_due(batch, DueRow { destination: key.destination, due, seq: key.seq, plan })?;
+    Ok(Ok(before))
 }
 
 /// A delivery has been steered from one state to another. It is its destination's owner's.
@@ -1168,6 +1181,7 @@ impl Steer for DeleteTenant {
         batch.things.remove((kind::TENANT, name))?;
         batch.things.put((kind::FORMER_TENANT, name), &former)?;
         batch.catalog_mut().remove_tenant(&self.id);
+        replays::forget_tenant(batch, &self.id)?;
         done(Ok(()), Action::TenantDelete, Some(&self.id), &self.id, (before, Value::Null))
     }
 }

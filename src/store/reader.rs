@@ -56,10 +56,11 @@ as_read_error!(redb::StorageError, redb::TableError, redb::TransactionError, App
 
 /// The store as of one commit.
 pub struct Snapshot {
-    events: Read<u64>,
-    due: Read<(u32, u64, u64)>,
-    attempts: Read<(u64, u32, u32)>,
-    ended: Read<(u32, u64)>,
+    pub(super) events: Read<u64>,
+    pub(super) due: Read<(u32, u64, u64)>,
+    pub(super) attempts: Read<(u64, u32, u32)>,
+    pub(super) ended: Read<(u32, u64)>,
+    pub(super) replays: Read<u64>,
     failures: ReadOnlyTable<(u32, u64), ()>,
     segments: Read<SegmentKey>,
     tallies: Read<u32>,
@@ -243,6 +244,7 @@ impl Snapshot {
             attempts: tables::ATTEMPTS.read(&transaction, keys)?,
             ended: tables::ENDED.read(&transaction, keys)?,
             failures: transaction.open_table(tables::FAILURES)?,
+            replays: tables::REPLAYS.read(&transaction, keys)?,
             segments: tables::SEGMENTS.read(&transaction, keys)?,
             tallies: tables::TALLIES.read(&transaction, keys)?,
             audit: tables::AUDIT.read(&transaction, keys)?,

@@ -38,6 +38,8 @@ pub const THINGS: Definition<(u8, &'static [u8])> = Definition::new("things");
 pub const LANES: Definition<u32> = Definition::new("lanes");
 /// `destination -> how many deliveries are in which state`.
 pub const TALLIES: Definition<u32> = Definition::new("tallies");
+/// `number -> bulk replay`, with how far it has come.
+pub const REPLAYS: Definition<u64> = Definition::new("replays");
 /// `number -> record of the audit log`.
 pub const AUDIT: Definition<u64> = Definition::new("audit");
 /// `number -> wrapped data key`; see [`super::keyring`]. Its rows are sealed with the master key.

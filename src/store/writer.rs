@@ -11,7 +11,7 @@
 //! Operations are total: what is wrong with one is its answer, and its neighbours in the batch go on. Only the storage
 //! itself can fail a batch, and then nothing of it is acknowledged, and nothing will be until the store is opened again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::clock::{Clock, Stopwatch};
 use crate::model::audit::Chain;
 use crate::model::event::EventHead;
-use crate::model::{DeliveryKey, DestinationNo, Epoch, Event, Seq, Timestamp};
+use crate::model::{DeliveryKey, DestinationNo, Epoch, Event, ReplayId, Seq, Timestamp};
 
 use super::bell::Change;
 use super::catalog::Catalog;
@@ -147,11 +147,12 @@ pub(super) struct Numbers {
     pub next_seq: u64,
     pub next_destination: u32,
     pub next_subscription: u32,
+    pub next_replay: u64,
 }
 
 impl Default for Numbers {
     fn default() -> Self {
-        Numbers { next_seq: 1, next_destination: 1, next_subscription: 1 }
+        Numbers { next_seq: 1, next_destination: 1, next_subscription: 1, next_replay: 1 }
     }
 }
 
@@ -171,6 +172,8 @@ pub(super) struct Writer {
     standing: Standing,
     catalog: Arc<Catalog>,
     sealer: Sealer,
+    /// The bulk replays that have not ended.
+    replays: BTreeSet<ReplayId>,
     /// The deliveries that have a row in the started table: whoever is not among them costs nothing there.
     marked: HashSet<DeliveryKey>,
     shared: Arc<Shared>,
@@ -189,7 +192,7 @@ impl Writer {
         sealer: Sealer,
         shared: Arc<Shared>,
     ) -> Self {
-        let catalog = shared.catalog();
+        let (catalog, replays) = (shared.catalog(), shared.replays.borrow().iter().copied().collect());
         Writer {
             db,
             clock,
@@ -198,6 +201,7 @@ impl Writer {
             standing,
             catalog,
             sealer,
+            replays,
             marked: HashSet::new(),
             shared,
             commits: 0,
@@ -275,13 +279,17 @@ impl Writer {
     }
 
     fn publish(&mut self, aftermath: Aftermath) {
-        let Aftermath { changes, fresh, erased, catalog_changed, tallies, lanes, segments } = aftermath;
+        let Aftermath { changes, fresh, erased, catalog_changed, tallies, lanes, segments, replays_changed } =
+            aftermath;
         if catalog_changed {
             self.shared.publish_catalog(Arc::clone(&self.catalog));
         }
         self.shared.publish_standing(&self.standing, &tallies, &lanes);
         lock(&self.shared.runs).publish(Seq(self.numbers.next_seq), segments, self.clock.now());
         self.shared.cache_events(fresh, &erased);
+        if replays_changed {
+            self.shared.replays.send_replace(self.replays.iter().copied().collect());
+        }
         self.shared.bell.ring(changes);
     }
 
@@ -336,6 +344,7 @@ struct Aftermath {
     tallies: HashSet<DestinationNo>,
     lanes: HashSet<DestinationNo>,
     segments: Vec<SegmentChange>,
+    replays_changed: bool,
 }
 
 /// An open transaction with its tables, as operations see it.
@@ -372,6 +381,8 @@ pub struct Batch<'tx> {
     keys: &'tx Arc<Keyring>,
     started: Option<Write<'tx, (u32, u64)>>,
     chain_changed: bool,
+    replays: &'tx mut BTreeSet<ReplayId>,
+    replays_changed: bool,
 }
 
 impl<'tx> Batch<'tx> {
@@ -409,6 +420,8 @@ impl<'tx> Batch<'tx> {
             marked: &mut writer.marked,
             started: None,
             chain_changed: false,
+            replays: &mut writer.replays,
+            replays_changed: false,
         })
     }
 
@@ -507,6 +520,22 @@ impl<'tx> Batch<'tx> {
         &mut self.standing.audit
     }
 
+    /// The table of bulk replays. Whoever asks lets go of it before anybody else asks.
+    pub(super) fn replay_rows(&self) -> Result<Write<'tx, u64>, ApplyError> {
+        Ok(tables::REPLAYS.write(self.transaction, self.keys)?)
+    }
+
+    /// The bulk replays that have not ended.
+    pub(super) fn replays(&self) -> &BTreeSet<ReplayId> {
+        self.replays
+    }
+
+    /// The same, to be changed: whoever waits for a change hears of it after the commit.
+    pub(super) fn replays_mut(&mut self) -> &mut BTreeSet<ReplayId> {
+        self.replays_changed = true;
+        self.replays
+    }
+
     pub(super) fn settled(&mut self, key: DeliveryKey) {
         self.changes.push(Change::Settled(key));
     }
@@ -547,6 +576,7 @@ impl<'tx> Batch<'tx> {
             tallies: self.tallies_changed,
             lanes: self.lanes_changed,
             segments: self.segments_changed,
+            replays_changed: self.replays_changed,
         })
     }
 }

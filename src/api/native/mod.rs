@@ -7,6 +7,7 @@ pub mod event;
 mod filter;
 mod history;
 pub mod key;
+pub mod replay;
 pub mod signature;
 pub mod status;
 pub mod subscription;
@@ -68,6 +69,10 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(POST, "/v1/deliveries/{id}/cancel", Operate, act!(delivery::cancel)),
         known(GET, "/v1/event_history", Read, act!(history::list)),
         known(POST, "/v1/event_history/{id}/resend", Operate, act!(history::resend)),
+        known(GET, "/v1/replays", Read, act!(replay::list)),
+        known(POST, "/v1/replays", Operate, act!(replay::create)),
+        known(GET, "/v1/replays/{id}", Read, act!(replay::read)),
+        known(POST, "/v1/replays/{id}/cancel", Operate, act!(replay::cancel)),
         // Whoever is bound to a tenant may read that one; the rest is for who administers all of them.
         known(GET, "/v1/tenants", Read, act!(tenant::list)),
         known(POST, "/v1/tenants", Admin, act!(tenant::create)),
@@ -97,7 +102,16 @@ fn ok(view: &impl Serialize) -> Response {
 
 /// A 201 with a view, and where the new thing is.
 fn created(path: &str, view: &impl Serialize) -> Response {
-    let response = Response::json(::http::StatusCode::CREATED, view);
+    located(::http::StatusCode::CREATED, path, view)
+}
+
+/// A 202 with a view, and where what goes on from here can be watched.
+fn accepted(path: &str, view: &impl Serialize) -> Response {
+    located(::http::StatusCode::ACCEPTED, path, view)
+}
+
+fn located(status: ::http::StatusCode, path: &str, view: &impl Serialize) -> Response {
+    let response = Response::json(status, view);
     match HeaderValue::from_str(path) {
         Ok(path) => response.with_header(LOCATION, path),
         Err(_) => response,

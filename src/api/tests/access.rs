@@ -11,6 +11,7 @@ pub(super) struct Things {
     subscription: String,
     pub(super) event: String,
     delivery: String,
+    replay: String,
     key: String,
 }
 
@@ -22,8 +23,17 @@ impl Things {
         let event = world.event(tenant, "transaction").await;
         let deliveries = world.done(200, "GET", &format!("/v1/events/{event}/deliveries"), Value::Null).await;
         let delivery = text(&deliveries["deliveries"][0]["id"]);
+        let replay = world.ask(Who::OperatorFor(tenant), "POST", "/v1/replays", json!({})).await.json();
         let key = world.done(201, "POST", "/v1/keys", json!({"role": "read", "tenant": tenant})).await;
-        Things { tenant: tenant.into(), destination, subscription, event, delivery, key: text(&key["id"]) }
+        Things {
+            tenant: tenant.into(),
+            destination,
+            subscription,
+            event,
+            delivery,
+            replay: text(&replay["id"]),
+            key: text(&key["id"]),
+        }
     }
 
     /// Well-formed ids of nothing.
@@ -36,6 +46,7 @@ impl Things {
             subscription: uuid,
             event: event.to_string(),
             delivery: DeliveryId { event, destination: DestinationNo(1) }.to_string(),
+            replay: "rpl_4000000000".into(),
             key: KeyId::from_chance([9; 6]).to_string(),
         }
     }
@@ -49,6 +60,7 @@ impl Things {
             Some("deliveries" | "event_history") => &self.delivery,
             Some("tenants") => &self.tenant,
             Some("keys") => &self.key,
+            Some("replays") => &self.replay,
             _ if !pattern.contains('{') => "",
             _ => panic!("{pattern}: say here how such a thing is named"),
         };
@@ -58,8 +70,8 @@ impl Things {
         path
     }
 
-    pub(super) fn all(&self) -> [&str; 6] {
-        [&self.tenant, &self.destination, &self.subscription, &self.event, &self.delivery, &self.key]
+    pub(super) fn all(&self) -> [&str; 7] {
+        [&self.tenant, &self.destination, &self.subscription, &self.event, &self.delivery, &self.replay, &self.key]
     }
 }
 
@@ -250,7 +262,6 @@ async fn what_is_not_there_is_a_problem_too() {
         "/v1/",
         "/v1/nothing",
         "/v1/destinations/",
-        "/v1/replays",
         "/v1/event-types",
         "/v1/signing-keys",
         "/v1/users",

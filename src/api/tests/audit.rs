@@ -26,7 +26,7 @@ fn body(route: &Route<Act>, things: &Things) -> Value {
         ("POST", "/v1/subscriptions/{type}/{id}/destinations") => json!({"destination": things.destination}),
         ("POST", "/v1/tenants") => json!({"id": "m9"}),
         ("POST", "/v1/keys") => json!({"role": "read", "name": "n", "tenant": things.tenant}),
-        ("POST", "/v1/subscriptions/{type}") => json!({}),
+        ("POST", "/v1/subscriptions/{type}" | "/v1/replays") => json!({}),
         ("PUT", "/v1/keys/{id}") => json!({"role": "operate"}),
         ("PUT", _) => json!({"name": "other"}),
         ("POST", _) | ("DELETE", _) => Value::Null,

@@ -7,6 +7,7 @@ mod deliveries;
 mod destinations;
 mod house;
 mod openapi;
+mod replays;
 mod subscriptions;
 mod tail;
 

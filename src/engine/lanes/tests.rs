@@ -814,3 +814,25 @@ fn each_due_row_is_leased_once_and_none_is_forgotten() {
         }
     }
 }
+
+/// PROMISES, overload: what a bulk replay made due gives way to fresh deliveries of its lane, and still gets a turn in four.
+#[test]
+fn a_replay_gives_way_to_fresh_deliveries_and_still_gets_its_turn() {
+    let mut desk = Desk::new(LIMITS);
+    desk.lane(1, LaneSpec { in_flight_max: 1, ..spec() });
+    let replayed = |seq| DueRow { plan: Plan { number: 2, trigger: Trigger::Replay, ..Plan::FIRST }, ..row(1, seq) };
+    desk.due((1..=30).map(replayed));
+    let mut order = Vec::new();
+    let mut lease = |desk: &mut Desk| {
+        let lease = desk.lease(at(5)).expect("something is due");
+        order.push(lease.row.seq.0);
+        desk.end(lease, SUCCEEDED, at(5));
+    };
+    lease(&mut desk);
+    // Newer, and so behind all of them on disk.
+    desk.due((101..=106).map(|seq| DueRow { due: at(4), ..row(1, seq) }));
+    // Not due yet.
+    desk.due([DueRow { due: at(9), ..row(1, 200) }]);
+    (0..10).for_each(|_| lease(&mut desk));
+    assert_eq!(order, [1, 101, 102, 103, 2, 104, 105, 106, 3, 4, 5]);
+}

@@ -297,8 +297,34 @@ fn each_kind_of_record_keeps_its_bytes() {
     holds("tombstone-1", &tombstone);
     holds("former-tenant-1", &FormerTenant { until: Seq(1 << 40) });
     holds("run-1", &crate::store::segments::seal::RunRow::sample());
+    let replay = Replay {
+        id: ReplayId(2),
+        wanted: ReplayWanted {
+            tenant: tenant_id("merchant-1"),
+            destination: Some(DestinationNo(3)),
+            kind: Some("transaction.*".parse().unwrap()),
+            from: Some(THEN),
+            to: Some(THEN.after(Duration::from_secs(60))),
+            state: DeliveryState::Failed,
+        },
+        rate: Replay::RATE_DEFAULT,
+        created: THEN,
+        until: Seq(1 << 40),
+        state: ReplayState::Running,
+        ended: Some(THEN),
+        matched: 9,
+        exact: true,
+        done: 4,
+        skipped: 1,
+        step: 2,
+        walk: replay::ReplayWalk { parts: vec![(DestinationNo(3), Seq(7))], next: Some(DestinationNo(4)) },
+    };
+    holds("replay-1", &replay);
     holds("epoch-1", &Epoch(0x0102_0304));
-    holds("numbers-1", &crate::store::writer::Numbers { next_seq: 1 << 40, next_destination: 7, next_subscription: 9 });
+    holds(
+        "numbers-1",
+        &crate::store::writer::Numbers { next_seq: 1 << 40, next_destination: 7, next_subscription: 9, next_replay: 3 },
+    );
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! The verbs of bulk replays. The engine does them; here they are counted, begun, shown and stopped.
+
+use crate::model::audit::Actor;
+use crate::model::replay::ReplayWalk;
+use crate::model::{DestinationId, Rate, Replay, ReplayId, ReplayWanted, Seq, TenantId};
+use crate::store::replays::{Bounds, CancelReplay, CreateReplay, NotStopped, RUNNING_MAX, Refused, Scope};
+
+use super::{Error, Service, Sight};
+
+/// Rows that are looked at in one read while deliveries are counted.
+const COUNT_LOOKED_AT: u64 = 20_000;
+/// Such reads for one count, at most: beyond it the count is a lower bound.
+const COUNT_READS_MAX: usize = 10;
+
+/// How many deliveries match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// As far as they were counted.
+    pub matched: u64,
+    /// Whether that is all of them.
+    pub exact: bool,
+}
+
+/// A job as a caller sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenReplay {
+    /// Everything that the store knows.
+    pub replay: Replay,
+    /// The one destination that it is about, also when that has been deleted.
+    pub destination: Option<DestinationId>,
+}
+
+impl Service {
+    /// How many deliveries a bulk replay would make due at this moment: a bounded number of short reads.
+    pub async fn count_replayable(&self, wanted: &ReplayWanted) -> Result<Count, Error> {
+        let mut count = Count { matched: 0, exact: false };
+        let mut walk = ReplayWalk::START;
+        for turn in 0..COUNT_READS_MAX {
+            let (wanted, scope) = (wanted.clone(), Scope::of(&self.store.catalog(), wanted));
+            let bounds = Bounds { deliveries: usize::MAX, looks: COUNT_LOOKED_AT, waiting: None, turn };
+            let read = move |snapshot: &crate::store::Snapshot| {
+                snapshot.replayable(&wanted, Seq(u64::MAX), &walk, &scope, bounds)
+            };
+            let found = self.store.read(read).await?;
+            count.matched += found.deliveries.len() as u64;
+            count.exact = found.walk.is_over();
+            if count.exact {
+                break;
+            }
+            walk = found.walk;
+        }
+        Ok(count)
+    }
+
+    /// Begins a bulk replay.
+    pub async fn create_replay(&self, actor: &Actor, wanted: ReplayWanted, rate: Rate) -> Result<SeenReplay, Error> {
+        let Count { matched, exact } = self.count_replayable(&wanted).await?;
+        let answer = self.store.steer(actor, CreateReplay { wanted, rate, matched, exact }).await?.answer;
+        answer.map(|replay| self.see_replay(replay)).map_err(|refused| match refused {
+            Refused::UnknownTenant => Error::NotFound("tenant"),
+            Refused::UnknownDestination => Error::NotFound("destination"),
+            Refused::TooMany => Error::Conflict(format!(
+                "{RUNNING_MAX} bulk replays run already; wait until one has ended, or cancel one"
+            )),
+        })
+    }
+
+    /// A bulk replay.
+    pub async fn replay(&self, sight: &Sight, id: ReplayId) -> Result<SeenReplay, Error> {
+        let found = self.store.read(move |snapshot| snapshot.replay(id)).await?;
+        let found = found.filter(|replay| sight.takes(&replay.wanted.tenant));
+        found.map(|replay| self.see_replay(replay)).ok_or(Error::NotFound("replay"))
+    }
+
+    /// The bulk replays of a tenant, newest first. Only so many are kept.
+    pub async fn replays(&self, tenant: TenantId) -> Result<Vec<SeenReplay>, Error> {
+        let found = self.store.read(move |snapshot| snapshot.replays(Some(&tenant))).await?;
+        Ok(found.into_iter().map(|replay| self.see_replay(replay)).collect())
+    }
+
+    /// Stops a bulk replay. What it has made due stays due.
+    pub async fn cancel_replay(&self, actor: &Actor, sight: &Sight, id: ReplayId) -> Result<SeenReplay, Error> {
+        self.replay(sight, id).await?;
+        let answer = self.store.steer(actor, CancelReplay { id }).await?.answer;
+        answer.map(|replay| self.see_replay(replay)).map_err(|why| match why {
+            NotStopped::Unknown => Error::NotFound("replay"),
+            NotStopped::Ended(state) => Error::Conflict(format!("the replay has ended: it is {}", state.as_str())),
+        })
+    }
+
+    fn see_replay(&self, replay: Replay) -> SeenReplay {
+        let catalog = self.store.catalog();
+        let destination = replay.wanted.destination.and_then(|no| catalog.destination_id(no));
+        SeenReplay { destination, replay }
+    }
+}
