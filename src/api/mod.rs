@@ -11,6 +11,7 @@
 pub mod caller;
 pub mod credentials;
 pub mod door;
+pub mod idempotency;
 pub mod metrics;
 pub mod native;
 mod openapi;
@@ -31,6 +32,7 @@ use crate::model::Role;
 use crate::service::Service;
 
 use caller::Caller;
+use idempotency::{Keyed, UnderWay};
 use metrics::Metrics;
 use native::destination::Limits;
 use tail::Tail;
@@ -58,7 +60,8 @@ impl Default for Settings {
 /// one over TCP needs a key, but for what is public.
 pub fn handler(service: Service, settings: Settings, metrics: Metrics, tail: Tail) -> impl Handler + Clone {
     let routes = Routes::new(native::routes()).expect("the tests build the same table");
-    let api = Arc::new(Api { house: House { service, settings, metrics, tail }, routes });
+    let under_way = UnderWay::default();
+    let api = Arc::new(Api { house: House { service, settings, metrics, tail }, routes, under_way });
     move |request: Request| {
         let api = Arc::clone(&api);
         async move { api.answer(request).await }
@@ -68,6 +71,7 @@ pub fn handler(service: Service, settings: Settings, metrics: Metrics, tail: Tai
 struct Api {
     house: House,
     routes: Routes<Act>,
+    under_way: UnderWay,
 }
 
 /// What every act has at hand.
@@ -101,7 +105,7 @@ enum Act {
 }
 
 impl Api {
-    async fn answer(&self, request: Request) -> Result<Response, Problem> {
+    async fn answer(&self, mut request: Request) -> Result<Response, Problem> {
         let Found { route: &Route { access, handler, .. }, params } =
             self.routes.find(request.method(), request.path())?;
         let House { service, settings, metrics, tail } = self.house.clone();
@@ -109,7 +113,14 @@ impl Api {
             (Act::Open(act), _) => act(Call { service, settings, metrics, tail, params, request }).await,
             (Act::Known(act), access) => {
                 let caller = Caller::of(&request, access, &service)?;
-                act(Call { service, settings, metrics, tail, params, request }, caller).await
+                let body_bytes_max = settings.body_bytes_max.max(settings.events_bytes_max);
+                let keyed = Keyed::of(&mut request, &caller, body_bytes_max).await?;
+                let keeper = service.clone();
+                let call = Call { service, settings, metrics, tail, params, request };
+                match keyed {
+                    None => act(call, caller).await,
+                    Some(keyed) => keyed.answer(&self.under_way, keeper, move || act(call, caller)).await,
+                }
             }
         }
     }

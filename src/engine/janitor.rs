@@ -9,6 +9,7 @@ use crate::model::{Seq, Timestamp};
 use crate::store::audit::DropAged;
 use crate::store::op::{Ages, Purge, Sweep};
 use crate::store::replays::DropReplays;
+use crate::store::requests::{self, DropRequests};
 use crate::store::{Store, StoreFailed};
 
 use super::Retention;
@@ -55,6 +56,7 @@ impl Janitor {
                     self.next = Some(Seq(0));
                     let Ok(()) = self.sweep_audit(&stop).await else { return };
                     let Ok(()) = self.sweep_replays().await else { return };
+                    let Ok(()) = self.sweep_requests(&stop).await else { return };
                 }
                 rounds = (rounds + 1) % WALK_EVERY;
             }
@@ -74,6 +76,25 @@ impl Janitor {
         });
         for no in waiting {
             while !stop.is_cancelled() && self.store.submit(Purge { no, limit: SLICE }).await?.answer == SLICE {}
+        }
+        Ok(())
+    }
+
+    /// Forgets requests whose keys have passed their day.
+    async fn sweep_requests(&self, stop: &CancellationToken) -> Result<(), StoreFailed> {
+        let now = self.clock.now();
+        let before = now.before(requests::KEPT_FOR);
+        while now >= PLAUSIBLE && !stop.is_cancelled() {
+            match self.store.read(move |snapshot| snapshot.requests_have_aged(before)).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(event = "requests_unreadable", %error, "look for requests whose keys have aged");
+                    break;
+                }
+            }
+            let _ = self.store.submit(DropRequests { before, limit: SLICE }).await?;
+            tokio::time::sleep(BETWEEN_SLICES).await;
         }
         Ok(())
     }

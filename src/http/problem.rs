@@ -76,10 +76,18 @@ codes! {
     Conflict = "conflict", 409, "The present state does not allow this";
     /// The producer's id is taken by another event.
     IdConflict = "id_conflict", 409, "The id belongs to another event";
+    /// A request with this key is under way.
+    IdempotencyInProgress = "idempotency_in_progress", 409, "The first request with this key is under way";
+    /// Whether a request with this key was done is not known.
+    IdempotencyUnknown = "idempotency_unknown", 409, "Whether the first request with this key was done is not known";
+    /// A request with this key was done, and its answer was too large to be kept.
+    IdempotencyNotKept = "idempotency_not_kept", 409, "The answer to the first request with this key was not kept";
     /// The body is over its limit.
     TooLarge = "too_large", 413, "The body is too large";
     /// The body is not of a type that is read here.
     UnsupportedMediaType = "unsupported_media_type", 415, "The content type is not read here";
+    /// The key stands for another request.
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "The key stands for another request";
     /// A fault of ours.
     Internal = "internal", 500, "Something went wrong here";
     /// As many answers without an end are being given as may be.
@@ -97,7 +105,7 @@ codes! {
 impl ProblemCode {
     /// Whether the same request may succeed a little later; such answers carry `Retry-After`.
     pub fn is_retryable(self) -> bool {
-        self.status() == http::StatusCode::SERVICE_UNAVAILABLE
+        self.status() == http::StatusCode::SERVICE_UNAVAILABLE || self == ProblemCode::IdempotencyInProgress
     }
 }
 
@@ -243,9 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn retryable_codes_are_the_four_of_the_ingest_list_and_too_many_streams() {
+    fn retryable_codes_are_those_of_the_ingest_list_too_many_streams_and_a_request_under_way() {
         let retryable: Vec<_> =
             ProblemCode::ALL.iter().filter(|code| code.is_retryable()).map(|code| code.as_str()).collect();
-        assert_eq!(retryable, ["too_many_streams", "queue_full", "disk_low", "draining", "store_failed"]);
+        assert_eq!(
+            retryable,
+            ["idempotency_in_progress", "too_many_streams", "queue_full", "disk_low", "draining", "store_failed"]
+        );
     }
 }

@@ -132,6 +132,11 @@ impl Request {
         &self.id
     }
 
+    /// Its query, as it stands in the request line.
+    pub fn query_text(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+
     /// Its query, decoded.
     pub fn query(&self) -> Result<Query, Problem> {
         Query::parse_text(self.uri.query().unwrap_or_default())
@@ -162,6 +167,13 @@ impl Request {
             false if is_other => Err(not_json()),
             false => parse_json(&body).map(Some),
         }
+    }
+
+    /// The body as [`Request::body`] reads it, which stays to be read again.
+    pub async fn hold_body(&mut self, limit: usize) -> Result<Bytes, Problem> {
+        let body = self.body(limit).await?;
+        self.body = Body::Whole(body.clone());
+        Ok(body)
     }
 
     /// The body as JSON of this shape.

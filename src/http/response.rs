@@ -196,6 +196,11 @@ impl Response {
         Response { status, headers, body }
     }
 
+    /// An answer of these parts.
+    pub fn of_parts(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+        Response { status, headers, body: Body::Whole(body) }
+    }
+
     /// The same with this header set.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -29,6 +29,7 @@ use crate::model::{
 };
 use crate::sign;
 use crate::store::op::{self, Refusal, Rejected, Steered};
+use crate::store::requests::{BeginRequest, EndRequest};
 use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
 
 pub use metrics::Metrics;
@@ -36,6 +37,7 @@ pub use rotation::{Rotated, Rotation};
 
 pub use crate::model::audit::{Chain, Kept, Link, Wanted};
 pub use crate::store::op::Accepted;
+pub use crate::store::requests::{Begun, Fingerprint, KeptAnswer, Scope as RequestScope};
 pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, Receipt, Window};
 
 /// What the service has to know.
@@ -403,6 +405,19 @@ impl Service {
     /// What is configured at this moment.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.store.catalog()
+    }
+
+    // ---------------------------------------------------------------------------------------------------- requests
+
+    /// Begins a request with a key, unless the key stands for one already.
+    pub async fn begin_request(&self, scope: RequestScope, fingerprint: Fingerprint) -> Result<Begun, Error> {
+        Ok(self.store.submit(BeginRequest { scope, fingerprint }).await?.answer)
+    }
+
+    /// Keeps the answer to a request with a key; without one forgets the request, which has changed nothing.
+    pub async fn end_request(&self, scope: RequestScope, answer: Option<KeptAnswer>) -> Result<(), Error> {
+        let _ = self.store.submit(EndRequest { scope, answer }).await?;
+        Ok(())
     }
 
     // ------------------------------------------------------------------------------------------------------ events

@@ -21,6 +21,7 @@ pub mod op;
 mod reader;
 mod record;
 pub mod replays;
+pub mod requests;
 mod segments;
 mod standing;
 mod tables;
@@ -646,6 +647,8 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
         transaction.open_table(tables::TALLIES.table())?;
         transaction.open_table(tables::AUDIT.table())?;
         transaction.open_table(tables::REPLAYS.table())?;
+        transaction.open_table(tables::REQUESTS.table())?;
+        transaction.open_table(tables::REQUEST_TIMES.table())?;
         let mut things = tables::THINGS.write(&transaction, keys)?;
         is_new = meta.get(META_EPOCH)?.is_none();
         if is_new {

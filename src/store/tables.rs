@@ -40,6 +40,10 @@ pub const LANES: Definition<u32> = Definition::new("lanes");
 pub const TALLIES: Definition<u32> = Definition::new("tallies");
 /// `number -> bulk replay`, with how far it has come.
 pub const REPLAYS: Definition<u64> = Definition::new("replays");
+/// `hash of who asked what with which key -> request`; see [`super::requests`].
+pub const REQUESTS: Definition<&'static [u8]> = Definition::new("requests");
+/// `(begun in ms, the same hash)`, for what has aged.
+pub const REQUEST_TIMES: Definition<(u64, &'static [u8])> = Definition::new("request_times");
 /// `number -> record of the audit log`.
 pub const AUDIT: Definition<u64> = Definition::new("audit");
 /// `number -> wrapped data key`; see [`super::keyring`]. Its rows are sealed with the master key.
@@ -130,7 +134,12 @@ pub trait Records<K: Key + 'static>: Deref<Target: ReadableTable<K, &'static [u8
 
 impl<K: Key + 'static, T: ReadableTable<K, &'static [u8]>> Records<K> for Rows<K, T> {
     fn place<'k>(&self, key: impl Borrow<K::SelfType<'k>>) -> Place {
-        Place::new(&self.keys, self.name, K::as_bytes(key.borrow()).as_ref(), self.name == THINGS.name)
+        Place::new(
+            &self.keys,
+            self.name,
+            K::as_bytes(key.borrow()).as_ref(),
+            [THINGS.name, REQUESTS.name].contains(&self.name),
+        )
     }
 }
 

@@ -525,6 +525,16 @@ impl<'tx> Batch<'tx> {
         Ok(tables::REPLAYS.write(self.transaction, self.keys)?)
     }
 
+    /// The table of requests with a key. Whoever asks lets go of it before anybody else asks.
+    pub(super) fn requests(&self) -> Result<Write<'tx, &'static [u8]>, ApplyError> {
+        Ok(tables::REQUESTS.write(self.transaction, self.keys)?)
+    }
+
+    /// The table of when they were begun, likewise.
+    pub(super) fn request_times(&self) -> Result<Write<'tx, (u64, &'static [u8])>, ApplyError> {
+        Ok(tables::REQUEST_TIMES.write(self.transaction, self.keys)?)
+    }
+
     /// The bulk replays that have not ended.
     pub(super) fn replays(&self) -> &BTreeSet<ReplayId> {
         self.replays

@@ -6,6 +6,7 @@ mod audit;
 mod deliveries;
 mod destinations;
 mod house;
+mod idempotency;
 mod openapi;
 mod replays;
 mod subscriptions;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 use super::*;
+use crate::api::idempotency::IDEMPOTENCY_REPLAYED;
 use crate::clock::Clock;
 use crate::http::request::Peer;
 use crate::http::response::Body;
@@ -140,7 +142,7 @@ impl World {
         let request = Request::whole(request, peer, "req_1");
         let response = self.handler.answer(request).await.unwrap_or_else(|problem| problem.into_response("req_1"));
         let mut headers = HeaderMap::new();
-        for name in [CONTENT_TYPE, LOCATION, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE] {
+        for name in [CONTENT_TYPE, LOCATION, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE, IDEMPOTENCY_REPLAYED] {
             headers.extend(response.header(&name).map(|value| (name.clone(), value.clone())));
         }
         let status = response.status().as_u16();

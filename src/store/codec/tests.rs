@@ -320,6 +320,14 @@ fn each_kind_of_record_keeps_its_bytes() {
         walk: replay::ReplayWalk { parts: vec![(DestinationNo(3), Seq(7))], next: Some(DestinationNo(4)) },
     };
     holds("replay-1", &replay);
+    let answer = crate::store::requests::KeptAnswer {
+        status: 201,
+        content_type: Some("application/json".into()),
+        location: Some("/v1/keys/k".into()),
+        body: Some(b"{}".to_vec()),
+    };
+    let answer = Some(answer);
+    holds("request-1", &crate::store::requests::RequestRow { begun: THEN, fingerprint: [7; 32], answer });
     holds("epoch-1", &Epoch(0x0102_0304));
     holds(
         "numbers-1",
