@@ -86,6 +86,7 @@ fn help_lists_the_commands_and_exit_codes() {
       subscription  Which events go where
       event         What was accepted
       delivery      One event on its way to one destination, with its attempts
+      replay        Many deliveries that have ended, sent again as one job
       tenant        Whose destinations, events and keys they are
       key           Who may use the admin API, and for what
       listen        Receive webhooks on this machine and print them

@@ -165,7 +165,7 @@ fn asked(folder: &Path, arguments: &[&str], answer: &'static str) -> (String, Va
 const UUID: &str = "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6";
 
 /// Every noun, with its verbs.
-const NOUNS: [(&str, &[&str]); 6] = [
+const NOUNS: [(&str, &[&str]); 7] = [
     (
         "destination",
         &["list", "show", "create", "update", "delete", "pause", "resume", "rotate-secret", "stats", "test", "confirm"],
@@ -173,6 +173,7 @@ const NOUNS: [(&str, &[&str]); 6] = [
     ("subscription", &["list", "show", "create", "update", "delete", "link", "unlink", "test"]),
     ("event", &["list", "show", "deliveries", "erase-payload"]),
     ("delivery", &["list", "show", "resend", "cancel"]),
+    ("replay", &["create", "list", "show", "cancel"]),
     ("tenant", &["list", "show", "create", "update", "delete"]),
     ("key", &["list", "show", "create", "update", "delete"]),
 ];
@@ -335,8 +336,9 @@ fn what_destroys_asks_first() {
     let event = held[0]["event_id"].as_str().unwrap();
     desk.json(&["tenant", "create", "shop"]);
     let key = desk.json(&["key", "create", "--role", "read", "--all-tenants"])["id"].as_str().unwrap().to_owned();
+    let replay = desk.json(&["replay", "create", "--yes"])["id"].as_str().unwrap().to_owned();
     let subscription = desk.json(&["subscription", "list", "*"])["subscriptions"][0]["id"].as_str().unwrap().to_owned();
-    let destroying: [&[&str]; 8] = [
+    let destroying: [&[&str]; 10] = [
         &["event", "erase-payload", event],
         &["delivery", "cancel", one],
         &["delivery", "cancel", one, two],
@@ -345,6 +347,8 @@ fn what_destroys_asks_first() {
         &["destination", "delete", &id],
         &["tenant", "delete", "shop"],
         &["key", "delete", &key],
+        &["replay", "create", "--state", "cancelled"],
+        &["replay", "cancel", &replay],
     ];
     let all = || {
         let nouns = [&["destination", "list"][..], &["tenant", "list"], &["key", "list"], &["event", "list"]];
@@ -373,6 +377,39 @@ fn what_destroys_asks_first() {
     wait_for("the deliveries to end with their destination", || {
         desk.deliveries(&[]).iter().all(has_ended).then_some(())
     });
+}
+
+/// Issue item "bulk replay" from the command line: counted, begun, shown, and done by the daemon.
+#[test]
+fn what_failed_is_sent_again_as_one_job() {
+    let answers = std::sync::atomic::AtomicU16::new(0);
+    let receiver = Receiver::start(move |_| {
+        let number = answers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Reaction::Answer(if number < 3 { 503 } else { 200 })
+    });
+    let desk = Desk::new();
+    let id = desk.destination(&receiver.url("/hook"), &["--attempts-max", "1"]);
+    for _ in 0..3 {
+        desk.run(&["emit", "a.b"]).code(0);
+    }
+    let in_state = |state: &str| desk.deliveries(&["--state", state]).len();
+    wait_for("three failures", || (in_state("failed") == 3).then_some(()));
+    let create = ["replay", "create", "--destination", &id, "--type", "a.*", "--rate", "50/1s"];
+    let counted = desk.json(&[&create[..], &["--dry-run"]].concat());
+    assert_eq!((&counted["matched"], &counted["matched_at_least"]), (&json!(3), &json!(false)));
+    let begun = desk.json(&[&create[..], &["--yes"]].concat());
+    assert_eq!((&begun["id"], &begun["matched"], &begun["rate"]["events"]), (&json!("rpl_1"), &json!(3), &json!(50)));
+    let shown = || desk.json(&["replay", "show", "rpl_1"]);
+    wait_for("the job's end", || (shown()["state"] == "done").then_some(()));
+    wait_for("three successes", || (in_state("succeeded") == 3).then_some(()));
+    let shown = shown();
+    assert_eq!((&shown["done"], &shown["matched"], &shown["skipped"]), (&json!(3), &json!(3), &json!(0)));
+    let triggers = desk.deliveries(&[]);
+    assert!(triggers.iter().all(|delivery| delivery["attempts"][1]["trigger"] == "replay"), "{triggers:?}");
+    assert_eq!(desk.json(&["replay", "list"])["replays"][0], shown);
+    let ended = desk.run(&["replay", "cancel", "rpl_1", "--yes"]).code(1);
+    let talk = String::from_utf8(ended.get_output().stderr.clone()).unwrap();
+    assert!(talk.contains("the replay has ended: it is done"), "{talk}");
 }
 
 /// A secret comes in by a file only, and goes out once, with a remark that also those see who read JSON.

@@ -31,7 +31,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::unreadable;
 pub use failure::{Exit, Failure, Trouble};
-use nouns::{delivery, destination, event, key, subscription, tenant};
+use nouns::{delivery, destination, event, key, replay, subscription, tenant};
 
 use crate::config::Places;
 
@@ -76,6 +76,8 @@ enum Command {
     Event(event::Arguments),
     /// One event on its way to one destination, with its attempts
     Delivery(delivery::Arguments),
+    /// Many deliveries that have ended, sent again as one job
+    Replay(replay::Arguments),
     /// Whose destinations, events and keys they are
     Tenant(tenant::Arguments),
     /// Who may use the admin API, and for what
@@ -167,6 +169,7 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Subscription(arguments) => subscription::run(&arguments, form),
         Command::Event(arguments) => event::run(&arguments, form),
         Command::Delivery(arguments) => delivery::run(&arguments, form),
+        Command::Replay(arguments) => replay::run(&arguments, form),
         Command::Tenant(arguments) => tenant::run(&arguments, form),
         Command::Key(arguments) => key::run(&arguments, form),
         Command::Listen(arguments) => listen::run(&arguments, form),

@@ -11,6 +11,7 @@ pub(super) mod delivery;
 pub(super) mod destination;
 pub(super) mod event;
 pub(super) mod key;
+pub(super) mod replay;
 pub(super) mod subscription;
 pub(super) mod tenant;
 
