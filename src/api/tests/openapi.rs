@@ -9,7 +9,7 @@ use crate::http::problem::ProblemCode;
 use crate::model::audit::Action;
 use crate::model::destination::{Format, Preset};
 use crate::model::milestone::Milestone;
-use crate::model::{DeliveryState, Reason};
+use crate::model::{DeliveryState, Outcome, Reason};
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(crate::api::openapi::DOCUMENT).unwrap());
 
@@ -257,6 +257,7 @@ fn every_closed_list_is_whole() {
     assert_eq!(listed("DeliveryState", ""), words(DeliveryState::ALL.map(DeliveryState::as_str)));
     assert_eq!(listed("Format", ""), words(Format::ALL.map(Format::as_str)));
     assert_eq!(listed("Milestone", ""), words(Milestone::ALL.map(Milestone::as_str)));
+    assert_eq!(listed("Outcome", ""), words(Outcome::ALL.map(Outcome::as_str)));
     assert_eq!(listed("Preset", ""), words(Preset::ALL.map(Preset::as_str)));
     assert_eq!(listed("Attempt", "/properties/reason"), words(Reason::ALL.iter().map(|reason| reason.as_str())));
     assert_eq!(listed("Role", ""), words([Role::Ingest, Role::Read, Role::Operate, Role::Admin].map(Role::as_str)));
