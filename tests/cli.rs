@@ -62,6 +62,36 @@ fn admin(path: &Path, answer: String) -> JoinHandle<String> {
     })
 }
 
+/// A socket that takes a connection for each answer, one after the other, and tells the requests' heads. An answer that
+/// does not end is cut there, but for the last one, which stays open until the client closes it.
+fn admins(path: &Path, answers: Vec<String>) -> JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let mut heads = Vec::new();
+        let count = answers.len();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            while !head.ends_with("\r\n\r\n") {
+                assert_ne!(reader.read_line(&mut head).unwrap(), 0, "the request ends within its head: {head}");
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            heads.push(head);
+            if heads.len() == count {
+                reader.read_to_end(&mut Vec::new()).unwrap();
+            }
+        }
+        heads
+    })
+}
+
+/// The beginning of a stream of server-sent events.
+fn stream_of(events: &str) -> String {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    format!("{head}{:x}\r\n{events}\r\n", events.len())
+}
+
 fn http(status: &str, kind: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
@@ -81,6 +111,7 @@ fn help_lists_the_commands_and_exit_codes() {
       check         Read the configuration, look at what it names, and say what `serve` would do
       status        Show how the daemon fares
       emit          Hand an event to the daemon, and wait until it is on disk
+      tail          Show attempts as they end
       explain       Say why a delivery, an event or a destination is where it is, and what helps
       destination   Where webhooks go, and how
       subscription  Which events go where
@@ -715,4 +746,98 @@ fn data_goes_nowhere_without_a_complaint_when_nobody_reads_it() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// An attempt as the daemon tells of it.
+fn told(number: u32, outcome: &str, reason: Option<&str>, status: Option<u16>, next: Option<&str>) -> String {
+    let object = serde_json::json!({
+        "delivery_id": "dlv_1", "event_id": "evt_1", "type": "transaction.sale", "tenant": "default",
+        "destination_id": "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6", "destination_name": "books",
+        "attempt": {
+            "number": number, "started_at": "2026-03-16T10:00:00.000Z", "duration_ms": 12, "outcome": outcome,
+            "reason": reason, "status": status,
+        },
+        "next_attempt_at": next,
+    });
+    format!("data: {object}\n\n")
+}
+
+#[test]
+fn tail_shows_attempts_and_waits_for_a_daemon_that_is_gone() {
+    let folder = folder();
+    let first = [
+        ": attempts from now on\nretry: 3000\n\n",
+        &told(1, "failed", Some("timeout_connect"), None, Some("2026-03-16T10:00:05.000Z")),
+        ":\n\nevent: missed\ndata: {\"missed\":7}\n\nevent: of_tomorrow\ndata: {}\n\n",
+    ];
+    let refusal = r#"{"title": "The daemon is stopping", "detail": "try again later"}"#;
+    let answers = vec![
+        // Cut in the middle of a chunk, as a crash does.
+        stream_of(&first.concat()) + "ffff\r\ndata: {",
+        http("503 Service Unavailable", "application/problem+json", refusal),
+        // Ended as a stop ends it.
+        stream_of(&told(2, "failed", Some("status"), Some(503), Some("2026-03-16T10:05:05.000Z"))) + "0\r\n\r\n",
+        stream_of(&told(3, "succeeded", None, Some(200), None)),
+    ];
+    let daemon = admins(&folder.path().join("admin.sock"), answers);
+    let arguments = ["tail", "--type", "transaction.*", "--outcome", "failed", "--count", "3", "--tenant", "m1"];
+    let assert = postrider(folder.path()).args(arguments).assert().code(0);
+    insta::assert_snapshot!(said(&assert, folder.path()), @r"
+    2026-03-16T10:00:00.000Z  failed     timeout_connect  transaction.sale  books  attempt 1, 12 ms, again at 2026-03-16T10:00:05.000Z
+    2026-03-16T10:00:00.000Z  failed     503      transaction.sale  books  attempt 2, 12 ms, again at 2026-03-16T10:05:05.000Z
+    2026-03-16T10:00:00.000Z  succeeded  200      transaction.sale  books  attempt 3, 12 ms
+    watching; Ctrl-C ends
+    7 attempts passed too fast to be shown; postrider delivery list has them
+    the daemon is gone (error reading a body from connection); waiting for it
+    watching again; what happened meanwhile is in: postrider delivery list
+    the daemon is gone (it ended the stream); waiting for it
+    watching again; what happened meanwhile is in: postrider delivery list
+    ");
+    for head in daemon.join().unwrap() {
+        assert!(head.starts_with("GET /v1/tail?type=transaction.*&outcome=failed HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("x-tenant: m1\r\n"), "{head}");
+    }
+}
+
+#[test]
+fn tail_ends_when_there_is_nothing_to_wait_for() {
+    let folder = folder();
+    postrider(folder.path()).args(["tail"]).assert().code(69).stdout("");
+    postrider(folder.path()).args(["tail", "--outcome", "well"]).assert().code(2).stdout("");
+    postrider(folder.path()).args(["tail", "--count", "0"]).assert().code(2).stdout("");
+    let refusal = r#"{"title": "There is nothing here", "detail": "there is no such destination"}"#;
+    let gone = vec![stream_of(":\n\n") + "0\r\n\r\n", http("404 Not Found", "application/problem+json", refusal)];
+    let daemon = admins(&folder.path().join("admin.sock"), gone);
+    let arguments = ["tail", "--destination", "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6"];
+    let assert = postrider(folder.path()).args(arguments).assert().code(1);
+    insta::assert_snapshot!(said(&assert, folder.path()), @r"
+    watching; Ctrl-C ends
+    the daemon is gone (it ended the stream); waiting for it
+    error: There is nothing here
+      where: GET /v1/tail?destination=9603F4B2-1874-42FE-A2BC-F7B45C45A9D6 at FOLDER/admin.sock
+      cause: there is no such destination
+       help: postrider destination list    # those there are; --tenant ID for another tenant's
+    ");
+    daemon.join().unwrap();
+}
+
+#[test]
+fn tail_ends_well_on_ctrl_c() {
+    let folder = folder();
+    let data = told(1, "succeeded", None, Some(200), None);
+    let daemon = admins(&folder.path().join("admin.sock"), vec![stream_of(&data)]);
+    let mut child = Process::new(cargo_bin("postrider"))
+        .args(["tail", "--json"])
+        .env_clear()
+        .env("RUNTIME_DIRECTORY", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(format!("data: {line}\n"), data, "an attempt is passed on as it came");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert!(child.wait().unwrap().success());
+    daemon.join().unwrap();
 }

@@ -7,9 +7,10 @@
 mod harness;
 
 use std::fmt::Write as _;
-use std::io::{BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Stdio;
 use std::thread::JoinHandle;
 
 use assert_cmd::Command;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 /// A daemon, and the command line as its operator types it.
 struct Desk {
     home: Home,
-    _daemon: Daemon,
+    daemon: Daemon,
     transcript: String,
 }
 
@@ -29,7 +30,7 @@ impl Desk {
     fn new() -> Desk {
         let home = Home::new("[confirmation]\nmode = \"off\"\n");
         let daemon = home.start();
-        Desk { home, _daemon: daemon, transcript: String::new() }
+        Desk { home, daemon, transcript: String::new() }
     }
 
     /// One command, with nobody at a terminal.
@@ -505,4 +506,37 @@ fn a_test_is_sent_and_a_confirmation_asked_for() {
     let (start, body, said) = asked(folder.path(), &["destination", "confirm", UUID], r#"{"status":"success"}"#);
     assert_eq!((start, body), (format!("POST /v1/destinations/webhook/{UUID}/confirm"), Value::Null));
     assert_eq!(said, format!("status  success\nnext: postrider explain {UUID}\n"));
+}
+
+/// A stop ends a stream at once; whoever watches comes back when the daemon does, and is told of what happens then.
+#[test]
+fn a_watcher_outlives_a_restart() {
+    let receiver = Receiver::start(|_| Reaction::Answer(200));
+    let mut desk = Desk::new();
+    desk.destination(&receiver.url("/"), &[]);
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("postrider"))
+        .args(["tail", "--count", "2"])
+        .env_clear()
+        .env("POSTRIDER__ADMIN__SOCKET", desk.home.folder().join("admin.sock"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut attempts = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut remarks = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(remarks.next().unwrap(), "watching; Ctrl-C ends");
+    desk.run(&["emit", "a.b", "--data", "1"]).code(0);
+    let first = attempts.next().unwrap();
+    assert!(first.contains("  succeeded  200      a.b  books  attempt 1, "), "{first}");
+
+    let Desk { home, daemon, .. } = desk;
+    assert!(daemon.stop().success());
+    assert_eq!(remarks.next().unwrap(), "the daemon is gone (it ended the stream); waiting for it");
+    desk = Desk { daemon: home.start(), home, transcript: String::new() };
+    assert!(remarks.next().unwrap().starts_with("watching again; "));
+    desk.run(&["emit", "a.c", "--data", "1"]).code(0);
+    let second = attempts.next().unwrap();
+    assert!(second.contains("  succeeded  200      a.c  books  attempt 1, "), "{second}");
+    assert!(child.wait().unwrap().success());
+    assert_eq!((attempts.next(), remarks.next()), (None, None));
 }

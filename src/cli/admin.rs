@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use clap::Args;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::emit::{socket_path, unreachable};
@@ -25,7 +27,9 @@ use crate::model::{Secret, TenantId};
 
 /// Longest answer that is read; the API pages its lists well below it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// For the whole call.
+/// Longest line of an answer that comes line by line.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// For the whole call; of an answer that does not end, for its beginning.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which daemon to speak to.
@@ -164,21 +168,36 @@ impl Admin {
         answer.unless_refused(path, status)
     }
 
+    /// What is told at `path` for as long as somebody listens; only its beginning is waited for.
+    pub(super) async fn follow(&self, path: &str) -> Result<Lines, Failure> {
+        let place = self.place(&Method::GET, path);
+        let opening = self.open(Method::GET, path, None, &place);
+        let opened = tokio::time::timeout(CALL_TIMEOUT, opening).await.map_err(|_| late(&place))??;
+        if opened.status.is_success() {
+            return Ok(Lines { opened, read: BytesMut::new() });
+        }
+        let status = opened.status;
+        let whole = tokio::time::timeout(CALL_TIMEOUT, opened.whole(&place)).await;
+        Err(refused(path, &place, status, &whole.map_err(|_| late(&place))??))
+    }
+
     async fn exchange_in_time(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Answer), Failure> {
-        let place = format!("{method} {path} at {}", self.name());
-        let late = |_| {
-            let cause = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
-            let trouble = Trouble::new("the daemon does not answer", &place, cause, "look at its log");
-            Failure::new(Exit::TryLater, trouble)
+        let place = self.place(&method, path);
+        let exchange = async {
+            let opened = self.open(method, path, body, &place).await?;
+            Ok::<_, Failure>((opened.status, opened.whole(&place).await?))
         };
-        let exchange = self.exchange(method, path, body, &place);
-        let (status, body) = tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(late)??;
+        let (status, body) = tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(|_| late(&place))??;
         Ok((status, Answer { body, place }))
+    }
+
+    fn place(&self, method: &Method, path: &str) -> String {
+        format!("{method} {path} at {}", self.name())
     }
 
     fn name(&self) -> String {
@@ -188,14 +207,10 @@ impl Admin {
         }
     }
 
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-        place: &str,
-    ) -> Result<(StatusCode, Bytes), Failure> {
-        let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
+    /// Asks, and reads the answer's head.
+    async fn open(&self, method: Method, path: &str, body: Option<&Value>, place: &str) -> Result<Opened, Failure> {
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json, text/event-stream");
         if let Some(tenant) = &self.tenant {
             request = request.header("x-tenant", tenant.as_str());
         }
@@ -268,22 +283,80 @@ fn tls(ca: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// An answer whose body is still to come.
+#[derive(Debug)]
+struct Opened {
+    status: StatusCode,
+    body: Incoming,
+    /// Runs the connection.
+    _driver: AbortOnDropHandle<hyper::Result<()>>,
+}
+
+impl Opened {
+    async fn whole(self, place: &str) -> Result<Bytes, Failure> {
+        let body = Limited::new(self.body, ANSWER_BYTES_MAX).collect().await;
+        Ok(body.map_err(|error| broken(place, &*error))?.to_bytes())
+    }
+}
+
+/// An answer that comes line by line.
+#[derive(Debug)]
+pub(super) struct Lines {
+    opened: Opened,
+    /// The beginning of the next line.
+    read: BytesMut,
+}
+
+impl Lines {
+    /// The next line; `None` at the end. When it breaks off, or a line is longer than any should be: why.
+    pub(super) async fn next(&mut self) -> Result<Option<String>, String> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.read[searched..].iter().position(|byte| *byte == b'\n') {
+                let mut line = self.read.split_to(searched + end + 1);
+                line.truncate(searched + end);
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()));
+            }
+            searched = self.read.len();
+            if searched > LINE_BYTES_MAX {
+                return Err(format!("a line of more than {LINE_BYTES_MAX} bytes came"));
+            }
+            match self.opened.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(error.to_string()),
+                Some(Ok(frame)) => self.read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+            }
+        }
+    }
+}
+
 async fn send(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: http::request::Builder,
     body: Bytes,
     place: &str,
-) -> Result<(StatusCode, Bytes), Failure> {
+) -> Result<Opened, Failure> {
     let fail = |error: &(dyn std::error::Error + 'static)| broken(place, error);
     let request = request.body(Full::new(body)).map_err(|error| fail(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| fail(&error))?;
-    let driver = tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(|error| fail(&error))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| fail(&*error))?;
-    driver.abort();
-    Ok((status, body.to_bytes()))
+    let driver = AbortOnDropHandle::new(tokio::spawn(connection));
+    let answer = sender.send_request(request).await.map_err(|error| match error.is_parse() {
+        true => fail(&error),
+        false => unanswered(place, &error),
+    })?;
+    Ok(Opened { status: answer.status(), body: answer.into_body(), _driver: driver })
+}
+
+fn late(place: &str) -> Failure {
+    let cause = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
+    Failure::new(Exit::TryLater, Trouble::new("the daemon does not answer", place, cause, "look at its log"))
+}
+
+fn unanswered(place: &str, error: &hyper::Error) -> Failure {
+    let help = "is it starting or stopping? look at its log, and at what the call would have changed";
+    let trouble = Trouble::new("the connection ended before an answer", place, error.to_string(), help);
+    Failure::new(Exit::TryLater, trouble)
 }
 
 fn refused(path: &str, place: &str, status: StatusCode, answer: &[u8]) -> Failure {
@@ -311,7 +384,9 @@ fn refused(path: &str, place: &str, status: StatusCode, answer: &[u8]) -> Failur
 
 /// The command that shows what there is, for whoever named what there is not.
 fn list_of(path: &str) -> &'static str {
-    const LISTS: [(&str, &str); 6] = [
+    const LISTS: [(&str, &str); 7] = [
+        // Nothing else is named there.
+        ("/v1/tail", "postrider destination list    # those there are; --tenant ID for another tenant's"),
         ("/v1/destinations", "postrider destination list    # those there are; --tenant ID for another tenant's"),
         ("/v1/subscriptions", "postrider subscription list    # those there are; --tenant ID for another tenant's"),
         ("/v1/events", "postrider event list    # those there are; --tenant ID for another tenant's"),

@@ -22,6 +22,7 @@ mod scratch;
 mod serve;
 mod signature;
 mod status;
+mod tail;
 mod words;
 
 use std::process::ExitCode;
@@ -66,6 +67,8 @@ enum Command {
     Status(status::Arguments),
     /// Hand an event to the daemon, and wait until it is on disk
     Emit(emit::Arguments),
+    /// Show attempts as they end
+    Tail(tail::Arguments),
     /// Say why a delivery, an event or a destination is where it is, and what helps
     Explain(explain::Arguments),
     /// Where webhooks go, and how
@@ -164,6 +167,7 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Check(arguments) => check::run(&arguments, form),
         Command::Status(arguments) => status::run(&arguments, form),
         Command::Emit(arguments) => emit::run(&arguments, form),
+        Command::Tail(arguments) => tail::run(&arguments, form),
         Command::Explain(arguments) => explain::run(&arguments, form),
         Command::Destination(arguments) => destination::run(&arguments, form),
         Command::Subscription(arguments) => subscription::run(&arguments, form),

@@ -23,11 +23,11 @@ use http::Method;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::admin::{Admin, Answer, DaemonArguments, HEADING};
+use super::admin::{Admin, Answer, DaemonArguments, HEADING, Lines};
 use super::{Exit, Failure, Form, Trouble};
 use crate::model::TenantId;
 
-pub(super) use table::{Column, cell_text};
+pub(super) use table::{Column, cell_text, one_line};
 
 /// A kind of thing that the admin API keeps: how it is listed and shown.
 pub(super) struct Noun {
@@ -146,6 +146,11 @@ impl Console {
     /// Reads for another tenant than the console acts for.
     pub(super) fn read_for(&self, tenant: &TenantId, path: &str) -> Result<Answer, Failure> {
         self.admin.clone().acting_for(Some(tenant)).call(Method::GET, path, None)
+    }
+
+    /// Reads what does not end.
+    pub(super) async fn follow(&self, path: &str) -> Result<Lines, Failure> {
+        self.admin.follow(path).await
     }
 
     pub(super) fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {

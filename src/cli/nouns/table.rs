@@ -95,7 +95,7 @@ pub(in crate::cli) fn cell_text(value: &Value) -> String {
 }
 
 /// What came from outside neither breaks a table's lines nor steers the terminal.
-fn one_line(text: String) -> String {
+pub(in crate::cli) fn one_line(text: String) -> String {
     match text.chars().any(char::is_control) {
         true => text.escape_debug().to_string(),
         false => text,
