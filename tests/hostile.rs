@@ -808,6 +808,27 @@ fn trusting(authority: &Authority) -> TlsOptions {
     TlsOptions { ca: Some(authority.pem()), ..TlsOptions::default() }
 }
 
+/// What a receiver shows is noted when it is believed, the last one of a lane in the place of the one before.
+#[tokio::test]
+async fn the_first_certificate_to_expire_is_known() {
+    let name = "hooks.example.com";
+    let authority = Authority::new();
+    let until = |year| authority.issue(name, move |params| params.not_after = rcgen::date_time_ymd(year, 5, 7));
+    let client = client(settings());
+    assert_eq!(client.certificate_expires(|_| true), None);
+    let table = [
+        (until(3031), trusting(&authority), Ok(200), Some(33_492_787_200)),
+        (until(3000), TlsOptions::default(), Err(Reason::TlsUntrusted), Some(33_492_787_200)),
+        (until(3032), trusting(&authority), Ok(200), Some(33_524_409_600)),
+    ];
+    for (identity, tls, expected, soonest) in table {
+        let receiver = tls_receiver(&identity, None).await;
+        assert_eq!(over_tls(&client, &receiver, name, tls).await, expected);
+        assert_eq!(client.certificate_expires(|lane| lane == DestinationNo(1)), soonest);
+    }
+    assert_eq!(client.certificate_expires(|_| false), None, "what is gone warns nobody");
+}
+
 /// SX.15, S0.9: certificates are checked; a private authority or a pin can be set, and nothing switches the check off.
 #[tokio::test]
 async fn a_certificate_must_be_trusted_current_and_for_the_name() {

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::guard::{TargetUrl, Vetted};
 use super::proxy::Proxy;
 use super::stream::{Meter, Socket, Stream};
-use super::{Failure, Progress, Settings, tls};
+use super::{Failure, Progress, Settings, expiry, tls};
 use crate::model::Reason;
 
 /// A name may have any number of addresses; more than these are not tried within one attempt.
@@ -50,7 +50,11 @@ pub(super) async fn connect(
     let shaken = timeout(settings.tls_timeout, TlsConnector::from(config).connect(name, socket)).await;
     progress.exchange.phases.tls = Some(started.elapsed());
     match shaken {
-        Ok(Ok(stream)) => Ok((Stream::tls(stream), address)),
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            progress.certificate_expires = shown.and_then(expiry::of);
+            Ok((Stream::tls(stream), address))
+        }
         Ok(Err(error)) => Err(tls::failure(&error)),
         Err(_) => {
             let message = format!("agree on TLS: not done within {:?}", settings.tls_timeout);

@@ -16,6 +16,7 @@ pub mod resolve;
 
 mod connect;
 mod exchange;
+mod expiry;
 mod pool;
 mod proxy;
 mod stream;
@@ -37,6 +38,7 @@ use crate::model::destination::{Method, TlsOptions};
 use crate::model::{DestinationNo, Headers, Reason, TenantId};
 
 use exchange::{Link, Reuse};
+use expiry::Expiries;
 use guard::{Guard, GuardError, Host, Scheme, Scope};
 use pool::Pool;
 use resolve::{Resolve, System};
@@ -231,6 +233,7 @@ struct Inner {
     configs: Configs,
     targets: Targets,
     pool: Arc<Pool>,
+    expiries: Expiries,
 }
 
 impl fmt::Debug for Client {
@@ -260,7 +263,7 @@ impl Client {
         let configs = Configs::new(settings.ca.as_deref())?;
         let pool = Pool::new(settings.keep_alive, settings.idle_total_max);
         let targets = Targets::default();
-        Ok(Client(Arc::new(Inner { settings, guard, resolver, configs, targets, pool })))
+        Ok(Client(Arc::new(Inner { settings, guard, resolver, configs, targets, pool, expiries: Expiries::default() })))
     }
 
     /// The rules that destinations are held to when they are saved.
@@ -271,6 +274,12 @@ impl Client {
     /// How many idle connections are kept at this moment.
     pub fn idle_connections(&self) -> usize {
         self.0.pool.len()
+    }
+
+    /// When the first of the certificates expires that receivers have shown since the start, in Unix seconds: the last one of
+    /// each lane that `is_there`. `None` while there was none.
+    pub fn certificate_expires(&self, is_there: impl Fn(DestinationNo) -> bool) -> Option<i64> {
+        self.0.expiries.soonest(is_there)
     }
 }
 
@@ -289,7 +298,7 @@ impl Wire for Client {
                 Some(Failure::new(Reason::TimeoutTotal, message))
             }
         };
-        let Progress { mut exchange, body, meter } = progress;
+        let Progress { mut exchange, body, meter, certificate_expires: _ } = progress;
         exchange.bytes_read = meter.map_or(0, |meter| meter.plain_read());
         exchange.body = body.into();
         exchange.failure = if exchange.status.is_some() { None } else { failure };
@@ -303,6 +312,8 @@ struct Progress {
     exchange: Exchange,
     body: Vec<u8>,
     meter: Option<Arc<Meter>>,
+    /// When the certificate expires that the receiver has shown on a fresh connection.
+    certificate_expires: Option<i64>,
 }
 
 impl Inner {
@@ -356,6 +367,9 @@ impl Inner {
         };
         let tls = target.tls.as_ref().map(|(_, config)| Arc::clone(config));
         let (stream, address) = connect::connect(&target.url, &vetted, proxy, tls, &self.settings, progress).await?;
+        if let Some(expires) = progress.certificate_expires {
+            self.expiries.note(request.lane, expires);
+        }
         let mut link = Link::new(stream, address, self.settings.head_bytes_max).await?;
         let message = exchange::http_request(target, request);
         let reuse = link.exchange(message, self.head_timeout(request), &self.settings, progress).await?;

@@ -12,6 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::api::metrics::Exposition;
+use crate::client::Client;
 use crate::service::{LaneState, Service, Sight};
 use crate::store::Store;
 
@@ -36,6 +37,8 @@ pub(super) struct Metrics {
     disk_bytes: Gauge,
     disk_free: Gauge,
     refuses: Gauge,
+    client: Client,
+    receivers_expire: Family<Vec<(String, String)>, Gauge>,
 }
 
 impl Metrics {
@@ -46,6 +49,7 @@ impl Metrics {
         engine: &crate::engine::Metrics,
         file: PathBuf,
         certificate_expires: Option<i64>,
+        client: Client,
     ) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         service.metrics().register(&mut registry);
@@ -76,8 +80,14 @@ impl Metrics {
             let help = "When the admin listener's certificate expires, in Unix seconds";
             gauge(&mut registry, "certificate_expiry_timestamp_seconds", help).set(expires);
         }
+        let receivers_expire = Family::default();
+        let help =
+            "When the first of the certificates expires that receivers have shown since the start, in Unix seconds";
+        registry.register("receiver_certificate_expiry_timestamp_seconds", help, receivers_expire.clone());
         Metrics {
             service,
+            client,
+            receivers_expire,
             file,
             registry,
             events,
@@ -110,6 +120,14 @@ impl Metrics {
         for state in LaneState::ALL {
             let count = lanes.get(&state).copied().unwrap_or_default();
             self.lanes.get_or_create_owned(&StateLabels { state: state.as_str() }).set(count as i64);
+        }
+        let catalog = self.service.catalog();
+        match self.client.certificate_expires(|lane| catalog.destination(lane).is_some()) {
+            Some(expires) => {
+                self.receivers_expire.get_or_create_owned(&Vec::new()).set(expires);
+            }
+            // No certificate is not one that has expired long ago.
+            None => self.receivers_expire.clear(),
         }
         self.refuses.set(i64::from(self.service.refuses_events().is_some()));
         self.look_at_disk().await;

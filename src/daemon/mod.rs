@@ -162,7 +162,7 @@ impl Daemon {
             clock,
         );
         note_chain(&service, "the audit log at the start");
-        let engine = Engine::new(engine, store.clone(), client, clock, fastrand::Rng::with_seed(seed()?));
+        let engine = Engine::new(engine, store.clone(), client.clone(), clock, fastrand::Rng::with_seed(seed()?));
         let watchers = engine.watchers();
         let certificate_expires = config.admin.tls.as_ref().map(|files| http::tls::expires(&files.cert)).transpose()?;
         let metrics = metrics::Metrics::new(
@@ -171,6 +171,7 @@ impl Daemon {
             engine.metrics(),
             config.store.path.clone(),
             certificate_expires,
+            client,
         );
         let metrics = Arc::new(metrics);
         let scrape = move |exposition| {
