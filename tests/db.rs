@@ -35,7 +35,7 @@ fn key(home: &Home) -> PathBuf {
 fn live(home: &Home, events: usize) {
     let daemon = home.start();
     let admin = home.admin();
-    let wanted = json!({ "name": "d", "http_endpoint_url": "http://127.0.0.1:40000/" });
+    let wanted = json!({ "name": "d", "http_endpoint_url": "http://127.0.0.1:40000/", "confirmed": true });
     let id = admin.must("POST", "/v1/destinations/webhook", Some(&wanted))["id"].as_str().unwrap().to_owned();
     admin.must("POST", &format!("/v1/destinations/webhook/{id}/pause"), None);
     admin.must("POST", "/v1/subscriptions/*", Some(&json!({ "destinations": [id] })));

@@ -29,7 +29,9 @@ pub const STARTED: Definition<(u32, u64)> = Definition::new("started");
 pub const ENDED: Definition<(u32, u64)> = Definition::new("ended");
 /// `(destination, seq)` of each delivery that has a failed attempt or was given up, whatever became of it: what the history's
 /// filter on failures walks. There is nothing in a row but its key.
-pub const FAILURES: TableDefinition<(u32, u64), ()> = TableDefinition::new("failures");
+pub const FAILURES: TableDefinition<(u32, u64), ()> = TableDefinition::new(FAILURES_NAME);
+/// Its name.
+pub const FAILURES_NAME: &str = "failures";
 /// `(kind, key, first seq of a run) -> packed list`; see [`super::segments`].
 pub const SEGMENTS: Definition<(u8, &'static [u8], u64)> = Definition::new("segments");
 /// `(kind, key) -> record`: tenants, destinations, subscriptions, keys. Few, and all in memory too.
@@ -50,7 +52,7 @@ pub const AUDIT: Definition<u64> = Definition::new("audit");
 pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
 
 /// All tables.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     META.name,
     DATA_KEYS.name,
     THINGS.name,
@@ -59,6 +61,7 @@ pub const NAMES: [&str; 12] = [
     ATTEMPTS.name,
     STARTED.name,
     ENDED.name,
+    FAILURES_NAME,
     TALLIES.name,
     LANES.name,
     SEGMENTS.name,

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::model::audit::{Chain, Kept, Record, Walk};
 use crate::model::event::EventHead;
 use crate::model::{
-    ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, Seq, Subscription, Tenant, TenantId,
-    Timestamp,
+    ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, Outcome, Seq, Subscription, Tenant,
+    TenantId, Timestamp,
 };
 use crate::store::catalog::Catalog;
 use crate::store::codec::{DecodeError, Place};
@@ -56,6 +56,8 @@ struct Said {
     ended: HashMap<u32, (u64, u64)>,
     tallies: HashMap<u32, Tally>,
 }
+
+const CONTRADICTION: &str = "the table cannot be read on: its pages contradict each other";
 
 /// What is wrong with a record.
 type Wrong = String;
@@ -186,7 +188,7 @@ impl<'a> Inspection<'a> {
         match walked {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => self.tell(name, String::new(), reason),
-            Err(_) => self.tell(name, String::new(), "the table cannot be read on: its pages contradict each other"),
+            Err(_) => self.tell(name, String::new(), CONTRADICTION),
         }
     }
 
@@ -290,15 +292,21 @@ impl<'a> Inspection<'a> {
                 }
             },
         );
+        self.failures();
         let mut events = self.event_rows();
+        let failures = self.transaction.open_table(tables::FAILURES).ok();
         self.walk(
             &tables::ATTEMPTS,
             |(seq, no, number)| format!("{seq}/{no}/{number}"),
             |(seq, no, number): (u64, u32, u32), place, record| {
                 let row = decoded::<AttemptRow>(place, record)?;
                 events.must_target(no, seq)?;
+                let is_listed = || failures.as_ref().is_none_or(|rows| !matches!(rows.get((no, seq)), Ok(None)));
                 match row {
                     AttemptRow::Done(attempt) if attempt.number != number => Err("it bears another number".into()),
+                    AttemptRow::Done(attempt) if attempt.outcome != Outcome::Succeeded && !is_listed() => {
+                        Err("it failed, and is not among the failures".into())
+                    }
                     AttemptRow::Done(_) | AttemptRow::Planned { .. } => Ok(()),
                 }
             },
@@ -319,6 +327,29 @@ impl<'a> Inspection<'a> {
             }
             events.must_target(no, seq)
         });
+    }
+
+    /// Rows of nothing but a key: there is nothing to open.
+    fn failures(&mut self) {
+        let mut events = self.event_rows();
+        let walked = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
+            let failed = |error: &dyn std::fmt::Display| format!("the table cannot be read on: {error}");
+            let rows = self.transaction.open_table(tables::FAILURES).map_err(|error| failed(&error))?;
+            let count = rows.len().map_err(|error| failed(&error))?;
+            for entry in rows.iter().map_err(|error| failed(&error))?.take(count as usize) {
+                let (no, seq) = entry.map_err(|error| failed(&error))?.0.value();
+                self.records += 1;
+                if let Err(reason) = events.must_target(no, seq) {
+                    self.tell(tables::FAILURES_NAME, show_delivery(&(no, seq)), reason);
+                }
+            }
+            Ok(())
+        }));
+        match walked {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => self.tell(tables::FAILURES_NAME, String::new(), reason),
+            Err(_) => self.tell(tables::FAILURES_NAME, String::new(), CONTRADICTION),
+        }
     }
 
     fn tallies(&mut self, said: &mut Said) {

@@ -214,7 +214,8 @@ async fn a_flipped_bit_on_the_disk_is_found() {
         collect!(META, DATA_KEYS, THINGS, EVENTS, DUE, ATTEMPTS, STARTED, ENDED, TALLIES, LANES, SEGMENTS, AUDIT);
     }
     let mut rng = fastrand::Rng::with_seed(2);
-    for table in tables::NAMES {
+    // Rows of nothing but a key have no record.
+    for table in tables::NAMES.into_iter().filter(|table| *table != tables::FAILURES_NAME) {
         let of_table: Vec<_> = records.iter().filter(|(name, _)| *name == table).collect();
         for (_, record) in [of_table[0], of_table[rng.usize(..of_table.len())]] {
             let (mut damaged, bit) = (whole.clone(), rng.usize(..record.len() * 8));
@@ -261,7 +262,10 @@ async fn records_that_contradict_each_other_are_found() {
     ) -> Write<'tx, K> {
         definition.write(transaction, keys).unwrap()
     }
-    let damages: [(&str, &str, &str, Damage); 9] = [
+    let damages: [(&str, &str, &str, Damage); 10] = [
+        ("failures", "attempts", "not among the failures", |tx, _| {
+            tx.open_table(tables::FAILURES).unwrap().retain(|_, ()| false).unwrap()
+        }),
         ("events", "due", "its event is not there", |tx, keys| {
             drop(write(&tables::EVENTS, tx, keys).remove(24).unwrap())
         }),

@@ -384,7 +384,9 @@ pub(super) fn check_row(kind: u8, place: codec::Place, record: &[u8]) -> Result<
     match kind {
         kind::RUN => drop(codec::decode::<seal::RunRow>(place, record)?),
         kind::IDS | kind::KEYS => drop(pack::unpack_chunk(&codec::open_packed(place, record)?)?),
-        kind::DESTINATION | kind::TYPE => drop(pack::unpack_list(&codec::open_packed(place, record)?)?),
+        kind::DESTINATION | kind::SUBSCRIPTION | kind::TENANT | kind::TYPE => {
+            drop(pack::unpack_list(&codec::open_packed(place, record)?)?)
+        }
         _ => return Err(codec::DecodeError::Damaged("no row of this kind is known".into())),
     }
     Ok(())
@@ -413,11 +415,13 @@ impl Asked {
 
     /// In words, for errors: what producers choose is not in them.
     pub(super) fn what(&self) -> &'static str {
-        match (&self.destinations, &self.kind, &self.key) {
-            (Some(_), _, _) => "its destination",
-            (None, Some(_), _) => "its type",
-            (None, None, Some(_)) => "its ordering key",
-            (None, None, None) => "its run",
+        match self {
+            Asked { destinations: Some(_), .. } => "its destination",
+            Asked { subscription: Some(_), .. } => "its subscription",
+            Asked { tenant: Some(_), .. } => "its tenant",
+            Asked { kind: Some(_), .. } => "its type",
+            Asked { key: Some(_), .. } => "its ordering key",
+            Asked { .. } => "its run",
         }
     }
 }
