@@ -361,6 +361,24 @@ fn no_secret_is_found_in_anything_that_can_be_read() {
     }
     let bodies: Vec<String> = bodies.try_iter().collect();
     assert!(bodies.len() >= 8 && bodies.iter().all(|body| body.contains(PAN)), "{bodies:?}");
+    // On the disk all of it is sealed: the store shows neither a secret, nor a payload, nor what a receiver said.
+    let file = std::fs::read(daemon.path("store.redb")).unwrap();
+    let planted = canaries.iter().map(|(name, canary)| (*name, canary.as_str()));
+    let said =
+        [("payload", PAYLOAD), ("card number", PAN), ("card number", PAN_GROUPED), ("reply", "x-echo-user-agent")];
+    for (name, canary) in planted.chain(said) {
+        assert!(!holds(&file, canary.as_bytes()), "the store's file shows the {name}");
+    }
+    // The control: names of tables are not sealed. And the key that opens it all is in its own file only.
+    assert!(holds(&file, b"data_keys"));
+    let key = std::fs::read_to_string(daemon.path("store.redb.key")).unwrap();
+    let raw: Vec<u8> = (0..64).step_by(2).map(|at| u8::from_str_radix(&key[at..at + 2], 16).unwrap()).collect();
+    assert!(!holds(&file, key.trim().as_bytes()) && !holds(&file, &raw), "the store's file holds its master key");
+    assert!(seen.values().all(|text| !text.contains(key.trim())), "the master key is shown");
+}
+
+fn holds(file: &[u8], part: &[u8]) -> bool {
+    file.windows(part.len()).any(|bytes| bytes == part)
 }
 
 fn around(text: &str, place: usize) -> String {
