@@ -535,15 +535,19 @@ impl Service {
 
     // -------------------------------------------------------------------------------------------------- deliveries
 
-    /// The deliveries of one event, as far as their destinations are in sight.
+    /// A page of the deliveries of one event, by destination, as far as those are in sight.
     ///
     /// A delivery is its destination's owner's: with `roll_up` that may be a tenant above the event's, whose addresses and
     /// replies are not the event's tenant's to see.
-    pub async fn deliveries_of(&self, sight: &Sight, id: EventId) -> Result<Vec<SeenDelivery>, Error> {
-        let event = self.event(sight, id).await?;
-        let mut deliveries = self.store.read(move |snapshot| snapshot.deliveries_of(&event)).await?;
-        deliveries.retain(|delivery| self.sees(sight, delivery.key.destination));
-        Ok(deliveries.into_iter().map(|delivery| self.see(delivery)).collect())
+    pub async fn deliveries_of(&self, sight: &Sight, id: EventId, window: Window) -> Result<Page<SeenDelivery>, Error> {
+        let (sight, among) = (sight.clone(), self.among(sight));
+        let read = self.store.read(move |snapshot| match snapshot.event_by_id(id)? {
+            Some(event) if sight.takes(&event.head.tenant) => {
+                snapshot.deliveries_of(event.seq, &Arc::new(event.head), among, window).map(Some)
+            }
+            Some(_) | None => Ok(None),
+        });
+        Ok(self.see_page(read.await?.ok_or(Error::NotFound("event"))?))
     }
 
     /// A delivery by its id, with its attempts.
@@ -561,13 +565,21 @@ impl Service {
         window: Window,
     ) -> Result<Page<SeenDelivery>, Error> {
         wanted.held = self.held_lanes();
-        wanted.among = match sight {
+        wanted.among = self.among(sight);
+        Ok(self.see_page(self.store.read(move |snapshot| snapshot.deliveries(&wanted, window)).await?))
+    }
+
+    /// The destinations in sight, present and deleted; `None` when all are.
+    fn among(&self, sight: &Sight) -> Option<HashSet<DestinationNo>> {
+        match sight {
             Sight::All => None,
             Sight::One(owner) => Some(self.store.catalog().destinations_of(owner).collect()),
-        };
-        let page = self.store.read(move |snapshot| snapshot.deliveries(&wanted, window)).await?;
+        }
+    }
+
+    fn see_page(&self, page: Page<Delivery>) -> Page<SeenDelivery> {
         let Page { items, skipped, next } = page;
-        Ok(Page { items: items.into_iter().map(|delivery| self.see(delivery)).collect(), skipped, next })
+        Page { items: items.into_iter().map(|delivery| self.see(delivery)).collect(), skipped, next }
     }
 
     /// Makes an ended delivery pending again, on a fresh schedule, with its destination's present settings (decision D26).

@@ -789,13 +789,33 @@ pub(super) fn find_waiting(
     due: &impl Records<(u32, u64, u64)>,
     key: DeliveryKey,
 ) -> Result<Option<DueRow>, ApplyError> {
+    let first_due = || match events.get(key.seq.0)? {
+        Some(record) => Ok(Some(codec::decode_event_head(events.place(key.seq.0), record.value())?.due)),
+        None => Ok(None),
+    };
+    find_waiting_from(first_due, attempts, due, key)
+}
+
+/// The due row of a delivery of an event whose head is at hand: a head of many targets is not read again for each.
+pub(super) fn find_waiting_of(
+    head: &EventHead,
+    attempts: &impl Records<(u64, u32, u32)>,
+    due: &impl Records<(u32, u64, u64)>,
+    key: DeliveryKey,
+) -> Result<Option<DueRow>, ApplyError> {
+    find_waiting_from(|| Ok(Some(head.due)), attempts, due, key)
+}
+
+fn find_waiting_from(
+    first_due: impl FnOnce() -> Result<Option<Timestamp>, ApplyError>,
+    attempts: &impl Records<(u64, u32, u32)>,
+    due: &impl Records<(u32, u64, u64)>,
+    key: DeliveryKey,
+) -> Result<Option<DueRow>, ApplyError> {
     let moment = match last_attempt_in(attempts, key)? {
         Some((_, AttemptRow::Planned { due })) => Some(due),
         Some((_, AttemptRow::Done(attempt))) => attempt.next,
-        None => match events.get(key.seq.0)? {
-            Some(record) => Some(codec::decode_event_head(events.place(key.seq.0), record.value())?.due),
-            None => None,
-        },
+        None => first_due()?,
     };
     let Some(moment) = moment else { return Ok(None) };
     let row = (key.destination.0, moment.as_millis(), key.seq.0);
@@ -1006,7 +1026,8 @@ impl Sweep {
 
 fn is_unfinished(batch: &Batch<'_>, seq: Seq, head: &EventHead) -> Result<bool, ApplyError> {
     for target in &head.targets {
-        if waiting_row(batch, DeliveryKey { destination: target.destination, seq })?.is_some() {
+        let key = DeliveryKey { destination: target.destination, seq };
+        if find_waiting_of(head, &batch.attempts, &batch.due, key)?.is_some() {
             return Ok(true);
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use crate::model::audit::{Chain, Kept, Link, Record, Wanted};
-use crate::model::event::{EventHead, ProducerId};
+use crate::model::event::{EventHead, ProducerId, Target};
 use crate::model::{
     Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Milestone, Outcome, Seq, SubscriptionNo,
     TenantId, Timestamp, Trigger, TypePattern, milestone,
@@ -76,8 +76,8 @@ pub struct Snapshot {
 pub struct Delivery {
     /// Which.
     pub key: DeliveryKey,
-    /// Its event, without the payload.
-    pub head: EventHead,
+    /// Its event, without the payload. Deliveries of one event that were read together share it.
+    pub head: Arc<EventHead>,
     /// `Pending` for every one that waits: whether its lane holds it is for the lane to say.
     pub state: DeliveryState,
     /// How it ended without success.
@@ -404,18 +404,26 @@ impl Snapshot {
         if !head.targets.iter().any(|target| target.destination == key.destination) {
             return Ok(None);
         }
-        self.delivery_of(key, head).map(Some)
+        self.delivery_of(key, &Arc::new(head)).map(Some)
     }
 
-    /// The deliveries of one event, by destination.
-    pub fn deliveries_of(&self, event: &Event) -> Result<Vec<Delivery>, ReadError> {
-        let keys =
-            event.head.targets.iter().map(|target| DeliveryKey { destination: target.destination, seq: event.seq });
-        keys.map(|key| self.delivery_of(key, event.head.clone())).collect()
+    /// A page of the deliveries of one event, by destination; with `among`, of those to these destinations.
+    pub fn deliveries_of(
+        &self,
+        seq: Seq,
+        head: &Arc<EventHead>,
+        among: Option<HashSet<DestinationNo>>,
+        window: Window,
+    ) -> Result<Page<Delivery>, ReadError> {
+        let mut filling = Filling::new(window);
+        let wanted = DeliveriesWanted { among, ..DeliveriesWanted::default() };
+        let after = window.after.map(|place| place.destination);
+        let next = self.take_deliveries(&wanted, seq, head, after, &mut filling)?;
+        Ok(filling.page(next))
     }
 
-    fn delivery_of(&self, key: DeliveryKey, head: EventHead) -> Result<Delivery, ReadError> {
-        let row = op::find_waiting(&self.events, &self.attempts, &self.due, key)?;
+    fn delivery_of(&self, key: DeliveryKey, head: &Arc<EventHead>) -> Result<Delivery, ReadError> {
+        let row = op::find_waiting_of(head, &self.attempts, &self.due, key)?;
         let end = (key.destination.0, key.seq.0);
         let ended = match self.ended.get(end)? {
             Some(record) => Some(codec::decode::<EndedRow>(self.ended.place(end), record.value())?),
@@ -433,7 +441,7 @@ impl Snapshot {
                 attempts.push(*attempt);
             }
         }
-        Ok(Delivery { key, head, state, ended, row, attempts })
+        Ok(Delivery { key, head: Arc::clone(head), state, ended, row, attempts })
     }
 
     /// When the attempts of a delivery were made, by number, those that are still kept.
@@ -471,7 +479,7 @@ impl Snapshot {
         if let Some(place) = window.after {
             // The place may lie between two deliveries of one event: that event's further ones come first.
             if let Some(record) = self.events.get(place.seq.0)? {
-                let head = codec::decode_event_head(self.events.place(place.seq.0), record.value())?;
+                let head = Arc::new(codec::decode_event_head(self.events.place(place.seq.0), record.value())?);
                 if wanted.events.takes(&head) {
                     within = self.take_deliveries(wanted, place.seq, &head, Some(place.destination), &mut filling)?;
                 }
@@ -485,7 +493,7 @@ impl Snapshot {
             if filling.is_full() {
                 return Ok(Walk::Stop);
             }
-            within = self.take_deliveries(wanted, seq, &head, None, &mut filling)?;
+            within = self.take_deliveries(wanted, seq, &Arc::new(head), None, &mut filling)?;
             Ok(if within.is_some() { Walk::Stop } else { Walk::On })
         })?;
         Ok(filling.page(within.or(next)))
@@ -496,11 +504,13 @@ impl Snapshot {
         &self,
         wanted: &DeliveriesWanted,
         seq: Seq,
-        head: &EventHead,
+        head: &Arc<EventHead>,
         after: Option<DestinationNo>,
         filling: &mut Filling<Delivery>,
     ) -> Result<Option<Place>, ReadError> {
         let mut last = after;
+        // The event's deliveries share it: it counts once.
+        let mut bytes_of_head = head_bytes(head);
         for target in &head.targets {
             let destination = target.destination;
             if after.is_some_and(|after| destination <= after)
@@ -517,7 +527,7 @@ impl Snapshot {
             }
             last = Some(destination);
             self.look();
-            let delivery = self.delivery_of(DeliveryKey { destination, seq }, head.clone())?;
+            let delivery = self.delivery_of(DeliveryKey { destination, seq }, head)?;
             let asks = delivery.row.is_some_and(|row| row.plan.trigger == Trigger::Confirmation);
             let held = delivery.state == DeliveryState::Pending && !asks && wanted.held.contains(&destination);
             let state = if held { DeliveryState::Held } else { delivery.state };
@@ -527,8 +537,8 @@ impl Snapshot {
                 && wanted.status.is_none_or(|it| Some(it) == status)
                 && wanted.milestone.is_none_or(has);
             if is_wanted && !filling.skips() {
-                let bytes = delivery.attempts.iter().map(kept_bytes).sum();
-                filling.put(delivery, bytes);
+                let bytes_of_attempts: usize = delivery.attempts.iter().map(kept_bytes).sum();
+                filling.put(delivery, bytes_of_attempts + std::mem::take(&mut bytes_of_head));
             }
         }
         Ok(None)
@@ -639,7 +649,7 @@ impl Snapshot {
         }
         for target in &head.targets {
             let key = DeliveryKey { destination: target.destination, seq };
-            if op::find_waiting(&self.events, &self.attempts, &self.due, key)?.is_some() {
+            if op::find_waiting_of(head, &self.attempts, &self.due, key)?.is_some() {
                 return Ok(false);
             }
         }
@@ -656,7 +666,7 @@ impl Snapshot {
             let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
             for target in &head.targets {
                 let key = DeliveryKey { destination: target.destination, seq };
-                if op::find_waiting(&self.events, &self.attempts, &self.due, key)?.is_some() {
+                if op::find_waiting_of(&head, &self.attempts, &self.due, key)?.is_some() {
                     return Ok(Some(head.accepted));
                 }
             }
@@ -752,6 +762,12 @@ impl Snapshot {
         }
         Ok(count)
     }
+}
+
+/// Roughly what an event without its payload takes in memory: it is long when it has many targets.
+fn head_bytes(head: &EventHead) -> usize {
+    let target = |target: &Target| size_of::<Target>() + target.subscriptions.len() * size_of::<SubscriptionNo>();
+    size_of::<EventHead>() + head.targets.iter().map(target).sum::<usize>()
 }
 
 /// Roughly what an attempt takes in memory.

@@ -129,6 +129,36 @@ async fn two_subscriptions_of_one_destination_make_one_delivery() {
     conserved(&store).await;
 }
 
+/// An event's deliveries are read a page at a time and share its head, so that many targets cost no more than the page has rows.
+#[tokio::test]
+async fn a_page_of_an_events_deliveries_reads_no_more_than_it_shows() {
+    let store = open();
+    let nos = with_destinations(&store, 2000).await;
+    let accepted = accept(&store, event("a", None, "1")).await.unwrap();
+    assert_eq!(accepted.deliveries, 2000);
+    let seq = accepted.id.seq();
+    let page = async |among, window| {
+        let read = store.read(move |snapshot| {
+            let head = Arc::new(snapshot.event(seq)?.unwrap().head);
+            let begun_at = snapshot.looked_at();
+            let page = snapshot.deliveries_of(seq, &head, among, window)?;
+            assert!(page.items.iter().all(|delivery| Arc::ptr_eq(&delivery.head, &head)));
+            Ok((page, snapshot.looked_at() - begun_at))
+        });
+        let (page, looked_at) = read.await.unwrap();
+        assert!(looked_at <= 20, "{looked_at} rows");
+        (page.items.iter().map(|delivery| delivery.key.destination).collect::<Vec<_>>(), page.next)
+    };
+    let first = Window { after: None, skip: 0, limit: 10 };
+    let (shown, next) = page(None, first).await;
+    assert_eq!(shown, nos[..10]);
+    assert_eq!(page(None, Window { after: next, skip: 3, ..first }).await.0, nos[13..23]);
+    let last = Place { seq, destination: nos[1994] };
+    assert_eq!(page(None, Window { after: Some(last), ..first }).await, (nos[1995..].to_vec(), None));
+    let among = Some(nos[1990..].iter().copied().step_by(2).collect());
+    assert_eq!(page(among, first).await, (nos[1990..].iter().copied().step_by(2).collect(), None));
+}
+
 /// S2.18, S2.68, SX.12, D23, D24: what is disabled or unconfirmed gets no delivery, and the event says so.
 #[tokio::test]
 async fn a_disabled_or_unconfirmed_destination_is_skipped_and_the_event_says_so() {

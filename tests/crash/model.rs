@@ -146,7 +146,9 @@ fn add_events(picture: &mut Picture, snapshot: &Snapshot) -> Result<(), ReadErro
     loop {
         let page = snapshot.events(&EventsWanted::default(), Window { after, skip: 0, limit: 1000 })?;
         for event in page.items {
-            for delivery in snapshot.deliveries_of(&event)? {
+            for target in &event.head.targets {
+                let key = DeliveryKey { destination: target.destination, seq: event.seq };
+                let Some(delivery) = snapshot.delivery(key)? else { continue };
                 let seen = DeliverySeen {
                     state: delivery.state,
                     ending: delivery.ended.map(|ended| ended.ending),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::delivery::DeliveryView;
 use crate::api::caller::Caller;
-use crate::api::page::{Cursor, List, Page};
+use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::request::Peer;
@@ -240,10 +240,8 @@ pub(super) async fn deliveries(call: Call, caller: Caller) -> Result<Response, P
     let query = call.request.query()?;
     query.only(&native::parameters(&[]))?;
     let page = Page::from_query(&query)?;
-    let deliveries = call.service.deliveries_of(&caller.sight(), id).await?;
-    let cursor = |seen: &crate::service::SeenDelivery| Cursor { place: seen.id.destination.0.into(), second: 0 };
-    let list: List<_> = page.of("deliveries", deliveries, cursor, |seen| DeliveryView::of(&seen));
-    Ok(native::ok(&list))
+    let found = call.service.deliveries_of(&caller.sight(), id, page.window()).await?;
+    Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen))?))
 }
 
 /// `DELETE /v1/events/{id}/payload`
