@@ -547,14 +547,14 @@ impl Service {
             }
             Some(_) | None => Ok(None),
         });
-        Ok(self.see_page(read.await?.ok_or(Error::NotFound("event"))?))
+        Ok(self.see_page(read.await?.ok_or(Error::NotFound("event"))?, |no| self.is_held(no)))
     }
 
     /// A delivery by its id, with its attempts.
     pub async fn delivery(&self, sight: &Sight, id: DeliveryId) -> Result<SeenDelivery, Error> {
         let key = self.delivery_key(sight, id).await?;
         let found = self.store.read(move |snapshot| snapshot.delivery(key)).await?;
-        found.map(|delivery| self.see(delivery)).ok_or(Error::NotFound("delivery"))
+        found.map(|delivery| self.see(delivery, |no| self.is_held(no))).ok_or(Error::NotFound("delivery"))
     }
 
     /// A page of the deliveries to destinations in sight, newest event first. `state` tells held and pending apart.
@@ -564,9 +564,12 @@ impl Service {
         mut wanted: DeliveriesWanted,
         window: Window,
     ) -> Result<Page<SeenDelivery>, Error> {
-        wanted.held = self.held_lanes();
+        let held: Vec<_> = self.store.catalog().destinations().map(|it| it.no).filter(|no| self.is_held(*no)).collect();
+        wanted.held.clone_from(&held);
         wanted.among = self.among(sight);
-        Ok(self.see_page(self.store.read(move |snapshot| snapshot.deliveries(&wanted, window)).await?))
+        let page = self.store.read(move |snapshot| snapshot.deliveries(&wanted, window)).await?;
+        // Each is shown in the state that it was found by, whatever has happened to its lane since.
+        Ok(self.see_page(page, |no| held.contains(&no)))
     }
 
     /// The destinations in sight, present and deleted; `None` when all are.
@@ -577,9 +580,9 @@ impl Service {
         }
     }
 
-    fn see_page(&self, page: Page<Delivery>) -> Page<SeenDelivery> {
+    fn see_page(&self, page: Page<Delivery>, is_held: impl Fn(DestinationNo) -> bool) -> Page<SeenDelivery> {
         let Page { items, skipped, next } = page;
-        Page { items: items.into_iter().map(|delivery| self.see(delivery)).collect(), skipped, next }
+        Page { items: items.into_iter().map(|delivery| self.see(delivery, &is_held)).collect(), skipped, next }
     }
 
     /// Makes an ended delivery pending again, on a fresh schedule, with its destination's present settings (decision D26).
@@ -619,7 +622,8 @@ impl Service {
         self.store.catalog().owner(no).is_some_and(|owner| sight.takes(owner))
     }
 
-    fn see(&self, delivery: Delivery) -> SeenDelivery {
+    /// Whether a delivery that waits is held is for its lane alone to say; why it waits may be that it is under way all the same.
+    fn see(&self, delivery: Delivery, is_held: impl Fn(DestinationNo) -> bool) -> SeenDelivery {
         let catalog = self.store.catalog();
         let no = delivery.key.destination;
         let lane = self.store.standing(|standing| standing.lane(no));
@@ -628,29 +632,19 @@ impl Service {
             let under_way = self.store.is_under_way(row.key());
             why_waiting(destination.map(|it| &**it), lane, row.due, row.plan, under_way, self.clock.now())
         });
-        // What asks for a confirmation is not held by the lack of it.
-        let asks = delivery.row.is_some_and(|row| row.plan.trigger == Trigger::Confirmation);
-        let state = match (delivery.state, waiting) {
-            (
-                DeliveryState::Pending,
-                Some(WaitingReason::Paused | WaitingReason::Unconfirmed | WaitingReason::Gone),
-            ) if !asks => DeliveryState::Held,
-            (state, _) => state,
-        };
         SeenDelivery {
             id: DeliveryId { event: EventId::new(delivery.head.epoch, delivery.key.seq), destination: no },
             destination: catalog.destination_id(no).unwrap_or(DestinationId(Uuid::nil())),
-            state,
+            state: delivery.state_on_lane(is_held(no)),
             waiting,
             next_attempt_at: delivery.row.map(|row| row.due),
             delivery,
         }
     }
 
-    fn held_lanes(&self) -> Vec<DestinationNo> {
-        let catalog = self.store.catalog();
-        let holds = |destination: &Destination| holds(destination, self.lane(destination.no));
-        catalog.destinations().filter(|destination| holds(destination)).map(|destination| destination.no).collect()
+    /// Whether a destination's lane holds what waits for it.
+    fn is_held(&self, no: DestinationNo) -> bool {
+        self.store.catalog().destination(no).is_some_and(|destination| holds(destination, self.lane(no)))
     }
 
     // ------------------------------------------------------------------------------------------------ destinations

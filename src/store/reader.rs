@@ -89,6 +89,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Its state on a lane that holds what waits, or does not. What asks for a confirmation is not held by the lack of it.
+    pub fn state_on_lane(&self, is_held: bool) -> DeliveryState {
+        let asks = self.row.is_some_and(|row| row.plan.trigger == Trigger::Confirmation);
+        if self.state == DeliveryState::Pending && is_held && !asks { DeliveryState::Held } else { self.state }
+    }
+
     /// Its course so far.
     pub fn course(&self) -> milestone::Course<'_> {
         let target = self.head.targets.iter().find(|target| target.destination == self.key.destination);
@@ -528,9 +534,7 @@ impl Snapshot {
             last = Some(destination);
             self.look();
             let delivery = self.delivery_of(DeliveryKey { destination, seq }, head)?;
-            let asks = delivery.row.is_some_and(|row| row.plan.trigger == Trigger::Confirmation);
-            let held = delivery.state == DeliveryState::Pending && !asks && wanted.held.contains(&destination);
-            let state = if held { DeliveryState::Held } else { delivery.state };
+            let state = delivery.state_on_lane(wanted.held.contains(&destination));
             let status = delivery.attempts.last().and_then(|attempt| attempt.status);
             let has = |milestone| delivery.course().passed().iter().any(|step| step.milestone == milestone);
             let is_wanted = wanted.state.is_none_or(|it| it == state)

@@ -221,6 +221,40 @@ async fn deliveries_are_listed_by_what_they_are() {
     }
 }
 
+/// S2.65: what a filter finds is shown in the state that was asked for, also while an attempt of it is under way.
+#[tokio::test]
+async fn the_state_that_is_shown_is_the_one_that_is_filtered_by() {
+    let world = World::new();
+    let (paused, open, gone) =
+        (world.destination("default").await, world.destination("default").await, world.destination("default").await);
+    world.subscription("default", "t", &[&paused, &open, &gone]).await;
+    for _ in 0..2 {
+        world.event("default", "t").await;
+    }
+    // An attempt of one of each lane's is under way; the last lane is deleted, and what waits for it not yet ended.
+    for row in world.get("/v1/deliveries").await.json()["deliveries"].as_array().unwrap().iter().take(3) {
+        let id: crate::model::DeliveryId = text(&row["id"]).parse().unwrap();
+        world.store.note_attempt(crate::model::DeliveryKey { destination: id.destination, seq: id.event.seq() }, true);
+    }
+    world.done(200, "POST", &format!("{WEBHOOKS}/{paused}/pause"), Value::Null).await;
+    world.done(204, "DELETE", &format!("{WEBHOOKS}/{gone}"), Value::Null).await;
+    let mut found = 0;
+    for state in ["pending", "held", "succeeded", "failed", "cancelled"] {
+        let list = world.get(&format!("/v1/deliveries?state={state}")).await.json();
+        for row in list["deliveries"].as_array().unwrap() {
+            assert_eq!(row["state"], state, "{row}");
+            let one = world.get(&format!("/v1/deliveries/{}", text(&row["id"]))).await.json();
+            assert_eq!((&one["state"], &one["waiting_reason"]), (&row["state"], &row["waiting_reason"]));
+            assert_eq!(row["state"] == "held", row["destination_id"] == paused, "{row}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 6);
+    let held = world.get("/v1/deliveries?state=held").await.json();
+    let reasons: Vec<_> = held["deliveries"].as_array().unwrap().iter().map(|row| &row["waiting_reason"]).collect();
+    assert_eq!(reasons, ["paused", "in_flight"]);
+}
+
 /// S2.60, S2.65: the event history tells each delivery's steps, and is asked by subscription, destination, date and step.
 #[tokio::test(start_paused = true)]
 async fn the_event_history_tells_the_steps_of_deliveries() {

@@ -37,6 +37,7 @@ const WEBHOOKS: &str = "/v1/destinations/webhook";
 /// A daemon's API and what stands behind it.
 struct World {
     service: Service,
+    store: Store,
     handler: Arc<dyn Handler>,
     /// Where the engine would tell of attempts.
     attempts: broadcast::Sender<Arc<Ended>>,
@@ -127,13 +128,13 @@ impl World {
                 policy: Arc::new(policy),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
             },
-            store,
+            store.clone(),
             clock,
         );
         let attempts = broadcast::Sender::new(4);
         let tail = Tail::new(attempts.downgrade());
         let handler = Arc::new(handler(service.clone(), settings, Metrics::default(), tail));
-        World { handler, service, attempts }
+        World { handler, service, store, attempts }
     }
 
     async fn send(&self, request: ::http::request::Builder, body: impl Into<Bytes>, peer: Peer) -> Answered {
