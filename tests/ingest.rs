@@ -205,7 +205,7 @@ impl House {
 /// A tenant beside the default one, and a destination for everything.
 async fn furnish(store: &Store) {
     let created = Timestamp::ZERO;
-    let tenant = Tenant { id: "other".parse().unwrap(), name: "Other".into(), parent: None, created };
+    let tenant = Tenant { id: "other".parse().unwrap(), name: "Other".into(), parent: None, created, audit_from: 0 };
     store.steer(&Actor::SYSTEM, CreateTenant { tenant }).await.unwrap().answer.unwrap();
     let (id, url) = (DestinationId(uuid::Uuid::from_u128(1)), "https://hooks.example.com/in");
     let destination = Destination::new(DestinationNo(0), id, TenantId::default_tenant(), "d", url, created);

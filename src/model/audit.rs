@@ -405,6 +405,8 @@ impl Record {
 pub struct Wanted {
     /// Of this tenant's things only.
     pub tenant: Option<TenantId>,
+    /// From this number on.
+    pub first: u64,
     /// By this actor only, as [`Who`] writes it.
     pub actor: Option<String>,
     /// Of these actions only: one, or `destination.*`.

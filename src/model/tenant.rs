@@ -61,4 +61,7 @@ pub struct Tenant {
     pub parent: Option<TenantId>,
     /// When it was created.
     pub created: Timestamp,
+    /// The number of the audit record that tells of its creation; 0 for the default tenant. What was written before is of
+    /// another tenant that had this id. Given by the store.
+    pub audit_from: u64,
 }

@@ -657,7 +657,8 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
             meta.put(META_NUMBERS, &Numbers::default())?;
             meta.put(META_AUDIT, &Chain::default())?;
             let id = TenantId::default_tenant();
-            let tenant = Tenant { id: id.clone(), name: "Default".into(), parent: None, created: clock.now() };
+            let created = clock.now();
+            let tenant = Tenant { id: id.clone(), name: "Default".into(), parent: None, created, audit_from: 0 };
             things.put((op::kind::TENANT, id.as_str().as_bytes()), &tenant)?;
         }
     }

@@ -1057,9 +1057,9 @@ pub enum Rejected {
     TenantRemembered,
 }
 
-/// Creates a tenant.
+/// Creates a tenant; the writer gives its place in the audit log.
 pub struct CreateTenant {
-    /// The new tenant.
+    /// The new tenant; its `audit_from` is ignored.
     pub tenant: Tenant,
 }
 
@@ -1081,7 +1081,9 @@ impl Steer for CreateTenant {
             return refused(Err(Rejected::TenantRemembered));
         }
         let (id, view) = (self.tenant.id.clone(), audit::tenant(&self.tenant));
-        put_tenant(batch, self.tenant)?;
+        // The record of this very creation is the next one. What stands before it is of whoever had the id before.
+        let audit_from = batch.standing().audit.head.number + 1;
+        put_tenant(batch, Tenant { audit_from, ..self.tenant })?;
         done(Ok(()), Action::TenantCreate, Some(&id), &id, (Value::Null, view))
     }
 }
@@ -1119,7 +1121,7 @@ fn forget_former_tenant(batch: &mut Batch<'_>, id: &TenantId) -> Result<bool, Ap
 
 /// Replaces a tenant's name and parent.
 pub struct UpdateTenant {
-    /// The tenant as it is to be.
+    /// The tenant as it is to be; its `audit_from` is ignored and stays.
     pub tenant: Tenant,
 }
 
@@ -1131,14 +1133,15 @@ impl Steer for UpdateTenant {
     }
 
     fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
-        let Some(before) = batch.catalog().tenant(&self.tenant.id).map(|before| audit::tenant(before)) else {
+        let present = batch.catalog().tenant(&self.tenant.id);
+        let Some((before, audit_from)) = present.map(|present| (audit::tenant(present), present.audit_from)) else {
             return refused(Err(Rejected::Unknown));
         };
         if let Err(rejected) = may_nest(batch, &self.tenant) {
             return refused(Err(rejected));
         }
         let (id, after) = (self.tenant.id.clone(), audit::tenant(&self.tenant));
-        put_tenant(batch, self.tenant)?;
+        put_tenant(batch, Tenant { audit_from, ..self.tenant })?;
         done(Ok(()), Action::TenantUpdate, Some(&id), &id, audit::changes(before, after))
     }
 }

@@ -593,7 +593,7 @@ impl Snapshot {
         let mut filling = Filling::new(window);
         let begun_at = self.looked_at();
         let mut reached = window.after.map(|place| place.seq.0).unwrap_or(u64::MAX);
-        for entry in self.audit.range(..reached)?.rev() {
+        for entry in self.audit.range(wanted.first.min(reached)..reached)?.rev() {
             let (number, record) = entry?;
             let here = Some(Place { seq: Seq(reached), destination: DestinationNo(0) });
             if self.looked_at() - begun_at >= LOOKED_AT_MAX {

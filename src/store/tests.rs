@@ -279,7 +279,7 @@ async fn a_subscription_above_sees_a_childs_events_only_when_it_rolls_up() {
     let store = open();
     for (id, parent) in [("reseller", None), ("portfolio", Some("reseller")), ("merchant", Some("portfolio"))] {
         let parent = parent.map(|parent| parent.parse().unwrap());
-        let tenant = Tenant { id: id.parse().unwrap(), name: id.into(), parent, created: START };
+        let tenant = Tenant { id: id.parse().unwrap(), name: id.into(), parent, created: START, audit_from: 0 };
         store.steer(&Actor::SYSTEM, CreateTenant { tenant }).await.unwrap().answer.unwrap();
     }
     for (tenant, roll_up) in [("reseller", true), ("portfolio", false), ("merchant", false)] {
@@ -293,8 +293,13 @@ async fn a_subscription_above_sees_a_childs_events_only_when_it_rolls_up() {
         let event = NewEvent { tenant: tenant.parse().unwrap(), ..event("a", None, "1") };
         assert_eq!(accept(&store, event).await.unwrap().deliveries, deliveries, "{tenant}");
     }
-    let ring =
-        Tenant { id: "reseller".parse().unwrap(), name: "r".into(), parent: "merchant".parse().ok(), created: START };
+    let ring = Tenant {
+        id: "reseller".parse().unwrap(),
+        name: "r".into(),
+        parent: "merchant".parse().ok(),
+        created: START,
+        audit_from: 0,
+    };
     assert_eq!(
         store.steer(&Actor::SYSTEM, UpdateTenant { tenant: ring }).await.unwrap().answer,
         Err(Rejected::TenantNesting)
@@ -475,7 +480,7 @@ async fn the_id_of_a_deleted_tenant_is_taken_while_events_of_it_remain() {
     let kept = Kept::default();
     let mut store = kept.open();
     let id: TenantId = "m1".parse().unwrap();
-    let tenant = || Tenant { id: id.clone(), name: "m1".into(), parent: None, created: START };
+    let tenant = || Tenant { id: id.clone(), name: "m1".into(), parent: None, created: START, audit_from: 0 };
     let create =
         async |store: &Store| store.steer(&Actor::SYSTEM, CreateTenant { tenant: tenant() }).await.unwrap().answer;
     let delete =
@@ -516,7 +521,7 @@ async fn the_id_of_a_deleted_tenant_is_taken_while_events_of_it_remain() {
 async fn the_id_of_a_deleted_tenant_with_a_long_past_stays_taken() {
     let store = open();
     let id: TenantId = "m1".parse().unwrap();
-    let tenant = || Tenant { id: id.clone(), name: "m1".into(), parent: None, created: START };
+    let tenant = || Tenant { id: id.clone(), name: "m1".into(), parent: None, created: START, audit_from: 0 };
     for (events, expected) in [(999, Ok(())), (1, Err(Rejected::TenantRemembered))] {
         if events > 1 {
             store.steer(&Actor::SYSTEM, CreateTenant { tenant: tenant() }).await.unwrap().answer.unwrap();

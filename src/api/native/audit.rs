@@ -69,9 +69,15 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
         (None, Sight::One(own)) => Some(own),
         (None, Sight::All) => None,
     };
+    // Whoever took the id of a deleted tenant does not see what was done to that one.
+    let first = match caller.sight() {
+        Sight::One(own) => call.service.catalog().tenant(&own).map_or(u64::MAX, |tenant| tenant.audit_from),
+        Sight::All => 0,
+    };
     let text = |name: &str| query.text(name).map(str::to_owned);
     let wanted = Wanted {
         tenant,
+        first,
         actor: text("actor"),
         action: query.parse("action")?,
         object: text("object"),

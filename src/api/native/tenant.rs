@@ -32,7 +32,8 @@ impl TenantRequest {
         if self.created != Patch::Absent {
             faults.note("/created", "is given by the daemon");
         }
-        let mut tenant = Tenant { id: TenantId::default_tenant(), name: String::new(), parent: None, created };
+        let id = TenantId::default_tenant();
+        let mut tenant = Tenant { id, name: String::new(), parent: None, created, audit_from: 0 };
         match self.id {
             Patch::Absent => faults.note("/id", "is required"),
             id => faults.set("/id", id, &mut tenant.id, |text| text.parse()),

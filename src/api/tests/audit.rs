@@ -164,6 +164,33 @@ async fn the_log_is_read_in_pages_and_verified_from_outside() {
     }
 }
 
+/// P17: whoever takes the id of a deleted tenant sees what was done since, and nothing of the one that had it before, also when
+/// he asks by the cursor of an older page. Whoever administers all tenants sees both.
+#[tokio::test]
+async fn a_tenant_that_took_a_deleted_ones_id_does_not_see_its_audit_log() {
+    let world = World::new();
+    world.done(201, "POST", "/v1/tenants", json!({"id": "m1", "name": "before"})).await;
+    world.done(200, "PUT", "/v1/tenants/m1", json!({"name": "after"})).await;
+    world.done(204, "DELETE", "/v1/tenants/m1", Value::Null).await;
+    world.done(201, "POST", "/v1/tenants", json!({"id": "m1", "name": "another"})).await;
+    world.done(200, "PUT", "/v1/tenants/m1", json!({"name": "a name that changes"})).await;
+    let admin = world.key("admin", Some("m1")).await;
+    let actions = |seen: &[Value]| seen.iter().map(|row| text(&row["record"]["action"])).collect::<Vec<_>>();
+    let own = ["key.create", "tenant.update", "tenant.create"];
+    for query in ["", "&tenant=m1"] {
+        let seen = world.audit(Who::Key(&admin), query).await;
+        assert_eq!(actions(&seen), own);
+        assert_eq!(seen[2]["record"]["after"]["name"], "another");
+    }
+    assert_eq!(actions(&world.audit(Who::OperatorFor("m1"), "").await), own);
+    let oldest = world.ask(Who::Operator, "GET", "/v1/audit?limit=5&tenant=m1", Value::Null).await.json();
+    let beyond = format!("&after={}", text(&oldest["next"]));
+    assert_eq!(actions(&world.audit(Who::Key(&admin), &beyond).await), [""; 0]);
+    let all = actions(&world.audit(Who::Operator, "&tenant=m1").await);
+    assert_eq!(all[..3], own);
+    assert_eq!(all[3..], ["tenant.delete", "tenant.update", "tenant.create"]);
+}
+
 /// P16: what is secret in a request is in no record, as it is, in parts or hashed.
 #[tokio::test]
 async fn no_secret_is_in_the_log() {

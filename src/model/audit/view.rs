@@ -33,7 +33,7 @@ pub fn changes(before: Value, after: Value) -> (Value, Value) {
 
 /// A tenant.
 pub fn tenant(tenant: &Tenant) -> Value {
-    let Tenant { id, name, parent, created: _ } = tenant;
+    let Tenant { id, name, parent, created: _, audit_from: _ } = tenant;
     json!({"id": id.as_str(), "name": name, "parent": parent.as_ref().map(TenantId::as_str)})
 }
 

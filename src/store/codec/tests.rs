@@ -278,6 +278,7 @@ fn each_kind_of_record_keeps_its_bytes() {
         name: "Mérchant".into(),
         parent: Some(tenant_id("reseller")),
         created: THEN,
+        audit_from: 300,
     };
     let plan = Plan { number: 3, tried: 2, trigger: Trigger::Replay, cut_off: 1 };
     holds("plan-1", &plan);

@@ -61,7 +61,8 @@ async fn lived_in(settings: &Settings) {
     store.close().await;
     drop(store);
     let store = open(settings);
-    let tenant = |id: &str| Tenant { id: id.parse().unwrap(), name: id.into(), parent: None, created: START };
+    let tenant =
+        |id: &str| Tenant { id: id.parse().unwrap(), name: id.into(), parent: None, created: START, audit_from: 0 };
     for id in ["m1", "m2"] {
         store.steer(&Actor::SYSTEM, CreateTenant { tenant: tenant(id) }).await.unwrap().answer.unwrap();
     }

@@ -27,7 +27,13 @@ const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// A tenant below the default one.
 fn child(id: &str) -> Tenant {
-    Tenant { id: id.parse().unwrap(), name: id.into(), parent: Some(TenantId::default_tenant()), created: START }
+    Tenant {
+        id: id.parse().unwrap(),
+        name: id.into(),
+        parent: Some(TenantId::default_tenant()),
+        created: START,
+        audit_from: 0,
+    }
 }
 
 /// A disk that outlives its store.
