@@ -38,6 +38,11 @@ pub struct Signal {
     pub retry_after: Option<Timestamp>,
 }
 
+impl Signal {
+    /// Nothing is told.
+    pub const SILENT: Signal = Signal { kind: Kind::Silent, kept_waiting: false, retry_after: None };
+}
+
 /// What an attempt tells about its receiver, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

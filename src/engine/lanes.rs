@@ -73,6 +73,8 @@ pub struct LaneSpec {
 pub struct Lease {
     /// The row it was leased from.
     pub row: DueRow,
+    /// Which receiver the attempt is to judge: the lane's count in [`LaneHealth::resumed`] at the time.
+    pub resumed: u32,
 }
 
 /// A page of a lane that is wanted from the disk.
@@ -520,11 +522,12 @@ impl Lanes {
                 // From now, not from the slot before: that one has passed, or is from a clock that has jumped.
                 lane.next_slot = now.after(interval);
             }
+            let resumed = lane.spec.health.resumed;
             let row = DueRow { destination: no, due, seq, plan };
             self.in_flight[line as usize] += 1;
             self.unsettled.insert(row.key(), Unsettled::InFlight(line));
             self.look(no, now);
-            return Some(Lease { row });
+            return Some(Lease { row, resumed });
         }
         None
     }
@@ -539,13 +542,16 @@ impl Lanes {
     }
 
     /// An attempt has ended: its slot is free at once, its delivery is unsettled until the end is on disk. Answers what is
-    /// now known of the receiver, when that changed.
+    /// now known of the receiver, when that changed. An attempt that was leased before the lane was opened anew tells nothing
+    /// of the receiver: it may have gone to another URL.
     pub fn finished(&mut self, lease: Lease, signal: Signal, now: Timestamp) -> Option<LaneHealth> {
         let key = lease.row.key();
         self.free(key);
         self.unsettled.insert(key, Unsettled::Ended);
         let lane = self.lanes.get_mut(&key.destination)?;
         let before = lane.spec.health;
+        let is_current = lease.resumed == before.resumed;
+        let signal = if is_current { signal } else { Signal::SILENT };
         let after = health::after(before, signal, now, &self.limits.breaker, lane.spec.gone_at_once);
         lane.spec.health = after;
         self.look(key.destination, now);

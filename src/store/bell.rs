@@ -27,7 +27,7 @@ pub enum Change {
     Gone(DueRow),
     /// A destination's settings or its lane's state changed, or it was deleted.
     Lane(DestinationNo),
-    /// An operator resumed a destination: what was known against its receiver is forgotten.
+    /// A destination's lane is opened anew, by an operator or for a new URL: what was known of its receiver is forgotten.
     Opened(DestinationNo),
 }
 

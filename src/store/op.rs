@@ -415,7 +415,7 @@ impl Op for Finish {
         let Finish { row, attempt, next, health } = self;
         let key = row.key();
         batch.unmark(key)?;
-        // Where an operator has resumed the lane meanwhile, the outcome stands, but what it told of the receiver is old.
+        // Where the lane has been opened anew meanwhile, the outcome stands, but what it told of the receiver is old.
         if let Some(health) = health
             && batch.catalog().destination(row.destination).is_some()
             && batch.standing().lane(row.destination).health.resumed == health.resumed
@@ -852,13 +852,21 @@ impl Steer for SetPaused {
         let paused = |paused: bool| json!({"paused": paused});
         let changes = (paused(lane.paused), paused(self.paused));
         lane.paused = self.paused;
-        if !self.paused {
-            lane.health = LaneHealth::unknown(lane.health.resumed.wrapping_add(1));
+        if self.paused {
+            batch.changes.push(Change::Lane(self.no));
+        } else {
+            open_anew(batch, self.no);
         }
-        batch.changes.push(if self.paused { Change::Lane(self.no) } else { Change::Opened(self.no) });
         let action = if self.paused { Action::DestinationPause } else { Action::DestinationResume };
         done(true, action, Some(&destination.tenant), destination.id, changes)
     }
+}
+
+/// Forgets what was found out of a lane's receiver, also by attempts that are still under way.
+fn open_anew(batch: &mut Batch<'_>, no: DestinationNo) {
+    let health = &mut batch.lane_mut(no).health;
+    *health = LaneHealth::unknown(health.resumed.wrapping_add(1));
+    batch.changes.push(Change::Opened(no));
 }
 
 /// Cancels waiting deliveries of a deleted destination, a slice at a time.
@@ -1270,10 +1278,7 @@ impl Steer for UpdateDestination {
         let stored = put_destination(batch, self.after)?;
         if moved {
             // What was found out is of the receiver at the old URL.
-            if batch.standing().lane(stored.no).health != LaneHealth::default() {
-                batch.lane_mut(stored.no).health = LaneHealth::default();
-            }
-            batch.changes.push(Change::Opened(stored.no));
+            open_anew(batch, stored.no);
         }
         let (tenant, id) = (stored.tenant.clone(), stored.id);
         let before = audit::destination(&self.before, None);

@@ -126,7 +126,8 @@ pub struct LaneHealth {
     pub proven: bool,
     /// Whether it kept us waiting until a limit, last.
     pub slow: bool,
-    /// How often an operator has resumed it. What was found out before the last time does not count any more.
+    /// How often it has been opened anew: an operator resumed it or asked for its confirmation, or its URL changed. What was
+    /// found out before the last time does not count any more.
     pub resumed: u32,
 }
 
@@ -138,7 +139,7 @@ pub struct FormerTenant {
 }
 
 impl LaneHealth {
-    /// Nothing is known: a lane that has been resumed so often.
+    /// Nothing is known: a lane that has been opened anew so often.
     pub fn unknown(resumed: u32) -> LaneHealth {
         LaneHealth { resumed, ..LaneHealth::default() }
     }

@@ -237,7 +237,8 @@ async fn a_moved_destination_keeps_what_comes_and_its_old_request_confirms_nothi
     let subscription = subscription("*", &[no]);
     store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
     let old = asked(&store, no).await;
-    let gone = LaneHealth { gone: true, ..LaneHealth::default() };
+    let health = || store.standing(|standing| standing.lane(no)).health;
+    let gone = LaneHealth { gone: true, ..health() };
     let first = accept(&store, event("a", None, "1")).await.unwrap();
     let row = rows(&store, no).await.into_iter().find(|row| row.seq == first.id.seq()).unwrap();
     let cut = Finish {
@@ -247,13 +248,21 @@ async fn a_moved_destination_keeps_what_comes_and_its_old_request_confirms_nothi
         health: Some(gone),
     };
     let _ = store.submit(cut).await.unwrap();
+    assert!(health().gone);
+    let under_way = *rows(&store, no).await.last().unwrap();
 
     let before = Arc::clone(store.catalog().destination(no).unwrap());
     let url = "https://elsewhere.example.com/".to_owned();
     let after = Destination { url, confirmation: Confirmation::Lapsed, asked: None, ..Destination::clone(&before) };
     let change = UpdateDestination { before, after, action: audit::Action::DestinationUpdate };
     store.steer(&Actor::SYSTEM, AndAsk { change, request: Some(request()) }).await.unwrap().answer.unwrap();
-    assert_eq!(store.standing(|standing| standing.lane(no)).health, LaneHealth::default());
+    let moved = LaneHealth::unknown(gone.resumed + 1);
+    assert_eq!(health(), moved);
+    // What an attempt that was under way found out is of the old receiver, too.
+    let attempt = attempt(under_way, Outcome::Failed, None);
+    let late = Finish { row: under_way, attempt, next: Next::GivenUp(Ending::Exhausted), health: Some(gone) };
+    let _ = store.submit(late).await.unwrap();
+    assert_eq!(health(), moved);
     finish(&store, old, Outcome::Succeeded, Next::Succeeded).await;
     assert_eq!(confirmation(&store, no), Confirmation::Lapsed);
 

@@ -401,6 +401,31 @@ fn the_request_for_a_confirmation_passes_what_is_held_for_the_lack_of_it() {
     assert_eq!(seqs, (1..=1000).chain([2002]).collect::<Vec<_>>());
 }
 
+/// Attempts that were under way when a lane was opened anew, because its URL changed or an operator said so, went to whoever
+/// was there before: their answers neither hold nor shut the lane, nor do they make it trusted. The next one's does.
+#[test]
+fn an_attempt_from_before_a_lane_was_opened_anew_does_not_judge_it() {
+    const GONE: Signal = Signal { kind: Kind::Gone, kept_waiting: false, retry_after: None };
+    let held = Signal { retry_after: Some(at(600)), ..FAILING };
+    for late in [GONE, held, KEPT_WAITING, SUCCEEDED] {
+        let breaker = BreakerSettings { failures_max: 1, shut_for: Duration::from_secs(30) };
+        let mut desk = Desk::new(Limits { breaker, ..LIMITS });
+        desk.lane(1, LaneSpec { gone_at_once: true, ..spec() });
+        desk.due((1..=4).map(|seq| row(1, seq)));
+        let lease = desk.lease(at(0)).unwrap();
+        let opened = LaneHealth::unknown(1);
+        desk.lane(1, LaneSpec { health: opened, gone_at_once: true, ..spec() });
+        desk.hear(Change::Opened(DestinationNo(1)), at(0));
+        assert_eq!(desk.lanes.finished(lease, late, at(1)), None, "{late:?}");
+        desk.hear(Change::Settled(lease.row.key()), at(1));
+        let next = desk.lease(at(1)).expect("the lane is open");
+        assert_eq!(next.resumed, 1);
+        let gone = LaneHealth { gone: true, gone_since: Some(at(1)), ..opened };
+        assert_eq!(desk.lanes.finished(next, GONE, at(1)), Some(gone));
+        assert_eq!(desk.lease(at(1)), None, "this one judged the receiver that is there now");
+    }
+}
+
 /// Invariant 5: also while a page is on its way, and while pages wait for their turn, what is heard does not pile up.
 #[test]
 fn what_is_heard_while_a_page_is_on_its_way_is_bounded_too() {
