@@ -1287,7 +1287,8 @@ impl Steer for UpdateDestination {
     }
 }
 
-/// Asks a destination's receiver for its confirmation, in the place of whatever request still waits (decision D22).
+/// Asks a destination's receiver for its confirmation, in the place of whatever request still waits (decision D22). It also
+/// opens a lane that is gone, shut or held, as a resume does; a paused one stays paused.
 pub struct Ask {
     /// Which.
     pub no: DestinationNo,
@@ -1307,6 +1308,8 @@ impl Steer for Ask {
             return refused(Err(Rejected::Unknown));
         };
         ask(batch, &destination, self.request)?;
+        // The operator says go: a lane that is gone, shut or held would keep the request for as long.
+        open_anew(batch, destination.no);
         let (tenant, id) = (destination.tenant.clone(), destination.id);
         done(Ok(()), Action::DestinationConfirm, Some(&tenant), id, (Value::Null, Value::Null))
     }

@@ -228,6 +228,35 @@ async fn the_last_request_confirms_its_destination_and_no_other() {
     conserved(&store).await;
 }
 
+/// S2.44: a request that is asked for is sent, also where the receiver had said that it is gone, or had asked for time. A pause
+/// is an operator's own word and stays.
+#[tokio::test]
+async fn whoever_asks_for_a_confirmation_opens_the_lane_for_the_request() {
+    let store = open();
+    let no = with_destinations(&store, 1).await[0];
+    let lane = || store.standing(|standing| standing.lane(no));
+    let known = [
+        LaneHealth { gone: true, ..LaneHealth::default() },
+        LaneHealth { hold_until: Some(START.after(Duration::from_secs(3600))), ..LaneHealth::unknown(1) },
+    ];
+    for (known, paused) in known.into_iter().zip([false, true]) {
+        accept(&store, event("a", None, "1")).await.unwrap();
+        let row = *rows(&store, no).await.last().unwrap();
+        let attempt = attempt(row, Outcome::Failed, None);
+        let next = Next::GivenUp(Ending::Exhausted);
+        let _ = store.submit(Finish { row, attempt, next, health: Some(known) }).await.unwrap();
+        assert_eq!(lane().health, known);
+        if paused {
+            assert!(store.steer(&Actor::SYSTEM, SetPaused { no, paused }).await.unwrap().answer);
+        }
+        let _ = store.bell().heard();
+        let row = asked(&store, no).await;
+        let Heard::Changes(heard) = store.bell().heard() else { panic!("it heard too much") };
+        assert!(heard.ends_with(&[Change::Opened(no)]) && heard.contains(&Change::Due(row)), "{heard:?}");
+        assert_eq!(lane(), Lane { paused, health: LaneHealth::unknown(known.resumed + 1) });
+    }
+}
+
 /// Decision D14: for whoever had confirmed another URL events wait, test events do not; the request for the old URL is withdrawn,
 /// and what was known of the old receiver is forgotten.
 #[tokio::test]

@@ -426,6 +426,24 @@ fn an_attempt_from_before_a_lane_was_opened_anew_does_not_judge_it() {
     }
 }
 
+/// S2.44: once the store has opened a lane for the request for its confirmation, that is leased, and it alone.
+#[test]
+fn a_lane_that_was_gone_or_held_sends_the_request_that_it_was_opened_for() {
+    let asks = Plan { trigger: Trigger::Confirmation, ..Plan::FIRST };
+    let request = DueRow { plan: asks, ..row(1, 9) };
+    let none = LaneHealth::default();
+    for health in [LaneHealth { gone: true, ..none }, LaneHealth { hold_until: Some(at(600)), ..none }] {
+        let mut desk = Desk::new(LIMITS);
+        desk.lane(1, LaneSpec { unconfirmed: true, health, ..spec() });
+        desk.due([row(1, 1), request]);
+        assert_eq!(desk.lease(at(1)), None, "{health:?}");
+        desk.lane(1, LaneSpec { unconfirmed: true, health: LaneHealth::unknown(1), ..spec() });
+        desk.hear(Change::Opened(DestinationNo(1)), at(1));
+        let leased: Vec<_> = desk.leases(at(1)).iter().map(|lease| lease.row).collect();
+        assert_eq!(leased, [request]);
+    }
+}
+
 /// Invariant 5: also while a page is on its way, and while pages wait for their turn, what is heard does not pile up.
 #[test]
 fn what_is_heard_while_a_page_is_on_its_way_is_bounded_too() {
