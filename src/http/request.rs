@@ -4,7 +4,8 @@
 //! deadline. JSON is parsed strictly: a wrong type, an unknown field or a malformed text is answered with its place in
 //! the body, and never with the value that stood there.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,8 @@ use http::{Method, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use percent_encoding::percent_decode_str;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_path_to_error::{Path, Segment};
 use tokio::time::Instant;
 
@@ -247,17 +249,45 @@ fn is_json(content_type: &str) -> bool {
 
 /// `body` as JSON of this shape: `bad_json` when it is not JSON, `unknown_field` or `bad_field` with the JSON pointer of
 /// the place when it is not of the shape.
+///
+/// Every body here is an object, see [`Object`].
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii().is_empty() {
         return Err(Problem::new(ProblemCode::BadJson, "the body is empty"));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer_of(error.path());
         shape_problem(pointer, error.inner())
     })?;
     reader.end().map_err(|error| shape_problem(String::new(), &error))?;
     Ok(value)
+}
+
+/// Fields that are written as a JSON object, and in no other way.
+///
+/// What serde derives for a struct would also take a list of its fields' values, in an order that no document tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
+    }
 }
 
 fn shape_problem(pointer: String, error: &serde_json::Error) -> Problem {
@@ -410,7 +440,8 @@ mod tests {
             (r#"{"list": [{"sekret": "hunter2"}]}"#, UnknownField, Some("/list/0/sekret"), "unknown field `sekret`"),
             (r#"{"list": "hunter2"}"#, BadField, Some("/list"), "is not a sequence"),
             (r#"{}"#, BadField, Some(""), "missing field `list`"),
-            (r#"["hunter2"]"#, BadField, Some("/0"), "is not a sequence"),
+            (r#"["hunter2"]"#, BadField, Some(""), "is not an object"),
+            (r#"[[]]"#, BadField, Some(""), "is not an object"),
             (r#"{"list": []} hunter2"#, BadJson, None, "trailing characters"),
             (r#"{"list": [hunter2"#, BadJson, None, "expected value"),
             ("  ", BadJson, None, "the body is empty"),

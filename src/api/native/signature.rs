@@ -11,6 +11,7 @@ use serde::{Deserialize as DeserializeDerive, Serialize};
 
 use super::destination::header_name;
 use crate::api::door::{Faults, MASK, plain_text};
+use crate::http::request::Object;
 use crate::model::destination::{Algorithm, CustomScheme, Encoding, KeyEncoding, Preset, Scheme, Signature};
 use crate::model::{Invalid, Secret};
 
@@ -53,7 +54,8 @@ impl<'de> Deserialize<'de> for SignaturesRequest {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(list)).map(SignaturesRequest::Many)
+                let many = Vec::<Object<_>>::deserialize(SeqAccessDeserializer::new(list))?;
+                Ok(SignaturesRequest::Many(many.into_iter().map(|Object(one)| one).collect()))
             }
         }
 

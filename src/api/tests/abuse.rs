@@ -29,6 +29,32 @@ async fn a_foreign_content_type_is_a_415() {
     assert_eq!(world.send(request, "<a/>", operator()).await.status, 415);
 }
 
+/// A list of values in the place of an object was once read as the object's fields, in the order of the source:
+/// `"tls": [null, null]` was taken, and so was `[null, null]` as the body of a test.
+#[tokio::test]
+async fn a_list_is_not_taken_for_an_object() {
+    let world = World::new();
+    let destination = world.destination("default").await;
+    let path = format!("{WEBHOOKS}/{destination}");
+    for (field, value, pointer) in [
+        ("auth", json!(["none"]), "/auth"),
+        ("retry", json!([]), "/retry"),
+        ("success", json!([["2xx"]]), "/success"),
+        ("success", json!({"body": ["OK"]}), "/success/body"),
+        ("rate", json!([1, "1s"]), "/rate"),
+        ("tls", json!([null, null]), "/tls"),
+        ("signature", json!([["standard"]]), "/signature/0"),
+    ] {
+        let answered = world.ask(Who::Operator, "PUT", &path, json!({ field: value })).await;
+        assert_eq!((answered.status, answered.pointers()), (400, vec![pointer.to_owned()]), "{field}: {answered:?}");
+    }
+    for (method, path) in [("PUT", path.as_str()), ("POST", &format!("{path}/test")), ("POST", "/v1/tenants")] {
+        let answered = world.ask(Who::Operator, method, path, json!([null, null])).await;
+        assert_eq!((answered.status, answered.pointers()), (400, vec![String::new()]), "{method} {path}");
+        assert_eq!(answered.json()["detail"], "is not an object");
+    }
+}
+
 /// Deep nesting, huge numbers, odd keys: a 400 each, and never a panic.
 #[tokio::test]
 async fn hostile_json_is_a_400() {

@@ -20,7 +20,7 @@ use super::{Limits, path_of};
 use crate::api::door::{Faults, MASK, Patch, duration, plain_text};
 use crate::api::native::signature::{SignaturesRequest, Signed, Signing, default_pair};
 use crate::http::problem::Problem;
-use crate::http::request::push_segment;
+use crate::http::request::{Object, push_segment};
 use crate::model::destination::{BodyRule, Format, Method, Signature};
 use crate::model::schedule::{ATTEMPTS_MAX, DELAY_MAX, JITTER_DEFAULT, Plan};
 use crate::model::{
@@ -60,15 +60,15 @@ pub struct DestinationRequest {
     method: Patch<String>,
     headers: Patch<HeadersRequest>,
     disabled: Patch<bool>,
-    auth: Patch<AuthRequest>,
+    auth: Patch<Object<AuthRequest>>,
     signature: Patch<SignaturesRequest>,
     format: Patch<String>,
-    retry: Patch<RetryRequest>,
-    success: Patch<SuccessRequest>,
+    retry: Patch<Object<RetryRequest>>,
+    success: Patch<Object<SuccessRequest>>,
     timeout: Patch<String>,
     in_flight_max: Patch<u32>,
-    rate: Patch<RateRequest>,
-    tls: Patch<TlsRequest>,
+    rate: Patch<Object<RateRequest>>,
+    tls: Patch<Object<TlsRequest>>,
     allow_private: Patch<bool>,
     gone_at_once: Patch<bool>,
     paused: Patch<bool>,
@@ -128,7 +128,7 @@ struct RetryRequest {
 #[serde(deny_unknown_fields, default)]
 struct SuccessRequest {
     status: Option<Vec<StatusRequest>>,
-    body: Option<BodyRuleRequest>,
+    body: Option<Object<BodyRuleRequest>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -325,11 +325,11 @@ impl DestinationRequest {
         });
         faults.set("/allow_private", self.allow_private, &mut to.allow_private, Ok);
         faults.set("/gone_at_once", self.gone_at_once, &mut to.gone_at_once, Ok);
-        block(self.auth, &mut to.auth, |request, stored| request.weigh(stored, faults));
-        block(self.retry, &mut to.retry, |request, _| request.weigh(faults));
-        block(self.success, &mut to.success, |request, _| request.weigh(faults));
-        block(self.rate, &mut to.rate, |request, _| request.weigh(faults).map(Some));
-        block(self.tls, &mut to.tls, |request, stored| request.weigh(stored, faults));
+        block(self.auth, &mut to.auth, |Object(request), stored| request.weigh(stored, faults));
+        block(self.retry, &mut to.retry, |Object(request), _| request.weigh(faults));
+        block(self.success, &mut to.success, |Object(request), _| request.weigh(faults));
+        block(self.rate, &mut to.rate, |Object(request), _| request.weigh(faults).map(Some));
+        block(self.tls, &mut to.tls, |Object(request), stored| request.weigh(stored, faults));
         match self.signature {
             Patch::Absent => {}
             Patch::Null => faults.note("/signature", "cannot be null; {\"preset\": \"none\"} sends none"),
@@ -648,7 +648,7 @@ impl SuccessRequest {
         };
         let body = match self.body {
             None => None,
-            Some(request) => Some(request.weigh(faults)?),
+            Some(Object(request)) => Some(request.weigh(faults)?),
         };
         Some(Success { status, body })
     }
