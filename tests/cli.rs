@@ -2,6 +2,7 @@
 //! sockets here only repeats what the interfaces say; the daemon itself is tested elsewhere.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command as Process, Stdio};
@@ -50,16 +51,24 @@ fn ingest(path: &Path, requests: usize, replies: &'static [&'static str]) -> Joi
 /// A socket that answers one HTTP request, and tells the request's head.
 fn admin(path: &Path, answer: String) -> JoinHandle<String> {
     let listener = UnixListener::bind(path).unwrap();
-    std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut head = String::new();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        while !head.ends_with("\r\n\r\n") {
-            assert_ne!(reader.read_line(&mut head).unwrap(), 0, "the request ends within its head: {head}");
-        }
-        stream.write_all(answer.as_bytes()).unwrap();
-        head
-    })
+    std::thread::spawn(move || answer_one(listener.accept().unwrap().0, &answer))
+}
+
+/// The same at an address.
+fn far_admin(answer: String) -> (String, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (url, std::thread::spawn(move || answer_one(listener.accept().unwrap().0, &answer)))
+}
+
+fn answer_one(stream: impl Read + Write, answer: &str) -> String {
+    let mut head = String::new();
+    let mut reader = BufReader::new(stream);
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(reader.read_line(&mut head).unwrap(), 0, "the request ends within its head: {head}");
+    }
+    reader.get_mut().write_all(answer.as_bytes()).unwrap();
+    head
 }
 
 /// A socket that takes a connection for each answer, one after the other, and tells the requests' heads. An answer that
@@ -549,6 +558,59 @@ fn a_refusal_of_the_admin_api_is_told_with_its_detail() {
         let daemon = admin(&socket, http(status, "text/plain", "oops"));
         postrider(folder.path()).args(["destination", "list"]).assert().code(code).stdout("");
         daemon.join().unwrap();
+    }
+}
+
+/// Who names a key acts with it, also over the socket, however the socket was named.
+#[test]
+fn a_key_is_shown_over_the_socket_as_well() {
+    let folder = folder();
+    let socket = folder.path().join("other.sock");
+    std::fs::write(folder.path().join("key"), "prk_canary\n").unwrap();
+    let ways: [(&[&str], Option<&Path>); 3] = [
+        (&["status", "--json", "--key-file", "key", "--socket", "other.sock"], None),
+        (&["status", "--json", "--key-file", "key"], Some(&socket)),
+        (&["status", "--json"], Some(&socket)),
+    ];
+    for (arguments, variable) in ways {
+        let daemon = admin(&socket, http("200 OK", "application/json", "{}"));
+        let mut command = postrider(folder.path());
+        variable.map(|path| command.env("POSTRIDER__ADMIN__SOCKET", path));
+        command.args(arguments).assert().code(0);
+        let head = daemon.join().unwrap().to_lowercase();
+        assert_eq!(
+            head.contains("authorization: bearer prk_canary\r\n"),
+            arguments.contains(&"--key-file"),
+            "{arguments:?}: {head}"
+        );
+        std::fs::remove_file(&socket).unwrap();
+    }
+}
+
+/// A URL that was typed beats a socket that only the environment names. What contradicts itself is refused before anything
+/// is dialled, at whichever level of the command it stands.
+#[test]
+fn what_is_typed_says_which_daemon_is_meant() {
+    let folder = folder();
+    std::fs::write(folder.path().join("key"), "prk_canary\n").unwrap();
+    let (url, daemon) = far_admin(http("200 OK", "application/json", r#"{"webhook":[]}"#));
+    let list = ["destination", "list", "--json", "--url", &url, "--key-file", "key"];
+    postrider(folder.path()).env("POSTRIDER__ADMIN__SOCKET", "absent.sock").args(list).assert().code(0);
+    let head = daemon.join().unwrap().to_lowercase();
+    assert!(head.contains("authorization: bearer prk_canary\r\n"), "{head}");
+    let refused: [&[&str]; 5] = [
+        &["status", "--url", "https://127.0.0.1:1", "--key-file", "key", "--socket", "admin.sock"],
+        &["destination", "--socket", "admin.sock", "list", "--url", "https://127.0.0.1:1", "--key-file", "key"],
+        &["status", "--url", "https://127.0.0.1:1"],
+        &["status", "--ca", "key"],
+        &["status", "--ca", "key", "--socket", "admin.sock"],
+    ];
+    for arguments in refused {
+        for variable in [None, Some("admin.sock")] {
+            let mut command = postrider(folder.path());
+            variable.map(|path| command.env("POSTRIDER__ADMIN__SOCKET", path));
+            command.args(arguments).assert().code(2).stdout("");
+        }
     }
 }
 

@@ -32,23 +32,26 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// For the whole call; of an answer that does not end, for its beginning.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which daemon to speak to.
+/// Which daemon to speak to. What goes with what is judged by `Admin::new`: clap counts a variable of the environment as
+/// an option that was typed, and looks at one level of subcommands at a time.
 #[derive(Debug, Args)]
 pub(super) struct DaemonArguments {
-    /// The admin socket
-    #[arg(long, value_name = "PATH", env = "POSTRIDER__ADMIN__SOCKET", conflicts_with = "url")]
-    #[arg(global = true, help_heading = HEADING)]
+    /// The admin socket [env: POSTRIDER__ADMIN__SOCKET]
+    #[arg(long, value_name = "PATH", global = true, help_heading = HEADING)]
     socket: Option<PathBuf>,
     /// The admin API's address, instead of the socket: https://host:8470
-    #[arg(long, requires = "key_file", global = true, help_heading = HEADING)]
+    #[arg(long, global = true, help_heading = HEADING)]
     url: Option<Url>,
-    /// A file with the API key
-    #[arg(long, value_name = "FILE", requires = "url", global = true, help_heading = HEADING)]
+    /// A file with the API key: --url asks for one, and over the socket it stands in the place of the operator
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     key_file: Option<PathBuf>,
     /// A PEM file with the authority of the address's certificate, beside the system's
-    #[arg(long, value_name = "FILE", requires = "url", global = true, help_heading = HEADING)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     ca: Option<PathBuf>,
 }
+
+/// Where the admin socket is when no option says so, as the daemon takes it.
+const SOCKET_VARIABLE: &str = "POSTRIDER__ADMIN__SOCKET";
 
 /// What stands above these options in a help.
 pub(super) const HEADING: &str = "Which daemon";
@@ -57,6 +60,8 @@ pub(super) const HEADING: &str = "Which daemon";
 #[derive(Debug, Clone)]
 pub(super) struct Admin {
     way: Way,
+    /// What it shows; over a socket there need be none, and the process's user counts then.
+    key: Option<Secret>,
     /// Whom to act for, when that is not the key's own tenant or the default one.
     tenant: Option<TenantId>,
 }
@@ -100,7 +105,7 @@ impl Answer {
 #[derive(Debug, Clone)]
 enum Way {
     Socket(PathBuf),
-    Url { url: Url, key: Secret, ca: Option<PathBuf> },
+    Url { url: Url, ca: Option<PathBuf> },
 }
 
 /// What the API says when it refuses (RFC 9457).
@@ -120,14 +125,30 @@ struct FieldError {
 
 impl Admin {
     pub(super) fn new(arguments: &DaemonArguments) -> Result<Admin, Failure> {
-        let way = match (&arguments.url, &arguments.key_file) {
-            (Some(url), Some(key_file)) => {
-                let key = std::fs::read_to_string(key_file).map_err(|error| unreadable("the key", key_file, &error))?;
-                Way::Url { url: url.clone(), key: Secret::new(key.trim()), ca: arguments.ca.clone() }
+        let DaemonArguments { socket, url, key_file, ca } = arguments;
+        let way = match (url, socket) {
+            (Some(_), Some(_)) => {
+                return Err(misused("--socket", "--url names another way to a daemon", "give one of them"));
             }
-            _ => Way::Socket(socket_path(arguments.socket.as_deref(), Places::admin_socket)),
+            (Some(_), None) if key_file.is_none() => {
+                let cause = "the admin API at an address asks for an API key";
+                return Err(misused("--url", cause, "add --key-file FILE; postrider key create makes a key"));
+            }
+            (Some(url), None) => Way::Url { url: url.clone(), ca: ca.clone() },
+            (None, _) if ca.is_some() => {
+                let cause = "there is no certificate to judge on a socket";
+                return Err(misused("--ca", cause, "add --url https://HOST:8470, or leave --ca out"));
+            }
+            (None, named) => {
+                let named = named.clone().or_else(|| Some(std::env::var_os(SOCKET_VARIABLE)?.into()));
+                Way::Socket(socket_path(named.as_deref(), Places::admin_socket))
+            }
         };
-        Ok(Admin { way, tenant: None })
+        let read = |path: &PathBuf| match std::fs::read_to_string(path) {
+            Ok(key) => Ok(Secret::new(key.trim())),
+            Err(error) => Err(unreadable("the key", path, &error)),
+        };
+        Ok(Admin { way, key: key_file.as_ref().map(read).transpose()?, tenant: None })
     }
 
     /// The same, acting for this tenant.
@@ -137,7 +158,7 @@ impl Admin {
 
     /// The way over a socket.
     pub(super) fn over(socket: PathBuf) -> Admin {
-        Admin { way: Way::Socket(socket), tenant: None }
+        Admin { way: Way::Socket(socket), key: None, tenant: None }
     }
 
     /// One call.
@@ -214,6 +235,9 @@ impl Admin {
         if let Some(tenant) = &self.tenant {
             request = request.header("x-tenant", tenant.as_str());
         }
+        if let Some(key) = &self.key {
+            request = request.header(header::AUTHORIZATION, authorization(key)?);
+        }
         let body = match body {
             Some(body) => {
                 request = request.header(header::CONTENT_TYPE, "application/json");
@@ -226,19 +250,10 @@ impl Admin {
                 let stream = tokio::net::UnixStream::connect(socket).await.map_err(|e| unreachable(socket, &e))?;
                 send(stream, request.header(header::HOST, "postrider"), body, place).await
             }
-            Way::Url { url, key, ca } => {
+            Way::Url { url, ca } => {
                 let host = url.host_str().unwrap_or_default();
                 let port = url.port_or_known_default().unwrap_or_default();
-                let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|error| {
-                    let help = "the file holds the secret of an API key on one line";
-                    Failure::new(
-                        Exit::Usage,
-                        Trouble::new("the key is not a key", "--key-file", error.to_string(), help),
-                    )
-                })?;
-                value.set_sensitive(true);
-                let request =
-                    request.header(header::HOST, format!("{host}:{port}")).header(header::AUTHORIZATION, value);
+                let request = request.header(header::HOST, format!("{host}:{port}"));
                 let far = |error: io::Error| {
                     let help = "is admin.listen that address, and the daemon running?";
                     let trouble = Trouble::new("cannot reach the daemon", url.as_str(), error.to_string(), help);
@@ -258,6 +273,20 @@ impl Admin {
             }
         }
     }
+}
+
+fn authorization(key: &Secret) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|error| {
+        let help = "the file holds the secret of an API key on one line";
+        Failure::new(Exit::Usage, Trouble::new("the key is not a key", "--key-file", error.to_string(), help))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// An option that cannot be meant as it stands.
+fn misused(option: &str, cause: &str, help: &str) -> Failure {
+    Failure::new(Exit::Usage, Trouble::new(format!("{option} cannot be used like this"), option, cause, help))
 }
 
 /// To an address of the operator's own choice: this is the operator's tool, not a delivery, so no guard stands here.
