@@ -167,9 +167,9 @@ async fn what_cannot_be_watched_is_refused_at_once() {
         let answered = world.ask(Who::Key(&key), "GET", &format!("{TAIL}?{query}"), Value::Null).await;
         assert_eq!((answered.status, answered.code().as_str()), (status, code), "{query}");
     }
-    let World { service, handler, attempts } = world;
+    let World { service, handler, attempts, store } = world;
     drop(attempts);
-    let over = World { service, handler, attempts: broadcast::Sender::new(1) };
+    let over = World { service, handler, attempts: broadcast::Sender::new(1), store };
     let answered = over.ask(Who::Key(&key), "GET", TAIL, Value::Null).await;
     assert_eq!((answered.status, answered.code().as_str()), (503, "draining"));
 }
