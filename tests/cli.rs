@@ -261,6 +261,7 @@ fn check_says_what_serve_would_do() {
     insta::assert_snapshot!(said(&assert, folder.path()), @r#"
     reads    no file: the defaults hold
     store    FOLDER/postrider.redb (does not exist yet, will be made)
+    key      FOLDER/postrider.redb.key (does not exist yet, will be made)
     listens  unix:FOLDER/ingest.sock
     listens  unix:FOLDER/admin.sock
     listens  http://127.0.0.1:0
@@ -310,6 +311,9 @@ fn check_refuses_a_held_store_unless_the_daemon_of_this_configuration_holds_it()
         let settings = Settings::at(folder.path().join("postrider.redb"), keys);
         Store::open(&settings, Clock::system(), 1).unwrap()
     };
+    let key = folder.path().join("postrider.redb.key");
+    std::fs::write(&key, "07".repeat(KEY_BYTES)).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let store = open();
     runtime.block_on(store.close());

@@ -168,6 +168,13 @@ fn a_missing_damaged_or_wrong_master_key_ends_with_78_and_the_remedy() {
         assert_eq!(home.spawn().ended().code(), Some(78), "{what}");
         let log = home.log_end();
         let commands = ["check", "stat", "compact"].map(|verb| run(&home, &["db", verb]));
+        // `check` does not ask the store.
+        let (code, _, told) = run(&home, &["check"]);
+        if what == "another store's" {
+            assert_eq!(code, 0, "{told}");
+        } else {
+            assert!(code == 78 && parts.iter().all(|part| told.contains(part)), "{what}: {told}");
+        }
         let says = commands.iter().map(|(_, _, said)| said).chain([&log]);
         for said in says {
             for part in parts.iter().chain(&["postrider.redb.key"]) {

@@ -16,8 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::config::ConfigArguments;
 use super::{Exit, Failure, Form, Trouble};
-use crate::config::{Config, Group, Loaded, Who};
-use crate::daemon::StartError;
+use crate::config::{Config, Group, Loaded, MasterKey, Who};
+use crate::daemon::{MasterKeyError, StartError, master_key};
 
 /// What lies where the store shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
     let is_running = UnixStream::connect(&config.admin.socket).is_ok();
     let mut troubles = Vec::new();
     let store = check_store(&config, is_running, &mut troubles);
+    let key = check_master_key(&config, store, &mut troubles);
     check_sockets(&config, is_running, &mut troubles);
     check_listener(&config, is_running, &mut troubles);
     check_groups(&config, &mut troubles);
@@ -58,11 +59,11 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
     if !troubles.is_empty() {
         return Err(Failure { exit: Exit::BadConfig, troubles });
     }
-    report(&config, &files, store, form)?;
+    report(&config, &files, store, key.as_ref(), form)?;
     Ok(Exit::Done)
 }
 
-fn report(config: &Config, files: &[PathBuf], store: StoreState, form: Form) -> io::Result<()> {
+fn report(config: &Config, files: &[PathBuf], store: StoreState, key: Option<&Key>, form: Form) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     let mut listens =
         vec![format!("unix:{}", config.ingest.socket.display()), format!("unix:{}", config.admin.socket.display())];
@@ -73,7 +74,9 @@ fn report(config: &Config, files: &[PathBuf], store: StoreState, form: Form) -> 
     match form {
         Form::Json => {
             let store = serde_json::json!({ "path": config.store.path, "state": store.as_str() });
-            writeln!(out, "{}", serde_json::json!({ "ok": true, "files": files, "store": store, "listens": listens }))
+            let key = key.map(|key| serde_json::json!({ "path": key.path, "state": key.state() }));
+            let all = serde_json::json!({ "ok": true, "files": files, "store": store, "master_key": key, "listens": listens });
+            writeln!(out, "{all}")
         }
         Form::Text => {
             if files.is_empty() {
@@ -88,6 +91,14 @@ fn report(config: &Config, files: &[PathBuf], store: StoreState, form: Form) -> 
                 StoreState::Running => "held by the daemon that runs on this configuration",
             };
             writeln!(out, "store    {} ({state})", config.store.path.display())?;
+            if let Some(key) = key {
+                let state = if key.is_there {
+                    "a whole key, for nobody else to read"
+                } else {
+                    "does not exist yet, will be made"
+                };
+                writeln!(out, "key      {} ({state})", key.path.display())?;
+            }
             for address in listens {
                 writeln!(out, "listens  {address}")?;
             }
@@ -125,6 +136,51 @@ fn check_store(config: &Config, is_running: bool, troubles: &mut Vec<Trouble>) -
             let help = "a local file system such as ext4 or xfs can lock files";
             troubles.push(Trouble::new("the store cannot be locked", place(), error.to_string(), help));
             StoreState::Free
+        }
+    }
+}
+
+/// The master key's file.
+struct Key {
+    path: PathBuf,
+    is_there: bool,
+}
+
+impl Key {
+    fn state(&self) -> &'static str {
+        if self.is_there { "there" } else { "new" }
+    }
+}
+
+/// Looks at the master key as a start does, and makes none. Whether it is this store's only `serve` and `db` find out: asking the
+/// store takes its lock.
+fn check_master_key(config: &Config, store: StoreState, troubles: &mut Vec<Trouble>) -> Option<Key> {
+    let what = "the master key cannot be used";
+    let path = match master_key::place(&config.store) {
+        Ok(path) => path,
+        Err(error) => {
+            troubles.extend(super::serve::master_key_failure(what, &error).troubles);
+            return None;
+        }
+    };
+    match master_key::read(&config.store) {
+        Ok(_) => Some(Key { path, is_there: true }),
+        // The first start makes it.
+        Err(MasterKeyError::Missing { .. })
+            if store == StoreState::New && config.store.master_key == MasterKey::Beside =>
+        {
+            Some(Key { path, is_there: false })
+        }
+        Err(error) => {
+            let error = match error {
+                // There is no store that could not be read; a file that is named is never made.
+                MasterKeyError::Missing { key, .. } if store == StoreState::New => {
+                    MasterKeyError::Io { doing: "read", key, cause: io::ErrorKind::NotFound.into() }
+                }
+                other => other,
+            };
+            troubles.extend(super::serve::master_key_failure(what, &error).troubles);
+            None
         }
     }
 }
