@@ -52,7 +52,7 @@ pub const AUDIT: Definition<u64> = Definition::new("audit");
 pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
 
 /// All tables.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 16] = [
     META.name,
     DATA_KEYS.name,
     THINGS.name,
@@ -65,6 +65,9 @@ pub const NAMES: [&str; 13] = [
     TALLIES.name,
     LANES.name,
     SEGMENTS.name,
+    REPLAYS.name,
+    REQUESTS.name,
+    REQUEST_TIMES.name,
     AUDIT.name,
 ];
 

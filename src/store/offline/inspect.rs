@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::model::audit::{Chain, Kept, Record, Walk};
 use crate::model::event::EventHead;
+use crate::model::replay::Replay;
 use crate::model::{
     ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, Outcome, Seq, Subscription, Tenant,
     TenantId, Timestamp,
@@ -19,6 +20,7 @@ use crate::store::codec::{DecodeError, Place};
 use crate::store::keyring::Keyring;
 use crate::store::reader::Snapshot;
 use crate::store::record::{AttemptRow, EndedRow, FormerTenant, Lane, Plan, StartedRow, Tally, Tombstone};
+use crate::store::requests::RequestRow;
 use crate::store::segments::{self, RUN_EVENTS_MAX};
 use crate::store::tables::{self, Definition, Read, Records};
 use crate::store::writer::{META_AUDIT, META_EPOCH, META_NUMBERS, Numbers};
@@ -137,7 +139,9 @@ impl<'a> Inspection<'a> {
         self.deliveries(&mut said);
         self.tallies(&mut said);
         self.segments();
+        self.work();
         self.audit(&said);
+        self.strangers();
         if let (Some((db, now)), 0, Some(numbers)) = (whole, self.findings, said.numbers) {
             self.runs(db, Seq(numbers.next_seq), now);
         }
@@ -382,6 +386,42 @@ impl<'a> Inspection<'a> {
         self.walk(&tables::SEGMENTS, show_segment, |(kind, _, _): (u8, &[u8], u64), place, record| {
             segments::check_row(kind, place, record).map_err(|error| wrong(&error))
         });
+    }
+
+    /// Bulk replays, and the requests that came with a key.
+    fn work(&mut self) {
+        self.walk(&tables::REPLAYS, u64::to_string, |_: u64, place, record| decoded::<Replay>(place, record).map(drop));
+        let show = |hash: &[u8]| crate::model::id::hex(hash);
+        let mut begun = BTreeSet::new();
+        self.walk(
+            &tables::REQUEST_TIMES,
+            |(at, hash)| format!("{at}/{}", show(hash)),
+            |(at, hash): (u64, &[u8]), place, record| {
+                begun.insert((at, hash.to_vec()));
+                decoded::<()>(place, record)
+            },
+        );
+        self.walk(
+            &tables::REQUESTS,
+            |hash| show(hash),
+            |hash: &[u8], place, record| {
+                let row: RequestRow = decoded(place, record)?;
+                if begun.contains(&(row.begun.as_millis(), hash.to_vec())) {
+                    Ok(())
+                } else {
+                    Err("it is not among those that age".into())
+                }
+            },
+        );
+    }
+
+    /// Tables that this version does not know: what they hold cannot be told.
+    fn strangers(&mut self) {
+        let Ok(known) = self.transaction.list_tables() else { return };
+        let names: Vec<_> = known.map(|table| redb::TableHandle::name(&table).to_owned()).collect();
+        for name in names.into_iter().filter(|name| !tables::NAMES.contains(&name.as_str())) {
+            self.tell("file", String::new(), format!("the table {name} is not one that this version knows"));
+        }
     }
 
     fn audit(&mut self, said: &Said) {

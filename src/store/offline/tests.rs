@@ -19,6 +19,9 @@ use super::*;
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+/// Tables of what is under way, empty here.
+const WORK: [&str; 3] = ["replays", "requests", "request_times"];
+
 fn settings(folder: &Path) -> Settings {
     Settings { cache_bytes: 1 << 20, run_events: 8, ..Settings::at(folder.join("s.redb"), keys()) }
 }
@@ -102,7 +105,7 @@ async fn a_whole_store_passes_and_a_look_changes_nothing() {
     assert_eq!(checked.records, stat.tables.iter().map(|table| table.rows).sum::<u64>());
     assert_eq!((stat.epoch, stat.next_seq, stat.data_keys), (7, 26, 2));
     assert_eq!(stat.file.length, bytes.len() as u64);
-    for table in &stat.tables {
+    for table in stat.tables.iter().filter(|table| !WORK.contains(&table.table)) {
         assert!(table.rows > 0 && table.bytes > 0 && table.page_bytes >= table.bytes, "{table:?}");
     }
 
@@ -216,7 +219,8 @@ async fn a_flipped_bit_on_the_disk_is_found() {
     }
     let mut rng = fastrand::Rng::with_seed(2);
     // Rows of nothing but a key have no record.
-    for table in tables::NAMES.into_iter().filter(|table| *table != tables::FAILURES_NAME) {
+    let is_record = |table: &&str| *table != tables::FAILURES_NAME && !WORK.contains(table);
+    for table in tables::NAMES.into_iter().filter(is_record) {
         let of_table: Vec<_> = records.iter().filter(|(name, _)| *name == table).collect();
         for (_, record) in [of_table[0], of_table[rng.usize(..of_table.len())]] {
             let (mut damaged, bit) = (whole.clone(), rng.usize(..record.len() * 8));
@@ -313,6 +317,17 @@ async fn records_that_contradict_each_other_are_found() {
         assert!(found.iter().any(is_told), "{what}: {found:?}");
         assert!(found.iter().all(|finding| finding.table != "file"), "{what}: {found:?}");
     }
+    // A table of a later version, whose records may name any data key: that is told, so that no key is dropped.
+    std::fs::write(&settings.path, &whole).unwrap();
+    {
+        let db = Database::open(&settings.path).unwrap();
+        let transaction = db.begin_write().unwrap();
+        transaction.open_table(redb::TableDefinition::<u64, &[u8]>::new("later")).unwrap().insert(1, &b""[..]).unwrap();
+        transaction.commit().unwrap();
+    }
+    let found = found_in(&settings);
+    assert!(found.len() == 1 && found[0].reason.contains("the table later"), "{found:?}");
+    assert_eq!(compact(&settings, START).unwrap().findings, 1);
     // And lists that miss an event.
     std::fs::write(&settings.path, &whole).unwrap();
     {
