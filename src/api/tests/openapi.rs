@@ -174,8 +174,9 @@ pub(super) fn hold(method: &str, path: &str, sent: &[u8], answered: &Answered) {
     let described = &operation.itself["responses"][answered.status.to_string()];
     assert!(!described.is_null(), "a status that is not described: {at}");
     let described = resolve(described);
-    for name in described["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
-        assert!(answered.headers.contains_key(name.to_lowercase()), "no {name}: {at}");
+    for (name, header) in described["headers"].as_object().into_iter().flatten() {
+        let is_there = answered.headers.contains_key(name.to_lowercase());
+        assert!(is_there || resolve(header)["required"] != true, "no {name}: {at}");
     }
     match described["content"].as_object() {
         None => assert_eq!(answered.text, "", "{at}"),
@@ -210,6 +211,8 @@ fn every_route_is_described_and_every_description_is_a_route() {
         let is_public = operation.itself["x-role"] == "public";
         assert_eq!(operation.itself["security"] == json!([]), is_public, "{}", operation.path);
         assert_eq!(operation.names("header").contains("X-Tenant"), !is_public, "{}", operation.path);
+        let takes_keys = !is_public && operation.method == "POST";
+        assert_eq!(operation.names("header").contains("Idempotency-Key"), takes_keys, "{}", operation.path);
         let in_path = operation.path.split(['{', '}']).skip(1).step_by(2).collect::<BTreeSet<_>>();
         assert_eq!(operation.names("path"), in_path, "{}", operation.path);
     }
