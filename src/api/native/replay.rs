@@ -9,6 +9,7 @@ use crate::api::door::{Faults, duration, duration_text};
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
+use crate::http::request::Object;
 use crate::http::response::Response;
 use crate::model::{
     DeliveryState, DestinationId, Invalid, Rate, Replay, ReplayId, ReplayState, ReplayWanted, TenantId, Timestamp,
@@ -27,7 +28,7 @@ const RATE_PER: (Duration, Duration) = (Duration::from_millis(1), Duration::from
 #[serde(untagged, expecting = "a number of deliveries per second or an object of events and per")]
 enum RateRequest {
     PerSecond(u32),
-    Span(RateSpan),
+    Span(Object<RateSpan>),
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -95,7 +96,7 @@ impl ReplayRequest {
         let rate = match self.rate {
             None => Replay::RATE_DEFAULT,
             Some(RateRequest::PerSecond(events)) => weigh_rate(faults, "/rate", events, Ok(Replay::RATE_DEFAULT.per)),
-            Some(RateRequest::Span(RateSpan { events, per })) => {
+            Some(RateRequest::Span(Object(RateSpan { events, per }))) => {
                 let per = per.map_or(Ok(Replay::RATE_DEFAULT.per), |text| duration(&text, RATE_PER.0, RATE_PER.1));
                 weigh_rate(faults, "/rate/events", events, per)
             }
@@ -278,6 +279,7 @@ mod tests {
             (r#"{"rate": {"events": 10001}}"#, "/rate/events"),
             (r#"{"rate": {"events": 1, "per": "2d"}}"#, "/rate/per"),
             (r#"{"rate": "fast"}"#, "/rate"),
+            (r#"{"rate": [7, "1m"]}"#, "/rate"),
         ];
         for (text, pointer) in table {
             let problem = weigh(text).unwrap_err();
