@@ -252,7 +252,7 @@ async fn the_state_that_is_shown_is_the_one_that_is_filtered_by() {
     assert_eq!(found, 6);
     let held = world.get("/v1/deliveries?state=held").await.json();
     let reasons: Vec<_> = held["deliveries"].as_array().unwrap().iter().map(|row| &row["waiting_reason"]).collect();
-    assert_eq!(reasons, ["paused", "in_flight"]);
+    assert_eq!(reasons, ["in_flight", "paused"]);
 }
 
 /// S2.60, S2.65: the event history tells each delivery's steps, and is asked by subscription, destination, date and step.
