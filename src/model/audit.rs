@@ -150,6 +150,10 @@ actions! {
     DestinationRotateSecret = "destination.rotate_secret";
     /// A destination's receiver is asked for its confirmation once more.
     DestinationConfirm = "destination.confirm";
+    /// A destination's receiver has confirmed.
+    DestinationConfirmed = "destination.confirmed";
+    /// A test event is sent to a destination.
+    DestinationTest = "destination.test";
     /// A subscription is made.
     SubscriptionCreate = "subscription.create";
     /// A subscription changes.
@@ -160,6 +164,8 @@ actions! {
     SubscriptionLink = "subscription.link";
     /// A subscription links one destination less.
     SubscriptionUnlink = "subscription.unlink";
+    /// A test event is sent to a subscription's destinations.
+    SubscriptionTest = "subscription.test";
     /// A delivery that had ended is made due again.
     DeliveryResend = "delivery.resend";
     /// A delivery that waited is ended.

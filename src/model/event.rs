@@ -138,20 +138,8 @@ pub struct NewEvent {
     pub content_type: Option<String>,
     /// The attributes of a CloudEvent.
     pub cloud: Option<CloudAttributes>,
-    /// Where it is to go.
-    pub aim: Aim,
     /// The producer's bytes, exactly.
     pub body: Bytes,
-}
-
-/// Where an event is to go.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Aim {
-    /// To the destinations of the subscriptions that match it.
-    #[default]
-    Subscribers,
-    /// To these, as a test, as far as they are confirmed and not disabled (S2.52, S2.53).
-    Test(Vec<Target>),
 }
 
 impl NewEvent {
@@ -170,7 +158,6 @@ impl NewEvent {
             peer: None,
             content_type: None,
             cloud: None,
-            aim: Aim::Subscribers,
             body: body.into(),
         }
     }

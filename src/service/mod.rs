@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::model::audit::{Action, Actor};
-use crate::model::event::{Aim, NewEvent, Peer, Target};
+use crate::model::event::{NewEvent, Peer, Target};
 use crate::model::id::hex;
 use crate::model::schedule::Plan;
 use crate::model::{
@@ -454,17 +454,23 @@ impl Service {
     }
 
     /// Sends a sample of what a subscription is about to those of its destinations that are confirmed and not disabled (S2.49).
-    pub async fn test_subscription(&self, subscription: &Subscription) -> Result<(EventType, Accepted), Rejection> {
+    pub async fn test_subscription(
+        &self,
+        actor: &Actor,
+        subscription: &Subscription,
+    ) -> Result<(EventType, Accepted), Rejection> {
         let (kind, data) = samples::of_pattern(&subscription.pattern);
         let target = |&destination: &DestinationNo| Target { destination, subscriptions: vec![subscription.no] };
         let targets = subscription.destinations.iter().map(target).collect();
-        self.test(subscription.tenant.clone(), kind, Bytes::from_static(data.as_bytes()), targets).await
+        let event = NewEvent::new(subscription.tenant.clone(), kind, data);
+        self.test(actor, op::Tested::Subscription(subscription.id), event, targets).await
     }
 
     /// Sends a test event to one destination: of this type, or of one that says that it is a test; with this data, or with a
     /// sample of that type. Whoever has not confirmed, or is disabled, is sent none.
     pub async fn test_destination(
         &self,
+        actor: &Actor,
         sight: &Sight,
         id: DestinationId,
         kind: Option<EventType>,
@@ -482,19 +488,28 @@ impl Service {
         let (kind, sample) = samples::of_pattern(&pattern);
         let data = data.unwrap_or(Bytes::from_static(sample.as_bytes()));
         let targets = vec![Target { destination: destination.no, subscriptions: Vec::new() }];
-        Ok(self.test(destination.tenant.clone(), kind, data, targets).await?)
+        let event = NewEvent::new(destination.tenant.clone(), kind, data);
+        Ok(self.test(actor, op::Tested::Destination(destination.id), event, targets).await?)
     }
 
     async fn test(
         &self,
-        tenant: TenantId,
-        kind: EventType,
-        data: Bytes,
+        actor: &Actor,
+        tested: op::Tested,
+        event: NewEvent,
         targets: Vec<Target>,
     ) -> Result<(EventType, Accepted), Rejection> {
-        let event = NewEvent { aim: Aim::Test(targets), ..NewEvent::new(tenant, kind.clone(), data) };
-        let accepted = self.hand_in(vec![Ok(Box::new(event))], None).await.result().await?;
-        Ok((kind, accepted))
+        let (watch, kind) = (Stopwatch::start(), event.kind.clone());
+        let result = match self.refuses_events() {
+            Some(rejection) => Err(rejection),
+            None => {
+                let test = op::SendTest { tested, event, targets, waiting_max: self.settings.pending_max };
+                let sent = self.store.steer(actor, test).await.map_err(Rejection::from);
+                sent.and_then(|committed| committed.answer.map_err(Rejection::from))
+            }
+        };
+        self.metrics.answered(&result, watch.elapsed());
+        Ok((kind, result?))
     }
 
     /// An event by its id.

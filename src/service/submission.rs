@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::model::event::{Aim, CloudAttributes, NewEvent, is_json_type};
+use crate::model::event::{CloudAttributes, NewEvent, is_json_type};
 use crate::model::{EventType, TenantId, Timestamp};
 
 use super::{Code, Rejection};
@@ -250,7 +250,6 @@ impl Draft<'_> {
             peer: None,
             content_type: event.content_type,
             cloud: event.cloud,
-            aim: Aim::Subscribers,
             body,
         })
     }

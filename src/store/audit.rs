@@ -63,7 +63,8 @@ impl<S: Steer> Op for Audited<S> {
     }
 }
 
-fn note(batch: &mut Batch<'_>, actor: &Actor, deed: &Deed) -> Result<(), StorageError> {
+/// Writes the record of what was done.
+pub(super) fn note(batch: &mut Batch<'_>, actor: &Actor, deed: &Deed) -> Result<(), StorageError> {
     let now = batch.now;
     let chain = batch.chain_mut();
     let row = Kept { previous: chain.head.hash, text: deed.text(chain.head.number + 1, now, actor) };

@@ -188,8 +188,10 @@ impl Catalog {
     }
 
     /// Where a test event goes: only to who has confirmed (S2.52), and only where it has been aimed.
-    pub fn route_test(&self, targets: Vec<Target>) -> Routed {
+    pub fn route_test(&self, mut targets: Vec<Target>) -> Routed {
         let mut routed = Routed::default();
+        // An event's targets are in the order of their numbers: its deliveries are listed by it.
+        targets.sort_unstable_by_key(|target| target.destination);
         for target in targets {
             self.sort_out(target, |confirmation| confirmation == Confirmation::Given, &mut routed);
         }

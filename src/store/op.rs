@@ -7,16 +7,16 @@ use std::time::Duration;
 use redb::{ReadableTable, StorageError};
 use serde_json::{Value, json};
 
-use crate::model::audit::{self, Action, Deed};
+use crate::model::audit::{self, Action, Actor, Deed};
 use crate::model::delivery::{Ending, Phases};
-use crate::model::event::{Aim, Body, EventHead, NewEvent, Target};
+use crate::model::event::{Body, EventHead, NewEvent, Target};
 use crate::model::{
-    ApiKey, Attempt, Confirmation, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationNo, Event, EventId,
-    Headers, KeyId, Outcome, Reason, Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, Timestamp,
-    Trigger,
+    ApiKey, Attempt, Confirmation, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationId, DestinationNo,
+    Event, EventId, Headers, KeyId, Outcome, Reason, Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant,
+    TenantId, Timestamp, Trigger,
 };
 
-use super::audit::{Effect, Steer};
+use super::audit::{Effect, Steer, note};
 use super::bell::Change;
 use super::catalog::{Routed, TENANT_DEPTH_MAX};
 use super::codec::Content;
@@ -99,7 +99,7 @@ impl Op for Accept {
     }
 }
 
-fn accept(batch: &mut Batch<'_>, mut new: NewEvent, waiting_max: u64) -> Result<Result<Accepted, Refusal>, ApplyError> {
+fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Result<Accepted, Refusal>, ApplyError> {
     if batch.catalog().tenant(&new.tenant).is_none() {
         return Ok(Err(Refusal::UnknownTenant));
     }
@@ -122,13 +122,57 @@ fn accept(batch: &mut Batch<'_>, mut new: NewEvent, waiting_max: u64) -> Result<
     if batch.standing().waiting >= waiting_max {
         return Ok(Err(Refusal::QueueFull));
     }
-    let aim = std::mem::take(&mut new.aim);
-    let (routed, trigger) = match aim {
-        Aim::Subscribers => (batch.catalog().route(&new.tenant, &new.kind, new.json()), Trigger::Schedule),
-        Aim::Test(targets) => (batch.catalog().route_test(targets), Trigger::Test),
-    };
-    let event = put_event(batch, new, routed, trigger)?;
+    let routed = batch.catalog().route(&new.tenant, &new.kind, new.json());
+    let event = put_event(batch, new, routed, Trigger::Schedule)?;
     Ok(Ok(Accepted { id: event.id(), duplicate: false, deliveries: event.head.targets.len() }))
+}
+
+/// Sends an event to chosen destinations as a test, as far as they are confirmed and not disabled (S2.52, S2.53).
+pub struct SendTest {
+    /// What is tested.
+    pub tested: Tested,
+    /// The event; no producer named it.
+    pub event: NewEvent,
+    /// Where it is to go.
+    pub targets: Vec<Target>,
+    /// Deliveries that may wait on disk; above it the test is refused.
+    pub waiting_max: u64,
+}
+
+/// What a test is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tested {
+    /// One destination.
+    Destination(DestinationId),
+    /// A subscription's destinations.
+    Subscription(SubscriptionId),
+}
+
+impl Steer for SendTest {
+    type Answer = Result<Accepted, Refusal>;
+
+    fn bytes(&self) -> usize {
+        self.event.body.len() + 512
+    }
+
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        let SendTest { tested, event, targets, waiting_max } = self;
+        if batch.catalog().tenant(&event.tenant).is_none() {
+            return refused(Err(Refusal::UnknownTenant));
+        }
+        if batch.standing().waiting >= waiting_max {
+            return refused(Err(Refusal::QueueFull));
+        }
+        let routed = batch.catalog().route_test(targets);
+        let event = put_event(batch, event, routed, Trigger::Test)?;
+        let accepted = Accepted { id: event.id(), duplicate: false, deliveries: event.head.targets.len() };
+        let (action, object) = match tested {
+            Tested::Destination(id) => (Action::DestinationTest, id.to_string()),
+            Tested::Subscription(id) => (Action::SubscriptionTest, id.to_string()),
+        };
+        let after = json!({"event": event.id().to_string(), "type": event.head.kind.as_str()});
+        done(Ok(accepted), action, Some(&event.head.tenant), object, (Value::Null, after))
+    }
 }
 
 /// Numbers an event, stores it and makes its deliveries due.
@@ -487,14 +531,16 @@ fn confirm(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
     if row.plan.trigger != Trigger::Confirmation {
         return Ok(());
     }
-    match batch.catalog().destination(row.destination) {
-        Some(destination) if destination.asked == Some(row.seq) && !destination.is_confirmed() => {
-            let confirmed = Destination { confirmation: Confirmation::Given, ..Destination::clone(destination) };
-            put_destination(batch, confirmed)?;
-            Ok(())
-        }
-        Some(_) | None => Ok(()),
+    let Some(before) = batch.catalog().destination(row.destination).map(Arc::clone) else { return Ok(()) };
+    if before.asked != Some(row.seq) || before.is_confirmed() {
+        return Ok(());
     }
+    let after =
+        put_destination(batch, Destination { confirmation: Confirmation::Given, ..Destination::clone(&before) })?;
+    let (tenant, object) = (Some(after.tenant.clone()), Some(after.id.to_string()));
+    let changes = audit::changes(audit::destination(&before, None), audit::destination(&after, Some(&before)));
+    let deed = Deed { action: Action::DestinationConfirmed, tenant, object, before: changes.0, after: changes.1 };
+    Ok(note(batch, &Actor::SYSTEM, &deed)?)
 }
 
 /// Gives a delivery up without an attempt: its event has expired, or its payload is gone.

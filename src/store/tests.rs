@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::clock::Clock;
 use crate::model::audit;
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::Destination;
-use crate::model::event::{Aim, NewEvent, Skip, Target};
+use crate::model::event::{NewEvent, Skip, Target};
 use crate::model::*;
 
 use super::audit::DropAged;
@@ -225,6 +227,16 @@ async fn the_last_request_confirms_its_destination_and_no_other() {
     assert_eq!(confirmation(&store, no), Confirmation::Given);
     let _ = store.steer(&Actor::SYSTEM, resend(first)).await.unwrap();
     assert_eq!(rows(&store, no).await.pop().unwrap().plan.trigger, Trigger::Manual);
+
+    // P19: that it has confirmed stands in the audit log, once, in the daemon's own name.
+    let wanted = audit::Wanted { action: "destination.confirmed".parse().ok(), ..audit::Wanted::default() };
+    let whole = Window { after: None, skip: 0, limit: 10 };
+    let records = store.read(move |snapshot| snapshot.audit(&wanted, whole)).await.unwrap().items;
+    let [(_, record)] = &records[..] else { panic!("{records:?}") };
+    let record: serde_json::Value = serde_json::from_str(&record.text).unwrap();
+    assert_eq!((&record["actor"]["id"], &record["tenant"]), (&json!("system"), &json!("default")));
+    assert_eq!(record["object"]["id"], store.catalog().destination_id(no).unwrap().to_string());
+    assert_eq!((&record["before"], &record["after"]), (&json!({"confirmed": false}), &json!({"confirmed": true})));
     conserved(&store).await;
 }
 
@@ -297,15 +309,20 @@ async fn a_moved_destination_keeps_what_comes_and_its_old_request_confirms_nothi
 
     assert_eq!(accept(&store, event("a", None, "2")).await.unwrap().deliveries, 1, "it waits");
     let target = Target { destination: no, subscriptions: vec![] };
-    let test = NewEvent { aim: Aim::Test(vec![target.clone()]), ..event("a", None, "3") };
-    let tested = accept(&store, test.clone()).await.unwrap();
+    let test = async || {
+        let tested = Tested::Destination(store.catalog().destination(no).unwrap().id);
+        let (event, targets) = (event("a", None, "3"), vec![target.clone()]);
+        let test = SendTest { tested, event, targets, waiting_max: 1000 };
+        store.steer(&Actor::SYSTEM, test).await.unwrap().answer.unwrap()
+    };
+    let tested = test().await;
     let stored = store.read(move |snapshot| snapshot.event_by_id(tested.id)).await.unwrap().unwrap();
     assert_eq!(stored.head.skipped, [(no, Skip::Unconfirmed)]);
 
     let new = rows(&store, no).await.into_iter().find(|row| row.plan.trigger == Trigger::Confirmation).unwrap();
     finish(&store, new, Outcome::Succeeded, Next::Succeeded).await;
     assert_eq!(confirmation(&store, no), Confirmation::Given);
-    assert_eq!(accept(&store, test).await.unwrap().deliveries, 1);
+    assert_eq!(test().await.deliveries, 1);
     let tested = rows(&store, no).await.pop().unwrap();
     assert_eq!(tested.plan.trigger, Trigger::Test);
     conserved(&store).await;

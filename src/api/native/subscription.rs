@@ -426,7 +426,7 @@ pub(super) async fn unlink(call: Call, caller: Caller) -> Result<Response, Probl
 /// `POST /v1/subscriptions/{type}/{id}/test`
 pub(super) async fn test(call: Call, caller: Caller) -> Result<Response, Problem> {
     let subscription = named(&call, &caller.sight())?;
-    Ok(TestView::of(call.service.test_subscription(&subscription).await?))
+    Ok(TestView::of(call.service.test_subscription(caller.actor(), &subscription).await?))
 }
 
 #[cfg(test)]

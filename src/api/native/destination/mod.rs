@@ -210,7 +210,7 @@ pub(super) async fn test(mut call: Call, caller: Caller) -> Result<Response, Pro
     let kind = r#type.and_then(|text| faults.weigh("/type", text.parse::<EventType>()));
     faults.into_result()?;
     let data = data.map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()));
-    Ok(TestView::of(call.service.test_destination(&sight, id, kind, data).await?))
+    Ok(TestView::of(call.service.test_destination(caller.actor(), &sight, id, kind, data).await?))
 }
 
 /// The answer to a test.
