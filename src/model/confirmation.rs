@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::EventType;
+use super::milestone::CONFIRMATION;
 
 /// Whether a destination's receiver has shown that it wants deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,6 +60,6 @@ pub struct ConfirmationRequest {
 impl ConfirmationRequest {
     /// The type of that event.
     pub fn event_type() -> EventType {
-        "webhook.confirmation".parse().expect("it is within the bounds of an event's type")
+        CONFIRMATION.parse().expect("it is within the bounds of an event's type")
     }
 }

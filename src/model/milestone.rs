@@ -1,9 +1,9 @@
 //! The course of a delivery, step by step, in the words of source 002's event history (decision D10).
 
 use super::delivery::Ending;
-use super::{Attempt, Outcome, Timestamp};
+use super::{Attempt, Outcome, Timestamp, Trigger};
 
-/// The type of the events that ask a receiver for its confirmation.
+/// The type of the events that ask a receiver for its confirmation. No producer may use it.
 pub const CONFIRMATION: &str = "webhook.confirmation";
 
 /// A step of a delivery.
@@ -50,8 +50,6 @@ impl Milestone {
 /// What is known of a delivery's course.
 #[derive(Debug, Clone, Copy)]
 pub struct Course<'a> {
-    /// Whether it asks for a confirmation.
-    pub confirms: bool,
     /// When its event was taken.
     pub accepted: Timestamp,
     /// Its attempts, oldest first.
@@ -89,12 +87,14 @@ impl<'a> Course<'a> {
             }
             before = Some(attempt);
             let of_attempt = |milestone, at| Passed { attempt: Some(attempt), ..step(milestone, at) };
-            let milestone = match (attempt.outcome, self.confirms) {
+            // What asks for a confirmation is told by what made it happen: an event of the same type may be a test.
+            let asks = attempt.trigger == Trigger::Confirmation;
+            let milestone = match (attempt.outcome, asks) {
                 (Outcome::Succeeded, false) => Milestone::Success,
                 (Outcome::Succeeded, true) => Milestone::Confirmed,
                 (Outcome::Failed | Outcome::Unknown, _) => Milestone::Failed,
             };
-            if self.confirms {
+            if asks {
                 passed.push(of_attempt(Milestone::Confirm, attempt.started));
             }
             passed.push(of_attempt(milestone, ended_at(attempt)));
@@ -127,7 +127,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::Trigger;
     use crate::model::delivery::{Headers, Phases};
 
     fn at(seconds: u64) -> Timestamp {
@@ -155,7 +154,7 @@ mod tests {
     }
 
     fn course(attempts: &[Attempt]) -> Course<'_> {
-        Course { confirms: false, accepted: at(0), attempts, ended: None, due: None }
+        Course { accepted: at(0), attempts, ended: None, due: None }
     }
 
     fn steps(course: Course<'_>) -> Vec<(&'static str, u64)> {
@@ -194,9 +193,10 @@ mod tests {
     /// D10: a confirmation request is CONFIRM when it is sent and CONFIRMED when the receiver took it.
     #[test]
     fn a_confirmation_is_told_in_its_own_words() {
-        let attempts = [attempt(1, 0, Outcome::Failed, Some(5)), attempt(2, 5, Outcome::Succeeded, None)];
+        let of = |attempt| Attempt { trigger: Trigger::Confirmation, ..attempt };
+        let attempts = [attempt(1, 0, Outcome::Failed, Some(5)), attempt(2, 5, Outcome::Succeeded, None)].map(of);
         assert_eq!(
-            steps(Course { confirms: true, ..course(&attempts) }),
+            steps(course(&attempts)),
             [
                 ("CONFIRMED", 6),
                 ("CONFIRM", 5),

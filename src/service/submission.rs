@@ -14,6 +14,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::model::event::{CloudAttributes, NewEvent, is_json_type};
+use crate::model::milestone::CONFIRMATION;
 use crate::model::{EventType, TenantId, Timestamp};
 
 use super::{Code, Rejection};
@@ -232,6 +233,9 @@ impl Draft<'_> {
     fn finish(self, body: Bytes) -> Result<NewEvent, Rejection> {
         let Draft { kind, tenant, data: _, event } = self;
         let kind = kind.ok_or_else(|| bad_field("type", "is required"))?;
+        if kind.as_str() == CONFIRMATION {
+            return Err(bad_field("type", "is what receivers are asked for their confirmation with; choose another"));
+        }
         if let (Some(deliver_at), Some(expires_at)) = (event.deliver_at, event.expires_at)
             && deliver_at >= expires_at
         {

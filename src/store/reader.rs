@@ -97,11 +97,7 @@ impl Delivery {
 
     /// Its course so far.
     pub fn course(&self) -> milestone::Course<'_> {
-        let target = self.head.targets.iter().find(|target| target.destination == self.key.destination);
         milestone::Course {
-            // No subscription says where a request for a confirmation goes.
-            confirms: self.head.kind.as_str() == milestone::CONFIRMATION
-                && target.is_some_and(|target| target.subscriptions.is_empty()),
             accepted: self.head.accepted,
             attempts: &self.attempts,
             ended: self.ended.map(|ended| (ended.ending, ended.at)),

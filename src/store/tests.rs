@@ -311,7 +311,7 @@ async fn a_moved_destination_keeps_what_comes_and_its_old_request_confirms_nothi
     let target = Target { destination: no, subscriptions: vec![] };
     let test = async || {
         let tested = Tested::Destination(store.catalog().destination(no).unwrap().id);
-        let (event, targets) = (event("a", None, "3"), vec![target.clone()]);
+        let (event, targets) = (request(), vec![target.clone()]);
         let test = SendTest { tested, event, targets, waiting_max: 1000 };
         store.steer(&Actor::SYSTEM, test).await.unwrap().answer.unwrap()
     };
@@ -325,6 +325,15 @@ async fn a_moved_destination_keeps_what_comes_and_its_old_request_confirms_nothi
     assert_eq!(test().await.deliveries, 1);
     let tested = rows(&store, no).await.pop().unwrap();
     assert_eq!(tested.plan.trigger, Trigger::Test);
+
+    // S2.60: in the history the request is told by what made it, not by its type.
+    let steps = async |row: DueRow| {
+        let delivery = delivery(&store, row).await;
+        delivery.course().passed().iter().map(|step| step.milestone.as_str()).collect::<Vec<_>>()
+    };
+    finish(&store, tested, Outcome::Succeeded, Next::Succeeded).await;
+    assert_eq!(steps(tested).await, ["SUCCESS", "QUEUED", "CREATE"]);
+    assert_eq!(steps(new).await, ["CONFIRMED", "CONFIRM", "QUEUED", "CREATE"]);
     conserved(&store).await;
 }
 

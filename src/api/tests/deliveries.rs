@@ -21,6 +21,8 @@ async fn events_are_taken_over_http() {
         (json!({"type": "sale", "data": 1, "tenant": "nobody"}), 400, "unknown_tenant"),
         (json!({"type": "sale", "data": 1, "expires_at": "2020-01-01T00:00:00Z"}), 400, "expired"),
         (json!({"type": "sale", "data": 1, "amuont": 1}), 400, "unknown_field"),
+        (json!({"type": "webhook.confirmation", "data": 1}), 400, "bad_field"),
+        (json!({"specversion": "1.0", "id": "1", "source": "s", "type": "webhook.confirmation"}), 400, "bad_field"),
         (json!({}), 400, "bad_field"),
         (Value::Null, 400, "bad_json"),
     ] {
