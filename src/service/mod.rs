@@ -540,8 +540,11 @@ impl Service {
 
     /// Erases an event's payload now.
     pub async fn erase_payload(&self, actor: &Actor, sight: &Sight, id: EventId) -> Result<(), Error> {
-        let event = self.event(sight, id).await?;
-        if self.store.steer(actor, op::ErasePayload { seq: event.seq }).await?.answer {
+        let head = self.store.read(move |snapshot| snapshot.head_by_id(id)).await?;
+        if !head.is_some_and(|head| sight.takes(&head.tenant)) {
+            return Err(Error::NotFound("event"));
+        }
+        if self.store.steer(actor, op::ErasePayload { seq: id.seq() }).await?.answer {
             Ok(())
         } else {
             Err(Error::NotFound("event"))
@@ -556,9 +559,9 @@ impl Service {
     /// replies are not the event's tenant's to see.
     pub async fn deliveries_of(&self, sight: &Sight, id: EventId, window: Window) -> Result<Page<SeenDelivery>, Error> {
         let (sight, among) = (sight.clone(), self.among(sight));
-        let read = self.store.read(move |snapshot| match snapshot.event_by_id(id)? {
-            Some(event) if sight.takes(&event.head.tenant) => {
-                snapshot.deliveries_of(event.seq, &Arc::new(event.head), among, window).map(Some)
+        let read = self.store.read(move |snapshot| match snapshot.head_by_id(id)? {
+            Some(head) if sight.takes(&head.tenant) => {
+                snapshot.deliveries_of(id.seq(), &Arc::new(head), among, window).map(Some)
             }
             Some(_) | None => Ok(None),
         });
@@ -615,21 +618,17 @@ impl Service {
     /// The delivery that the event history calls so. Whether the caller sees it is for the next verb to say.
     pub async fn delivery_of_run(&self, run: RunId) -> Result<DeliveryId, Error> {
         let (seq, destination) = run.hint();
-        let event = self.store.read(move |snapshot| snapshot.event(seq)).await?;
-        let delivery = event.map(|event| DeliveryId { event: event.id(), destination });
+        let head = self.store.read(move |snapshot| snapshot.head(seq)).await?;
+        let delivery = head.map(|head| DeliveryId { event: EventId::new(head.epoch, seq), destination });
         delivery.filter(|delivery| RunId::of(*delivery) == run).ok_or(Error::NotFound("delivery"))
     }
 
     async fn delivery_key(&self, sight: &Sight, id: DeliveryId) -> Result<DeliveryKey, Error> {
-        let unknown = |error| match error {
-            Error::NotFound(_) => Error::NotFound("delivery"),
-            other => other,
-        };
-        let event = self.event(&Sight::All, id.event).await.map_err(unknown)?;
-        if !self.sees(sight, id.destination) {
+        let head = self.store.read(move |snapshot| snapshot.head_by_id(id.event)).await?;
+        if head.is_none() || !self.sees(sight, id.destination) {
             return Err(Error::NotFound("delivery"));
         }
-        Ok(DeliveryKey { destination: id.destination, seq: event.seq })
+        Ok(DeliveryKey { destination: id.destination, seq: id.event.seq() })
     }
 
     /// Whether a destination, present or deleted, is in sight.

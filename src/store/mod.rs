@@ -231,7 +231,7 @@ impl Shared {
 #[cfg(test)]
 mod speed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())

@@ -239,13 +239,19 @@ impl Steer for ErasePayload {
 }
 
 fn erase(batch: &mut Batch<'_>, seq: Seq) -> Result<bool, ApplyError> {
-    let (head, body) = {
+    let (head, remains) = {
         let Some(record) = batch.events.get(seq.0)? else { return Ok(false) };
         let place = || batch.events.place(seq.0);
-        let Content::Kept(body) = codec::content(place(), record.value())? else { return Ok(true) };
-        (codec::decode_event_head(place(), record.value())?, body)
+        let head = codec::decode_event_head(place(), record.value())?;
+        let remains = match codec::content(place(), record.value()) {
+            Ok(Content::Kept(body)) => dedup::remains(&head, &body),
+            Ok(Content::Erased(_)) => return Ok(true),
+            // It is damaged: what cannot be read is erased all the same.
+            Err(codec::DecodeError::Broken) => None,
+            Err(error) => return Err(error.into()),
+        };
+        (head, remains)
     };
-    let remains = dedup::remains(&head, &body);
     batch.events.put_with(seq.0, |place| codec::encode_erased(place, &head, remains))?;
     batch.erased.push(seq);
     Ok(true)

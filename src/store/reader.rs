@@ -313,10 +313,7 @@ impl Snapshot {
             oldest = Some(oldest.map_or(seq, |oldest| oldest.min(seq)));
         }
         let Some(seq) = oldest else { return Ok(None) };
-        match self.events.get(seq)? {
-            Some(record) => Ok(Some(codec::decode_event_head(self.events.place(seq), record.value())?.accepted)),
-            None => Ok(None),
-        }
+        Ok(self.head(Seq(seq))?.map(|head| head.accepted))
     }
 
     /// The newest event before a place that this table has for a destination.
@@ -360,6 +357,19 @@ impl Snapshot {
         }
     }
 
+    /// What the event at a place says of itself. Its payload is not opened.
+    pub fn head(&self, seq: Seq) -> Result<Option<EventHead>, ReadError> {
+        match self.events.get(seq.0)? {
+            Some(record) => Ok(Some(codec::decode_event_head(self.events.place(seq.0), record.value())?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The same by the event's id, when its epoch is the id's.
+    pub fn head_by_id(&self, id: EventId) -> Result<Option<EventHead>, ReadError> {
+        Ok(self.head(id.seq())?.filter(|head| EventId::new(head.epoch, id.seq()) == id))
+    }
+
     /// The event of an id, when its epoch is the id's.
     pub fn event_by_id(&self, id: EventId) -> Result<Option<Event>, ReadError> {
         Ok(self.event(id.seq())?.filter(|event| event.id() == id))
@@ -401,8 +411,7 @@ impl Snapshot {
 
     /// One delivery with its attempts.
     pub fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, ReadError> {
-        let Some(record) = self.events.get(key.seq.0)? else { return Ok(None) };
-        let head = codec::decode_event_head(self.events.place(key.seq.0), record.value())?;
+        let Some(head) = self.head(key.seq)? else { return Ok(None) };
         if !head.targets.iter().any(|target| target.destination == key.destination) {
             return Ok(None);
         }
@@ -480,8 +489,7 @@ impl Snapshot {
         let mut within = None;
         if let Some(place) = window.after {
             // The place may lie between two deliveries of one event: that event's further ones come first.
-            if let Some(record) = self.events.get(place.seq.0)? {
-                let head = Arc::new(codec::decode_event_head(self.events.place(place.seq.0), record.value())?);
+            if let Some(head) = self.head(place.seq)?.map(Arc::new) {
                 if wanted.events.takes(&head) {
                     within = self.take_deliveries(wanted, place.seq, &head, Some(place.destination), &mut filling)?;
                 }

@@ -71,6 +71,25 @@ async fn accept(store: &Store, event: NewEvent) -> Result<Accepted, Refusal> {
     store.submit(Accept { events: vec![event], waiting_max: 1000 }).await.unwrap().answer.remove(0)
 }
 
+/// Damages the payload of an event on disk, and nothing else of it.
+pub(crate) struct DamagePayload(pub Seq);
+
+impl Op for DamagePayload {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        64
+    }
+
+    fn apply(self, batch: &mut writer::Batch<'_>) -> Result<(), writer::ApplyError> {
+        let mut record = batch.events.get(self.0.0)?.expect("there is such an event").value().to_vec();
+        // The sealed payload ends the record.
+        *record.last_mut().expect("a record is longer than its envelope") ^= 1;
+        batch.events.insert(self.0.0, record.as_slice())?;
+        Ok(())
+    }
+}
+
 async fn rows(store: &Store, no: DestinationNo) -> Vec<DueRow> {
     store.read(move |snapshot| snapshot.lane(no, (Timestamp::ZERO, Seq(0)), 1000)).await.unwrap()
 }

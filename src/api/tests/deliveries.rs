@@ -223,6 +223,24 @@ async fn deliveries_are_listed_by_what_they_are() {
     }
 }
 
+/// What is shown and done of a delivery needs its event's head: the payload, however large, is not opened for it.
+#[tokio::test]
+async fn deliveries_of_an_event_with_a_damaged_payload_are_shown_and_steered() {
+    let world = World::new();
+    let destination = world.destination("default").await;
+    world.subscription("default", "t", &[&destination]).await;
+    let event: crate::model::EventId = world.event("default", "t").await.parse().unwrap();
+    let _ = world.store.submit(crate::store::tests::DamagePayload(event.seq())).await.unwrap();
+    assert!(world.service.event(&service::Sight::All, event).await.is_err(), "its payload cannot be read");
+    let run = &world.get("/v1/event_history").await.json()["events"][0];
+    let path = format!("/v1/deliveries/{}", text(&run["delivery_id"]));
+    assert_eq!(world.get(&path).await.json()["state"], "pending");
+    assert_eq!(world.get(&format!("/v1/events/{event}/deliveries")).await.json()["deliveries"][0]["state"], "pending");
+    world.done(200, "POST", &format!("{path}/cancel"), Value::Null).await;
+    world.done(202, "POST", &format!("/v1/event_history/{}/resend", text(&run["run_id"])), Value::Null).await;
+    world.done(204, "DELETE", &format!("/v1/events/{event}/payload"), Value::Null).await;
+}
+
 /// S2.65: what a filter finds is shown in the state that was asked for, also while an attempt of it is under way.
 #[tokio::test]
 async fn the_state_that_is_shown_is_the_one_that_is_filtered_by() {
