@@ -25,6 +25,8 @@ const UNSETTLED_MAX: usize = 8192;
 const READ_REST: Duration = Duration::from_secs(1);
 /// An attempt that has run for this long gets a row of its own, so that a crash leaves a trace of it in the history.
 const STARTED_AFTER: Duration = Duration::from_millis(100);
+/// The least time between two looks for such attempts: many that began shortly one after the other get their rows together.
+const LOOK_REST: Duration = Duration::from_millis(25);
 /// Pages that are read at once.
 const LOADS_MAX: usize = 4;
 
@@ -227,17 +229,8 @@ impl<W: Wire> Scheduler<W> {
         if self.look_at.is_none_or(|at| now < at) {
             return;
         }
-        let (mut attempts, mut next) = (Vec::new(), None);
-        for under_way in self.leases.values_mut().filter(|under_way| !under_way.noted) {
-            let ran = now - under_way.since;
-            if ran >= STARTED_AFTER {
-                under_way.noted = true;
-                attempts.push(Started { row: under_way.lease.row, at: under_way.started, ran });
-            } else {
-                next = next.max(Some(ran));
-            }
-        }
-        self.look_at = next.map(|ran| now + (STARTED_AFTER - ran));
+        let attempts;
+        (attempts, self.look_at) = take_their_time(self.leases.values_mut(), now);
         if !attempts.is_empty() {
             self.hand_in(Start { attempts });
         }
@@ -351,6 +344,24 @@ impl<W: Wire> Scheduler<W> {
     }
 }
 
+/// Which attempts have begun to take their time, and when to look again.
+fn take_their_time<'a>(
+    under_way: impl Iterator<Item = &'a mut UnderWay>,
+    now: Instant,
+) -> (Vec<Started>, Option<Instant>) {
+    let (mut attempts, mut longest) = (Vec::new(), None);
+    for under_way in under_way.filter(|under_way| !under_way.noted) {
+        let ran = now - under_way.since;
+        if ran >= STARTED_AFTER {
+            under_way.noted = true;
+            attempts.push(Started { row: under_way.lease.row, at: under_way.started, ran });
+        } else {
+            longest = longest.max(Some(ran));
+        }
+    }
+    (attempts, longest.map(|ran| now + (STARTED_AFTER - ran).max(LOOK_REST)))
+}
+
 /// Waits until a moment, for ever when there is none.
 async fn at(moment: Option<Instant>) {
     match moment {
@@ -399,5 +410,36 @@ fn specs(settings: &Settings, store: &Store) -> impl Fn(DestinationNo) -> Option
             gone_at_once: destination.gone_at_once,
             health: lane.health,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Seq;
+    use crate::store::Plan;
+
+    /// Attempts that begin one after the other share their rows' writes: each is noted, soon, and few writes note them all.
+    #[test]
+    fn attempts_that_begin_shortly_after_each_other_are_noted_together() {
+        let begun_at = Instant::now();
+        let mut under_way: Vec<_> = (0..100)
+            .map(|place| {
+                let due = Timestamp::ZERO;
+                let row = DueRow { destination: DestinationNo(1), due, seq: Seq(place), plan: Plan::FIRST };
+                let since = begun_at + Duration::from_millis(place);
+                UnderWay { lease: Lease { row }, started: Timestamp::ZERO, since, noted: false }
+            })
+            .collect();
+        let (mut notes, mut noted, mut look_at) = (0, 0, Some(begun_at + STARTED_AFTER));
+        while let Some(now) = look_at {
+            let attempts;
+            (attempts, look_at) = take_their_time(under_way.iter_mut().filter(|it| it.since <= now), now);
+            assert!(attempts.iter().all(|started| started.ran <= STARTED_AFTER + LOOK_REST), "{attempts:?}");
+            notes += u32::from(!attempts.is_empty());
+            noted += attempts.len();
+        }
+        assert_eq!(noted, 100);
+        assert!(notes <= 5, "{notes} writes");
     }
 }
