@@ -405,7 +405,7 @@ fn specs(settings: &Settings, store: &Store) -> impl Fn(DestinationNo) -> Option
         Some(LaneSpec {
             in_flight_max: destination.in_flight_max.unwrap_or(in_flight_max),
             interval: destination.rate.map(|rate| rate.interval()),
-            held: lane.paused || destination.disabled,
+            held: lane.is_stopped(destination),
             unconfirmed: !destination.is_confirmed(),
             gone_at_once: destination.gone_at_once,
             health: lane.health,

@@ -1020,7 +1020,7 @@ impl LaneState {
     }
 
     fn of(destination: &Destination, lane: Lane, now: Timestamp) -> Self {
-        if lane.paused || destination.disabled {
+        if lane.is_stopped(destination) {
             LaneState::Paused
         } else if !destination.is_confirmed() {
             LaneState::Unconfirmed
@@ -1039,7 +1039,7 @@ impl LaneState {
 }
 
 fn holds(destination: &Destination, lane: Lane) -> bool {
-    lane.paused || lane.health.gone || destination.disabled || !destination.is_confirmed()
+    lane.is_stopped(destination) || lane.health.gone || !destination.is_confirmed()
 }
 
 /// Why an unfinished delivery is not being sent at this moment.
@@ -1055,7 +1055,7 @@ fn why_waiting(
         return WaitingReason::InFlight;
     }
     let Some(destination) = destination else { return WaitingReason::Gone };
-    if lane.paused || destination.disabled {
+    if lane.is_stopped(destination) {
         WaitingReason::Paused
     } else if !destination.is_confirmed() && plan.trigger != Trigger::Confirmation {
         WaitingReason::Unconfirmed

@@ -566,9 +566,7 @@ impl Op for GiveUp {
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
         batch.unmark(self.row.key())?;
-        if take_due(batch, &self.row)? {
-            remove_plan(batch, &self.row)?;
-            end(batch, self.row.key(), self.ending)?;
+        if end_waiting(batch, &self.row, self.ending)? {
             batch.settled(self.row.key());
             return Ok(());
         }
@@ -630,11 +628,20 @@ impl Steer for Cancel {
 }
 
 fn cancel(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
-    take_due(batch, row)?;
-    remove_plan(batch, row)?;
-    end(batch, row.key(), Ending::Cancelled)?;
-    batch.changes.push(Change::Gone(*row));
+    if end_waiting(batch, row, Ending::Cancelled)? {
+        batch.changes.push(Change::Gone(*row));
+    }
     Ok(())
+}
+
+/// Ends a delivery that waits, without an attempt. Nothing changes when this is not the row that waits.
+fn end_waiting(batch: &mut Batch<'_>, row: &DueRow, ending: Ending) -> Result<bool, ApplyError> {
+    let waits = take_due(batch, row)?;
+    if waits {
+        remove_plan(batch, row)?;
+        end(batch, row.key(), ending)?;
+    }
+    Ok(waits)
 }
 
 impl Steer for Resend {
@@ -943,9 +950,7 @@ impl Op for Purge {
         }
         let rows = due_rows(&batch.due, self.no, (Timestamp::ZERO, Seq(0)), self.limit)?;
         for row in &rows {
-            take_due(batch, row)?;
-            remove_plan(batch, row)?;
-            end(batch, row.key(), Ending::DestinationDeleted)?;
+            end_waiting(batch, row, Ending::DestinationDeleted)?;
         }
         Ok(rows.len())
     }

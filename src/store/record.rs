@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::delivery::Ending;
-use crate::model::{Attempt, DeliveryKey, DestinationId, DestinationNo, Seq, TenantId, Timestamp, Trigger};
+use crate::model::{
+    Attempt, DeliveryKey, Destination, DestinationId, DestinationNo, Seq, TenantId, Timestamp, Trigger,
+};
 
 /// One waiting delivery: the key of its due row and what the row says. This is all that memory holds of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,13 @@ pub struct Lane {
     pub paused: bool,
     /// What the engine found out.
     pub health: LaneHealth,
+}
+
+impl Lane {
+    /// Whether an operator has stopped it: paused it, or disabled its destination.
+    pub fn is_stopped(&self, destination: &Destination) -> bool {
+        self.paused || destination.disabled
+    }
 }
 
 /// What the engine found out about a receiver. It is kept on disk, so that a restart neither forgets a Retry-After nor
