@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +21,8 @@ pub const CONDITIONS_MAX: usize = 32;
 pub const VALUES_MAX: usize = 100;
 /// A text in a condition, in characters.
 pub const TEXT_CHARS_MAX: usize = 256;
+/// Bytes of a longer text that are kept: cut before a character, it still is longer than any text in a condition.
+const TEXT_BYTES_KEPT: usize = (TEXT_CHARS_MAX + 1) * 4;
 const POINTER_BYTES_MAX: usize = 256;
 const POINTER_STEPS_MAX: usize = 16;
 /// A longer text of digits is no amount.
@@ -294,17 +297,15 @@ impl Test {
 
 /// Which of these filters an event's data passes: one pass over the bytes answers for all of them.
 ///
-/// What is not JSON passes none.
+/// What is not JSON passes none. The work grows with the bytes and with the conditions, not with one times the other.
 pub fn passed(filters: &[&Filter], data: &[u8]) -> Vec<bool> {
-    let conditions: Vec<_> = filters.iter().flat_map(|filter| &filter.conditions).collect();
-    let mut found: Vec<Option<Found>> = conditions.iter().map(|_| None).collect();
-    let places = conditions.iter().map(|condition| condition.pointer.as_str()).enumerate().collect();
-    let mut json = serde_json::Deserializer::from_slice(data);
-    let look = Look { places, found: &mut found }.deserialize(&mut json);
-    if look.and_then(|()| json.end()).is_err() {
+    let mut places = Places::default();
+    let numbers: Vec<_> = conditions_of(filters).map(|condition| places.add(condition.pointer.as_str())).collect();
+    if places.look_into(data).is_err() {
         return vec![false; filters.len()];
     }
-    let mut holds = conditions.iter().zip(&found).map(|(condition, found)| condition.test.holds(found.as_ref()));
+    let found = places.found();
+    let mut holds = conditions_of(filters).zip(numbers).map(|(condition, number)| condition.test.holds(found[number]));
     let passes = |filter: &&Filter| {
         let held = holds.by_ref().take(filter.conditions.len()).filter(|holds| *holds).count();
         match filter.mode {
@@ -315,43 +316,131 @@ pub fn passed(filters: &[&Filter], data: &[u8]) -> Vec<bool> {
     filters.iter().map(passes).collect()
 }
 
+fn conditions_of<'f>(filters: &[&'f Filter]) -> impl Iterator<Item = &'f Condition> {
+    filters.iter().flat_map(|filter| &filter.conditions)
+}
+
 /// What stands at a place.
 enum Found {
     Plain(Plain),
     Compound,
 }
 
-/// A look at one value on the way to places in it or below it.
-struct Look<'f, 'found> {
-    /// The number of each, and the steps that are left.
-    places: Vec<(usize, &'f str)>,
-    found: &'found mut [Option<Found>],
+/// The number of the whole document among the places.
+const ROOT: usize = 0;
+
+/// The places that are looked for, as a tree: each step of a pointer leads from one to the next. Conditions on one place share it.
+struct Places<'f> {
+    /// Each place comes after the one above it.
+    places: Vec<Place>,
+    /// Which place a member of an object at another place is.
+    members: HashMap<(usize, Cow<'f, str>), usize>,
+    /// Which place an item of a list at another place is.
+    items: HashMap<(usize, usize), usize>,
+    /// Values that were looked into so far.
+    visits: u64,
+    /// Members and items that were looked up so far.
+    #[cfg(test)]
+    looked_up: u64,
 }
 
-impl<'f> Look<'f, '_> {
-    fn note(&mut self, mut found: impl FnMut() -> Found) {
-        for (number, _) in self.places.iter().filter(|(_, rest)| rest.is_empty()) {
-            self.found[*number] = Some(found());
+#[derive(Default)]
+struct Place {
+    above: usize,
+    is_asked_for: bool,
+    has_members: bool,
+    has_items: bool,
+    /// The last visit to it, from 1; 0 before the first. A member that comes twice counts as it comes last.
+    visit: u64,
+    /// The visit to the place above that it was found in. It counts only if that is the last one.
+    within: u64,
+    found: Option<Found>,
+}
+
+impl Default for Places<'_> {
+    fn default() -> Self {
+        Places {
+            places: vec![Place::default()],
+            members: HashMap::new(),
+            items: HashMap::new(),
+            visits: 0,
+            #[cfg(test)]
+            looked_up: 0,
         }
     }
+}
 
-    fn plain(mut self, plain: Plain) {
-        self.note(|| Found::Plain(plain.clone()));
-    }
-
-    /// What is left of the places that lie below one member. A member that comes twice counts as it comes last.
-    fn below(&mut self, is_step: impl Fn(&str) -> bool) -> Look<'f, '_> {
-        let below = |(number, rest): &(usize, &'f str)| {
-            let rest = rest.strip_prefix('/')?;
-            let (step, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            is_step(step).then_some((*number, rest))
-        };
-        let places: Vec<_> = self.places.iter().filter_map(below).collect();
-        for (number, _) in &places {
-            self.found[*number] = None;
+impl<'f> Places<'f> {
+    /// Adds the place that a pointer leads to, and answers its number.
+    fn add(&mut self, pointer: &'f str) -> usize {
+        let mut above = ROOT;
+        for step in pointer.split('/').skip(1) {
+            let step = unescaped(step);
+            let next = self.places.len();
+            let item = step.parse::<usize>().ok().filter(|item| item.to_string() == step);
+            let number = *self.members.entry((above, step)).or_insert(next);
+            if number == next {
+                self.places.push(Place { above, ..Place::default() });
+                self.places[above].has_members = true;
+                if let Some(item) = item {
+                    self.items.insert((above, item), number);
+                    self.places[above].has_items = true;
+                }
+            }
+            above = number;
         }
-        Look { places, found: self.found }
+        self.places[above].is_asked_for = true;
+        above
     }
+
+    fn look_into(&mut self, data: &[u8]) -> Result<(), serde_json::Error> {
+        let mut json = serde_json::Deserializer::from_slice(data);
+        Look { places: self, number: Some(ROOT) }.deserialize(&mut json)?;
+        json.end()
+    }
+
+    /// What stands at each place.
+    fn found(&self) -> Vec<Option<&Found>> {
+        let mut stands = vec![false; self.places.len()];
+        for (number, place) in self.places.iter().enumerate() {
+            let is_last = number == ROOT || (stands[place.above] && place.within == self.places[place.above].visit);
+            stands[number] = is_last && place.visit > 0;
+        }
+        self.places.iter().zip(stands).map(|(place, stands)| place.found.as_ref().filter(|_| stands)).collect()
+    }
+
+    fn member(&mut self, of: usize, key: &str) -> Option<usize> {
+        #[cfg(test)]
+        self.count();
+        let members: &HashMap<(usize, Cow<'_, str>), usize> = &self.members;
+        members.get(&(of, Cow::Borrowed(key))).copied()
+    }
+
+    fn item(&mut self, of: usize, item: usize) -> Option<usize> {
+        #[cfg(test)]
+        self.count();
+        self.items.get(&(of, item)).copied()
+    }
+
+    #[cfg(test)]
+    fn count(&mut self) {
+        self.looked_up += 1;
+    }
+
+    /// Notes what stands at a place. What nobody asks for is not made.
+    fn note(&mut self, number: usize, found: impl FnOnce() -> Found) {
+        self.visits += 1;
+        let within = self.places[self.places[number].above].visit;
+        let place = &mut self.places[number];
+        (place.visit, place.within) = (self.visits, within);
+        place.found = place.is_asked_for.then(found);
+    }
+}
+
+/// A look at one value: at a place that is asked for, or on the way to some. `None` where nobody looks for anything.
+struct Look<'p, 'f> {
+    places: &'p mut Places<'f>,
+    number: Option<usize>,
 }
 
 fn unescaped(step: &str) -> Cow<'_, str> {
@@ -365,15 +454,27 @@ impl<'de> DeserializeSeed<'de> for Look<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // What nobody looks for is passed over, however deep it nests.
-        if self.places.is_empty() {
-            return IgnoredAny::deserialize(deserializer).map(drop);
+        match self.number {
+            // It is passed over, however deep it nests.
+            None => IgnoredAny::deserialize(deserializer).map(drop),
+            Some(number) => deserializer.deserialize_any(At { places: self.places, number }),
         }
-        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Look<'_, '_> {
+/// A value at a place.
+struct At<'p, 'f> {
+    places: &'p mut Places<'f>,
+    number: usize,
+}
+
+impl At<'_, '_> {
+    fn plain(self, plain: impl FnOnce() -> Plain) {
+        self.places.note(self.number, || Found::Plain(plain()));
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -381,50 +482,94 @@ impl<'de> Visitor<'de> for Look<'_, '_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.plain(Plain::Null);
+        self.plain(|| Plain::Null);
         Ok(())
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.plain(Plain::Bool(value));
+        self.plain(|| Plain::Bool(value));
         Ok(())
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.plain(Plain::Number(value.to_string()));
+        self.plain(|| Plain::Number(value.to_string()));
         Ok(())
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.plain(Plain::Number(value.to_string()));
+        self.plain(|| Plain::Number(value.to_string()));
         Ok(())
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.plain(serde_json::Number::from_f64(value).map_or(Plain::Null, |number| Plain::Number(number.to_string())));
+        let number = || serde_json::Number::from_f64(value).map(|number| Plain::Number(number.to_string()));
+        self.plain(|| number().unwrap_or(Plain::Null));
         Ok(())
     }
 
-    fn visit_str<E: Error>(mut self, value: &str) -> Result<(), E> {
-        self.note(|| Found::Plain(Plain::Text(value.to_owned())));
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.plain(|| Plain::Text(beginning(value).to_owned()));
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
-        self.note(|| Found::Compound);
-        let mut place = 0_usize;
-        while list.next_element_seed(self.below(|step| step == place.to_string()))?.is_some() {
-            place += 1;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let At { places, number } = self;
+        places.note(number, || Found::Compound);
+        if !places.places[number].has_items {
+            return IgnoredAny.visit_seq(list).map(drop);
+        }
+        for place in 0.. {
+            let below = places.item(number, place);
+            if list.next_element_seed(Look { places, number: below })?.is_none() {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        self.note(|| Found::Compound);
-        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-            map.next_value_seed(self.below(|step| unescaped(step) == key))?;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let At { places, number } = self;
+        places.note(number, || Found::Compound);
+        if !places.places[number].has_members {
+            return IgnoredAny.visit_map(map).map(drop);
+        }
+        while let Some(below) = map.next_key_seed(Key { places, of: number })? {
+            map.next_value_seed(Look { places, number: below })?;
         }
         Ok(())
+    }
+}
+
+/// As much of a text as tells it apart from each that a condition can name, and from what writes a number or a time.
+fn beginning(text: &str) -> &str {
+    let mut ends = (0..=text.len().min(TEXT_BYTES_KEPT)).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
+}
+
+/// The key of a member of an object at a place.
+struct Key<'p, 'f> {
+    places: &'p mut Places<'f>,
+    of: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_, '_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
+        Ok(self.places.member(self.of, key))
     }
 }
 
@@ -548,7 +693,95 @@ mod tests {
         }
     }
 
+    /// Hostile data against many conditions: each member and item is looked up once, whatever the number of conditions, also
+    /// where members come again and again.
+    #[test]
+    fn the_work_does_not_grow_with_members_times_conditions() {
+        let list = format!("[{}]", vec!["1"; 100_000].join(","));
+        let object = format!("{{{}}}", vec!["\"0\":1"; 100_000].join(","));
+        let again = format!("{{{}}}", vec!["\"a\":[[1]]"; 100_000].join(","));
+        for (data, stem, looked_up) in [(list, "", 100_001), (object, "", 100_000), (again, "/a/0", 500_000)] {
+            let pointers: Vec<_> = (0..320).map(|place| format!("{stem}/{place}")).collect();
+            let mut places = Places::default();
+            let numbers: Vec<_> = pointers.iter().map(|pointer| places.add(pointer)).collect();
+            places.look_into(data.as_bytes()).unwrap();
+            assert_eq!(places.looked_up, looked_up, "{stem}");
+            assert!(places.found()[numbers[0]].is_some());
+        }
+    }
+
+    /// A text of 1 MiB is kept once and in its beginning, whatever the number of conditions on it, and that says the same: also of
+    /// a text that goes on after the longest one that a condition can name.
+    #[test]
+    fn a_long_text_is_not_copied() {
+        let data = json!({"a": "x".repeat(1 << 20)}).to_string();
+        let mut places = Places::default();
+        let numbers: Vec<_> = (0..3200).map(|_| places.add("/a")).collect();
+        places.look_into(data.as_bytes()).unwrap();
+        assert!(numbers.iter().all(|number| *number == numbers[0]), "it is one place");
+        let kept: Vec<_> = places.found().into_iter().flatten().collect();
+        let [Found::Plain(Plain::Text(kept))] = kept[..] else { panic!("not one text: {}", kept.len()) };
+        assert!(kept.capacity() <= TEXT_BYTES_KEPT, "{}", kept.capacity());
+
+        for letter in ["x", "é", "€", "🦀"] {
+            let longest = letter.repeat(TEXT_CHARS_MAX);
+            for (more, same) in [("", true), ("x", false), ("é", false), ("€", false), ("🦀", false)] {
+                let data = json!({"a": format!("{longest}{}", more.repeat(1000))}).to_string();
+                assert_eq!(passes("/a", Test::Eq(text(&longest)), &data), same, "{letter} {more}");
+                assert!(passes("/a", Test::Prefix(longest.clone()), &data), "{letter} {more}");
+            }
+        }
+    }
+
+    /// A document as it may be written, members that come twice included.
+    fn document() -> impl Strategy<Value = String> {
+        let plain = prop_oneof![
+            Just("null".to_owned()),
+            Just("\"x\"".to_owned()),
+            Just("\"1.0\"".to_owned()),
+            (-2i32..3).prop_map(|number| number.to_string()),
+        ];
+        plain.prop_recursive(4, 40, 4, |inner| {
+            let member = ("[ab01]|a/b|~", inner.clone()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(|items| format!("[{}]", items.join(","))),
+                prop::collection::vec(member, 0..4).prop_map(|members| format!("{{{}}}", members.join(","))),
+            ]
+        })
+    }
+
+    fn conditions() -> impl Strategy<Value = Vec<Condition>> {
+        let test = prop_oneof![
+            any::<bool>().prop_map(Test::Exists),
+            Just(Test::Eq(number("1"))),
+            Just(Test::Ne(text("x"))),
+            Just(Test::In(vec![Plain::Null, text("x")])),
+            Just(Test::Gt(bound(number("0")))),
+        ];
+        let one = ("(/([ab01]|a~1b|~0|-|01)?){0,4}", test).prop_map(|(pointer, test)| condition(&pointer, test));
+        prop::collection::vec(one, 1..12)
+    }
+
     proptest! {
+        /// One pass for all conditions answers what each says of the parsed document.
+        #[test]
+        fn a_pass_answers_as_each_condition_alone(data in document(), conditions in conditions()) {
+            let parsed: Value = serde_json::from_str(&data).unwrap();
+            let filters: Vec<_> =
+                conditions.iter().map(|it| Filter { mode: Mode::All, conditions: vec![it.clone()] }).collect();
+            let expected: Vec<_> = conditions.iter().map(|it| {
+                let found = parsed.pointer(it.pointer.as_str()).map(|value| match value {
+                    Value::Null => Found::Plain(Plain::Null),
+                    Value::Bool(value) => Found::Plain(Plain::Bool(*value)),
+                    Value::Number(value) => Found::Plain(number(&value.to_string())),
+                    Value::String(value) => Found::Plain(text(value)),
+                    Value::Array(_) | Value::Object(_) => Found::Compound,
+                });
+                it.test.holds(found.as_ref())
+            }).collect();
+            prop_assert_eq!(passed(&filters.iter().collect::<Vec<_>>(), data.as_bytes()), expected, "{}", data);
+        }
+
         /// Whatever form a number is written in, its order is the numbers'.
         #[test]
         fn decimals_are_in_the_order_of_their_values(one in -2_000_000i64..2_000_000, other in -2_000_000i64..2_000_000, zeros in 0usize..4) {
