@@ -14,9 +14,9 @@ use crate::store::{Store, StoreFailed};
 
 use super::Retention;
 
-/// Events that one slice of a walk looks at.
+/// Deliveries that one slice of a walk looks at, about; an event without any counts as one.
 const LOOKED_AT: usize = 2000;
-/// Events, or deliveries, that one operation changes at most.
+/// Deliveries that one operation changes, about; an event without any counts as one.
 const SLICE: usize = 500;
 /// The pause between two slices of one walk: room for everybody else.
 const BETWEEN_SLICES: Duration = Duration::from_millis(20);

@@ -982,7 +982,7 @@ pub(super) fn due_rows(
 pub struct Sweep {
     /// Where to begin.
     pub from: Seq,
-    /// How many events to look at.
+    /// How many deliveries to look at, an event without any counted as one. At least one event is looked at, with all of its own.
     pub limit: usize,
     /// What has aged.
     pub ages: Ages,
@@ -1031,18 +1031,19 @@ impl Op for Sweep {
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<Swept, ApplyError> {
         let newest = self.ages.newest();
-        let mut slice = Vec::new();
-        for entry in batch.events.range(self.from.0..)?.take(self.limit) {
+        let (mut slice, mut deliveries) = (Vec::new(), 0);
+        for entry in batch.events.range(self.from.0..)? {
             let (seq, record) = entry?;
             let head = codec::decode_event_head(batch.events.place(seq.value()), record.value())?;
             let ended = self.ages.end_at(head.accepted);
+            deliveries += head.targets.len().max(1);
             slice.push((Seq(seq.value()), head, codec::keeps_body(record.value())?));
-            if ended {
+            if ended || deliveries >= self.limit {
                 break;
             }
         }
         let next = match slice.last() {
-            Some((seq, head, _)) if !self.ages.end_at(head.accepted) && slice.len() == self.limit => {
+            Some((seq, head, _)) if !self.ages.end_at(head.accepted) && deliveries >= self.limit => {
                 Some(Seq(seq.0 + 1))
             }
             Some(_) | None => None,

@@ -628,15 +628,18 @@ impl Snapshot {
         Ok(audit::aged(&self.audit, before, now, limit)?.is_some())
     }
 
-    /// Looks for the first event, from a place on, that retention would change. Looks at so many.
+    /// Looks for the first event, from a place on, that retention would change. Looks at so many deliveries, an event without any
+    /// counted as one.
     pub fn first_aged(&self, from: Seq, limit: usize, ages: Ages) -> Result<Aged, ReadError> {
-        for (looked_at, entry) in self.events.range(from.0..)?.enumerate() {
+        let mut looked_at = 0;
+        for entry in self.events.range(from.0..)? {
             let (key, record) = entry?;
             let seq = Seq(key.value());
-            if looked_at == limit {
+            if looked_at >= limit {
                 return Ok(Aged { found: None, next: Some(seq) });
             }
             let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
+            looked_at += head.targets.len().max(1);
             if ages.end_at(head.accepted) {
                 break;
             }

@@ -689,6 +689,22 @@ async fn retention_erases_then_removes_and_skips_what_is_unfinished() {
     conserved(&store).await;
 }
 
+/// A slice of retention is one commit, and everybody waits for it: it is bounded in deliveries, not only in events.
+#[tokio::test]
+async fn a_slice_of_retention_ends_after_so_many_deliveries() {
+    let store = open();
+    with_destinations(&store, 300).await;
+    let events = (0..10).map(|_| event("a", None, "1")).collect();
+    let accepted = store.submit(Accept { events, waiting_max: 10_000 }).await.unwrap().answer;
+    assert!(accepted.iter().all(|it| it.unwrap().deliveries == 300));
+    let now = START.after(Duration::from_secs(10));
+    let ages = Ages { payloads_before: now, attempts_before: now, events_before: now, now };
+    let swept = store.submit(Sweep { from: Seq(0), limit: 500, ages }).await.unwrap().answer;
+    assert_eq!(swept, Swept { next: Some(accepted[2].unwrap().id.seq()), touched: 0 });
+    let aged = store.read(move |snapshot| snapshot.first_aged(Seq(0), 500, ages)).await.unwrap();
+    assert_eq!(aged, Aged { found: None, next: swept.next });
+}
+
 #[tokio::test]
 async fn pages_of_deliveries_cover_the_list_once_whatever_their_size() {
     let store = open();
