@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -10,11 +11,30 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::api::metrics::Exposition;
 use crate::client::Client;
 use crate::service::{LaneState, Service, Sight};
 use crate::store::Store;
+
+/// How things stand is looked up at most this often: whoever asks needs no key, and some looks take their time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// When the last look was. Whoever comes while one is taken waits for it, and shares it.
+#[derive(Debug, Default)]
+struct Looks(Mutex<Option<Instant>>);
+
+impl Looks {
+    async fn share(&self, look: impl Future<Output = ()>) {
+        let mut last = self.0.lock().await;
+        if last.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
+            look.await;
+            *last = Some(Instant::now());
+        }
+    }
+}
 
 /// Every metric's name begins with it.
 const PREFIX: &str = "postrider";
@@ -39,6 +59,7 @@ pub(super) struct Metrics {
     refuses: Gauge,
     client: Client,
     receivers_expire: Family<Vec<(String, String)>, Gauge>,
+    looks: Looks,
 }
 
 impl Metrics {
@@ -98,6 +119,7 @@ impl Metrics {
             disk_bytes,
             disk_free,
             refuses,
+            looks: Looks::default(),
         }
     }
 
@@ -156,7 +178,7 @@ impl Metrics {
 
     /// Everything, as text.
     pub(super) async fn text(&self, exposition: Exposition) -> String {
-        self.look().await;
+        self.looks.share(self.look()).await;
         let mut written = String::new();
         text::encode(&mut written, &self.registry).expect("a String takes every write");
         match exposition {
@@ -194,6 +216,23 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever asks again and again makes one look a second.
+    #[tokio::test(start_paused = true)]
+    async fn a_young_look_is_shared() {
+        let (looks, taken) = (Looks::default(), std::cell::Cell::new(0));
+        let look = async || {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            taken.set(taken.get() + 1);
+        };
+        tokio::join!(looks.share(look()), looks.share(look()));
+        tokio::time::advance(LOOK_EVERY - Duration::from_millis(1)).await;
+        looks.share(look()).await;
+        assert_eq!(taken.get(), 1);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        looks.share(look()).await;
+        assert_eq!(taken.get(), 2);
+    }
 
     #[test]
     fn the_older_form_names_counters_as_their_samples() {

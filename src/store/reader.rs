@@ -27,7 +27,7 @@ use super::writer::{ApplyError, META_AUDIT};
 use super::{audit, codec, dedup, op, tables};
 
 /// Rows that one page looks at, at most: events, deliveries, lists.
-const LOOKED_AT_MAX: u64 = 20_000;
+pub(super) const LOOKED_AT_MAX: u64 = 20_000;
 /// Waiting deliveries at each end of a lane that are asked for the oldest.
 const WAITING_ASKED: usize = 1000;
 /// Bytes of records on one page, at most, one record aside: payloads and kept replies are chosen by others.
@@ -668,14 +668,20 @@ impl Snapshot {
     }
 
     /// When the oldest unfinished event was accepted, given the first sequence of the block that holds it. Looks at the events of
-    /// that block only.
+    /// that block only. Where their deliveries are too many to look at, the answer is when the event that was reached was
+    /// accepted: none before it is unfinished.
     pub fn oldest_unfinished(&self, block: Seq) -> Result<Option<Timestamp>, ReadError> {
+        let begun_at = self.looked_at();
         for entry in self.events.range(block.0..block.0.saturating_add(BLOCK))? {
             self.look();
             let (key, record) = entry?;
             let seq = Seq(key.value());
             let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
             for target in &head.targets {
+                if self.looked_at() - begun_at >= LOOKED_AT_MAX {
+                    return Ok(Some(head.accepted));
+                }
+                self.look();
                 let key = DeliveryKey { destination: target.destination, seq };
                 if op::find_waiting_of(&head, &self.attempts, &self.due, key)?.is_some() {
                     return Ok(Some(head.accepted));

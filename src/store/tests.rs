@@ -1079,7 +1079,27 @@ async fn the_oldest_unfinished_event_is_found_with_few_looks() {
     assert!((1..=standing::BLOCK).contains(&looks), "{looks}");
     let resend = Resend { key: DeliveryKey { destination: no, seq: first }, trigger: Trigger::Manual };
     assert_eq!(store.steer(&Actor::SYSTEM, resend).await.unwrap().answer, Steered::Done);
-    assert_eq!(oldest().await, Some((Some(START), 1)));
+    assert_eq!(oldest().await, Some((Some(START), 2)), "the event, and its delivery");
+}
+
+/// Events to many destinations cost a bounded look as well; the answer then is that of an event as old or older.
+#[tokio::test(start_paused = true)]
+async fn the_look_for_the_oldest_unfinished_event_is_bounded_in_deliveries() {
+    let store = open();
+    let nos = with_destinations(&store, 300).await;
+    let events = (0..99).map(|_| event("a", None, "1")).collect();
+    let accepted = store.submit(Accept { events, waiting_max: 100_000 }).await.unwrap().answer;
+    assert!(accepted.iter().all(|it| it.unwrap().deliveries == 300));
+    for no in nos {
+        store.steer(&Actor::SYSTEM, DeleteDestination { no }).await.unwrap().answer.unwrap();
+        assert_eq!(store.submit(Purge { no, limit: 100 }).await.unwrap().answer, 99);
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    with_destinations(&store, 1).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let block = store.standing(|standing| standing.oldest).unwrap();
+    let look = store.read(move |it| Ok((it.oldest_unfinished(block)?, it.looked_at()))).await.unwrap();
+    assert_eq!(look, (Some(START), reader::LOOKED_AT_MAX));
 }
 
 /// A disk whose syncs fail on demand, and last for as long as somebody holds their gate.
