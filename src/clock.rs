@@ -14,7 +14,17 @@ pub struct Clock(Source);
 #[derive(Debug, Clone, Copy)]
 enum Source {
     System,
-    Runtime { start: Timestamp, origin: tokio::time::Instant },
+    Runtime {
+        start: Timestamp,
+        origin: tokio::time::Instant,
+    },
+    /// The runtime's, which a test sets ahead or back by so many milliseconds.
+    #[cfg(test)]
+    Set {
+        start: Timestamp,
+        origin: tokio::time::Instant,
+        by: &'static std::sync::atomic::AtomicI64,
+    },
 }
 
 impl Clock {
@@ -28,6 +38,12 @@ impl Clock {
         Clock(Source::Runtime { start, origin: tokio::time::Instant::now() })
     }
 
+    /// The same, set ahead or back by so many milliseconds.
+    #[cfg(test)]
+    pub fn of_runtime_set_by(start: Timestamp, by: &'static std::sync::atomic::AtomicI64) -> Self {
+        Clock(Source::Set { start, origin: tokio::time::Instant::now(), by })
+    }
+
     /// The present moment. A system clock before 1970 reads as 1970.
     pub fn now(&self) -> Timestamp {
         match self.0 {
@@ -37,6 +53,11 @@ impl Clock {
                 Timestamp::ZERO.after(since_epoch)
             }
             Source::Runtime { start, origin } => start.after(origin.elapsed()),
+            #[cfg(test)]
+            Source::Set { start, origin, by } => {
+                let by = by.load(std::sync::atomic::Ordering::Relaxed);
+                Timestamp::from_millis(start.after(origin.elapsed()).as_millis().saturating_add_signed(by))
+            }
         }
     }
 }

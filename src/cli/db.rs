@@ -75,8 +75,7 @@ fn check(config: &Config, form: Form) -> Result<Exit, Failure> {
         1 => format!("1 thing is wrong, among {} records", checked.records),
         several => format!("{several} things are wrong, among {} records", checked.records),
     };
-    let help = "keep a copy of the file as it is, look at the disk (dmesg, smartctl), and restore a backup; \
-                a daemon that starts on it leaves out single damaged records and goes on";
+    let help = "keep a copy of the file as it is, look at the disk (dmesg, smartctl), and put back the last copy that was whole";
     Err(Failure::new(Exit::Failed, Trouble::new("the store is damaged", path.to_string(), cause, help)))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -29,9 +30,47 @@ const REPLAYS_STAY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Before this moment (2024-01-01) the clock is wrong: nothing is removed by its word.
 const PLAUSIBLE: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 
+/// For so long the clock must have kept step before anything is removed by its word: a machine may start with a wrong clock, and
+/// what is removed does not come back when that is set right.
+const KEEPS_STEP: Duration = Duration::from_secs(3600);
+/// The wall clock and the monotonic one may differ by so much between two looks: a clock is slewed, and a machine is busy.
+const OUT_OF_STEP: Duration = Duration::from_secs(10);
+
+/// Whether the wall clock has kept step with one that does not jump.
+#[derive(Debug)]
+struct Steps {
+    /// When it was found out of step last, or the start.
+    since: Instant,
+    /// Both clocks, at the last look.
+    last: (Timestamp, Instant),
+}
+
+impl Steps {
+    fn new(now: Timestamp, instant: Instant) -> Self {
+        Steps { since: instant, last: (now, instant) }
+    }
+
+    /// Looks at both clocks. Answers whether the wall clock has kept step for long enough.
+    fn keep(&mut self, now: Timestamp, instant: Instant) -> bool {
+        let (before, earlier) = std::mem::replace(&mut self.last, (now, instant));
+        let expected = before.after(instant.duration_since(earlier));
+        if now.since(expected).max(expected.since(now)) > OUT_OF_STEP {
+            tracing::warn!(
+                event = "clock_stepped",
+                expected = %expected,
+                found = %now,
+                "the clock was set; retention waits until it has kept step for an hour"
+            );
+            self.since = instant;
+        }
+        instant.duration_since(self.since) >= KEEPS_STEP && now >= PLAUSIBLE
+    }
+}
+
 pub(super) struct Janitor {
     store: Store,
     clock: Clock,
+    steps: Steps,
     retention: Retention,
     round: Duration,
     next: Option<Seq>,
@@ -39,7 +78,8 @@ pub(super) struct Janitor {
 
 impl Janitor {
     pub(super) fn new(store: Store, clock: Clock, retention: Retention, round: Duration) -> Self {
-        Janitor { store, clock, retention, round, next: None }
+        let steps = Steps::new(clock.now(), Instant::now());
+        Janitor { store, clock, steps, retention, round, next: None }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -50,21 +90,34 @@ impl Janitor {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
+            let trusted_now = self.trusted_now();
             let Ok(()) = self.purge(&stop).await else { return };
             if self.next.is_none() {
+                // A walk that is due waits for the clock.
                 if rounds == 0 {
+                    let Some(now) = trusted_now else { continue };
                     self.next = Some(Seq(0));
-                    let Ok(()) = self.sweep_audit(&stop).await else { return };
-                    let Ok(()) = self.sweep_replays().await else { return };
-                    let Ok(()) = self.sweep_requests(&stop).await else { return };
+                    let Ok(()) = self.sweep_audit(now, &stop).await else { return };
+                    let Ok(()) = self.sweep_replays(now).await else { return };
+                    let Ok(()) = self.sweep_requests(now, &stop).await else { return };
                 }
                 rounds = (rounds + 1) % WALK_EVERY;
             }
             if let Some(from) = self.next {
-                let Ok(next) = self.sweep(from).await else { return };
+                let Some(now) = self.trusted_now() else {
+                    (self.next, rounds) = (None, 0);
+                    continue;
+                };
+                let Ok(next) = self.sweep(from, now).await else { return };
                 self.next = next;
             }
         }
+    }
+
+    /// The present moment, if it is one to remove anything by.
+    fn trusted_now(&mut self) -> Option<Timestamp> {
+        let now = self.clock.now();
+        self.steps.keep(now, Instant::now()).then_some(now)
     }
 
     /// Cancels what waits for deleted destinations.
@@ -81,10 +134,9 @@ impl Janitor {
     }
 
     /// Forgets requests whose keys have passed their day.
-    async fn sweep_requests(&self, stop: &CancellationToken) -> Result<(), StoreFailed> {
-        let now = self.clock.now();
+    async fn sweep_requests(&mut self, now: Timestamp, stop: &CancellationToken) -> Result<(), StoreFailed> {
         let before = now.before(requests::KEPT_FOR);
-        while now >= PLAUSIBLE && !stop.is_cancelled() {
+        while !stop.is_cancelled() && self.trusted_now().is_some() {
             match self.store.read(move |snapshot| snapshot.requests_have_aged(before)).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -100,28 +152,26 @@ impl Janitor {
     }
 
     /// Drops bulk replays that ended long ago. There are few of them: one look, and one operation where there is something to drop.
-    async fn sweep_replays(&self) -> Result<(), StoreFailed> {
-        let now = self.clock.now();
+    async fn sweep_replays(&self, now: Timestamp) -> Result<(), StoreFailed> {
         let before = now.before(REPLAYS_STAY);
         let aged = self.store.read(move |snapshot| {
             Ok(snapshot.replays(None)?.iter().any(|replay| replay.ended.is_some_and(|ended| ended < before)))
         });
         match aged.await {
-            Ok(true) if now >= PLAUSIBLE => {
+            Ok(true) => {
                 let _ = self.store.submit(DropReplays { before }).await?;
             }
-            Ok(_) => {}
+            Ok(false) => {}
             Err(error) => tracing::error!(event = "replays_unreadable", %error, "look for bulk replays that have aged"),
         }
         Ok(())
     }
 
     /// Drops what has passed its age in the audit log, and says in the daemon's own log from where it goes on.
-    async fn sweep_audit(&self, stop: &CancellationToken) -> Result<(), StoreFailed> {
-        let now = self.clock.now();
+    async fn sweep_audit(&mut self, now: Timestamp, stop: &CancellationToken) -> Result<(), StoreFailed> {
         let before = now.before(self.retention.audit);
         let mut dropped = false;
-        while now >= PLAUSIBLE && !stop.is_cancelled() {
+        while !stop.is_cancelled() && self.trusted_now().is_some() {
             match self.store.read(move |snapshot| snapshot.audit_has_aged(before, now, SLICE)).await {
                 Ok(true) => dropped = true,
                 Ok(false) => break,
@@ -130,7 +180,7 @@ impl Janitor {
                     break;
                 }
             }
-            let _ = self.store.submit(DropAged { before, limit: SLICE }).await?;
+            let _ = self.store.submit(DropAged { before, now, limit: SLICE }).await?;
             tokio::time::sleep(BETWEEN_SLICES).await;
         }
         if dropped {
@@ -141,11 +191,7 @@ impl Janitor {
     }
 
     /// One slice of retention: looks, and changes only where there is something to change. Answers where to go on.
-    async fn sweep(&self, from: Seq) -> Result<Option<Seq>, StoreFailed> {
-        let now = self.clock.now();
-        if now < PLAUSIBLE {
-            return Ok(None);
-        }
+    async fn sweep(&self, from: Seq, now: Timestamp) -> Result<Option<Seq>, StoreFailed> {
         let Retention { events, attempts, .. } = self.retention;
         let ages = Ages {
             payloads_before: now.before(events),
@@ -166,3 +212,6 @@ impl Janitor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

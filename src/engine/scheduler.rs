@@ -428,7 +428,7 @@ mod tests {
                 let due = Timestamp::ZERO;
                 let row = DueRow { destination: DestinationNo(1), due, seq: Seq(place), plan: Plan::FIRST };
                 let since = begun_at + Duration::from_millis(place);
-                UnderWay { lease: Lease { row }, started: Timestamp::ZERO, since, noted: false }
+                UnderWay { lease: Lease { row, resumed: 0 }, started: Timestamp::ZERO, since, noted: false }
             })
             .collect();
         let (mut notes, mut noted, mut look_at) = (0, 0, Some(begun_at + STARTED_AFTER));

@@ -85,6 +85,8 @@ pub(super) fn cut_at(rows: &impl Records<u64>, chain: Chain) -> Result<Option<u6
 pub struct DropAged {
     /// Records written before this moment have passed their age.
     pub before: Timestamp,
+    /// The present moment, as whoever set `before` knows it. What was written later is from a clock that was wrong.
+    pub now: Timestamp,
     /// How many records to look at.
     pub limit: usize,
 }
@@ -98,7 +100,7 @@ impl Op for DropAged {
     }
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<Link, ApplyError> {
-        let Some(anchor) = aged(&batch.audit, self.before, batch.now, self.limit)? else {
+        let Some(anchor) = aged(&batch.audit, self.before, self.now, self.limit)? else {
             return Ok(batch.standing().audit.anchor);
         };
         batch.audit.retain_in(..=anchor.number, |_, _| false)?;

@@ -489,10 +489,10 @@ impl Snapshot {
         let mut within = None;
         if let Some(place) = window.after {
             // The place may lie between two deliveries of one event: that event's further ones come first.
-            if let Some(head) = self.head(place.seq)?.map(Arc::new) {
-                if wanted.events.takes(&head) {
-                    within = self.take_deliveries(wanted, place.seq, &head, Some(place.destination), &mut filling)?;
-                }
+            if let Some(head) = self.head(place.seq)?.map(Arc::new)
+                && wanted.events.takes(&head)
+            {
+                within = self.take_deliveries(wanted, place.seq, &head, Some(place.destination), &mut filling)?;
             }
         }
         if within.is_some() {

@@ -1310,14 +1310,22 @@ async fn aged_records_leave_their_anchor() {
     let before = START.after(Duration::from_secs(5));
     assert!(store.read(move |snapshot| snapshot.audit_has_aged(before, before, 1)).await.unwrap());
     let none = audit::Link::START;
-    assert_eq!(store.submit(DropAged { before: START, limit: 10 }).await.unwrap().answer, none, "nothing is so old");
-    let third = store.submit(DropAged { before, limit: 3 }).await.unwrap().answer;
+    assert_eq!(
+        store.submit(DropAged { before: START, now: before, limit: 10 }).await.unwrap().answer,
+        none,
+        "nothing is so old"
+    );
+    let third = store.submit(DropAged { before, now: before, limit: 3 }).await.unwrap().answer;
     assert_eq!((third.number, anchor_of(&store)), (3, third));
     assert_eq!(verified(&store).await, Ok(2));
-    let last = store.submit(DropAged { before, limit: 10 }).await.unwrap().answer;
+    let last = store.submit(DropAged { before, now: before, limit: 10 }).await.unwrap().answer;
     assert_eq!(Ok(last.number), verified(&store).await.map(|count| count + 5));
     with_destinations(&store, 1).await;
     assert!(!store.read(move |snapshot| snapshot.audit_has_aged(before, before, 9)).await.unwrap());
-    assert_eq!(store.submit(DropAged { before, limit: 10 }).await.unwrap().answer, last, "what is young stays");
+    assert_eq!(
+        store.submit(DropAged { before, now: before, limit: 10 }).await.unwrap().answer,
+        last,
+        "what is young stays"
+    );
     assert_eq!(verified(&store).await, Ok(2));
 }
