@@ -618,6 +618,26 @@ fn what_is_typed_says_which_daemon_is_meant() {
     }
 }
 
+/// A key is shown in clear to this machine only, and to nothing that is no web server. Nothing is dialled before.
+#[test]
+fn a_key_does_not_travel_in_clear() {
+    let folder = folder();
+    std::fs::write(folder.path().join("key"), "prk_canary\n").unwrap();
+    let status =
+        |url: &str| postrider(folder.path()).args(["status", "--json", "--url", url, "--key-file", "key"]).assert();
+    // Of a network for documentation: whoever dialled it would wait, and end with another code.
+    for url in ["http://192.0.2.1", "http://192.0.2.1:8470", "http://[2001:db8::1]", "http://localhost.example"] {
+        let told = said(&status(url).code(2), folder.path());
+        assert!(told.contains("use https, or the socket"), "{url}: {told}");
+    }
+    for url in ["ftp://127.0.0.1", "unix:/run/postrider/admin.sock"] {
+        status(url).code(2);
+    }
+    let (url, daemon) = far_admin(http("200 OK", "application/json", "{}"));
+    status(&url).code(0);
+    assert!(daemon.join().unwrap().to_lowercase().contains("authorization: bearer prk_canary\r\n"));
+}
+
 /// `listen` and the lines it writes; ended when dropped.
 struct Listening {
     child: Child,

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
-use url::Url;
+use url::{Host, Url};
 
 use super::emit::{socket_path, unreachable};
 use super::{Exit, Failure, Trouble, unreadable};
@@ -134,7 +134,10 @@ impl Admin {
                 let cause = "the admin API at an address asks for an API key";
                 return Err(misused("--url", cause, "add --key-file FILE; postrider key create makes a key"));
             }
-            (Some(url), None) => Way::Url { url: url.clone(), ca: ca.clone() },
+            (Some(url), None) => {
+                safe_for_a_key(url)?;
+                Way::Url { url: url.clone(), ca: ca.clone() }
+            }
             (None, _) if ca.is_some() => {
                 let cause = "there is no certificate to judge on a socket";
                 return Err(misused("--ca", cause, "add --url https://HOST:8470, or leave --ca out"));
@@ -282,6 +285,22 @@ fn authorization(key: &Secret) -> Result<HeaderValue, Failure> {
     })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// An API key travels in clear only where nobody else listens.
+fn safe_for_a_key(url: &Url) -> Result<(), Failure> {
+    let stays_here = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if stays_here => Ok(()),
+        "http" => Err(misused("--url", "over http the API key is readable on its way", "use https, or the socket")),
+        other => Err(misused("--url", &format!("{other} is not a way to the admin API"), "use https, or the socket")),
+    }
 }
 
 /// An option that cannot be meant as it stands.
