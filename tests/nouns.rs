@@ -244,6 +244,7 @@ fn tenants_and_keys_are_made_changed_and_deleted() {
     desk.show(&["key", "update", &key, "--role", "operate"]);
     desk.show(&["key", "list"]);
     desk.show(&["tenant", "delete", "shop", "--yes"]);
+    desk.show(&["tenant", "delete", "shop", "--dry-run"]);
     desk.show(&["key", "delete", &key, "--yes"]);
     desk.show(&["tenant", "delete", "shop", "--yes"]);
     desk.show(&["destination", "list", "--tenant", "shop"]);
@@ -272,10 +273,15 @@ fn an_event_is_followed_from_its_producers_id_to_its_last_attempt() {
     desk.show(&["delivery", "cancel", delivery, "--dry-run"]);
     desk.show(&["delivery", "cancel", delivery, "--yes"]);
     desk.show(&["delivery", "cancel", delivery, "--yes"]);
+    desk.show(&["delivery", "cancel", delivery, "--dry-run"]);
+    desk.show(&["delivery", "resend", delivery, "--dry-run"]);
     desk.show(&["explain", delivery]);
     desk.show(&["event", "erase-payload", event, "--yes"]);
+    desk.show(&["delivery", "resend", delivery, "--dry-run"]);
     desk.show(&["delivery", "resend", delivery]);
+    desk.show(&["explain", delivery]);
     desk.show(&["destination", "delete", &id, "--yes"]);
+    desk.show(&["delivery", "resend", delivery, "--dry-run"]);
     desk.show(&["explain", delivery]);
     insta::assert_snapshot!(desk.transcript);
 }
@@ -360,7 +366,9 @@ fn what_destroys_asks_first() {
         let refused = desk.run(arguments).code(2).stdout("");
         let talk = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
         assert!(talk.contains("add --yes"), "{arguments:?}: {talk}");
-        let dry = desk.run(&[arguments, &["--dry-run"]].concat()).code(0);
+        // What is held cannot be resent, and the dry run says so.
+        let code = if arguments[1] == "resend" { 1 } else { 0 };
+        let dry = desk.run(&[arguments, &["--dry-run"]].concat()).code(code);
         assert!(!dry.get_output().stdout.is_empty(), "{arguments:?}");
         assert_eq!(all(), before, "{arguments:?}");
     }
@@ -378,6 +386,32 @@ fn what_destroys_asks_first() {
     wait_for("the deliveries to end with their destination", || {
         desk.deliveries(&[]).iter().all(has_ended).then_some(())
     });
+}
+
+/// A dry run that promises is kept: it looks at all that the daemon looks at, and names the first thing in the way.
+#[test]
+fn a_dry_run_of_what_would_be_refused_fails_with_the_cause() {
+    let desk = Desk::new();
+    let refused = |tenant: &str, cause: &str| {
+        let assert = desk.run(&["tenant", "delete", tenant, "--dry-run"]).code(1);
+        let talk = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(talk.contains(cause), "{talk}");
+        desk.run(&["tenant", "delete", tenant, "--yes"]).code(1);
+    };
+    for id in ["shop", "branch"] {
+        desk.json(&["tenant", "create", id]);
+    }
+    refused("default", "it is the default tenant");
+    desk.json(&["tenant", "update", "branch", "--parent", "shop"]);
+    refused("shop", "the tenant branch is below it");
+    desk.json(&["key", "create", "--role", "read", "--tenant", "branch"]);
+    refused("branch", "is bound to it");
+    desk.json(&["subscription", "create", "a.b", "--tenant", "branch"]);
+    refused("branch", "it owns the subscription");
+    let url = "https://books.example/hooks";
+    desk.json(&["destination", "create", "--name", "a", "--endpoint", url, "--tenant", "branch"]);
+    refused("branch", "it owns the destination");
+    desk.run(&["tenant", "delete", "nobody", "--dry-run"]).code(1).stdout("");
 }
 
 /// Issue item "bulk replay" from the command line: counted, begun, shown, and done by the daemon.

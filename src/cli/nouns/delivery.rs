@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::Value;
 
-use super::{Column, Console, Noun, Paging, Reach, Sure, ask, cell_text, table};
+use super::{Column, Console, Noun, Paging, Reach, Sure, ask, cell_text, destination, event, table, would_be_refused};
 use crate::cli::{Exit, Failure, Form};
 use crate::model::{DeliveryId, DeliveryState, DestinationId, Timestamp, TypePattern};
 
@@ -154,6 +154,17 @@ fn steer_if_sure(console: &Console, several: &Several, verb: &str, done: &str) -
             seen.push(console.read(&format!("{PATH}/{id}"))?);
         }
         print(console, &seen)?;
+        for (id, delivery) in ids.iter().zip(&seen) {
+            let delivery = delivery.value()?;
+            let hindrance = match verb {
+                "cancel" => cannot_be_cancelled(&delivery),
+                _ => cannot_be_resent(console, &delivery)?,
+            };
+            if let Some(cause) = hindrance {
+                let help = format!("postrider explain {id}    # says where it stands, and what can be done");
+                return Err(would_be_refused(&format!("{verb} the delivery {id}"), cause, help));
+            }
+        }
         console.say(format_args!("dry run: {what} would be {done}; nothing has changed"));
         return Ok(Exit::Done);
     }
@@ -163,6 +174,27 @@ fn steer_if_sure(console: &Console, several: &Several, verb: &str, done: &str) -
         return Ok(Exit::Failed);
     }
     steer(console, ids, verb)
+}
+
+fn cannot_be_cancelled(delivery: &Value) -> Option<String> {
+    let state = cell_text(&delivery["state"]);
+    has_ended(delivery).then(|| format!("the delivery is {state} and cannot be cancelled"))
+}
+
+/// Why the daemon would not send this again, if it would not.
+fn cannot_be_resent(console: &Console, delivery: &Value) -> Result<Option<String>, Failure> {
+    if !has_ended(delivery) && delivery["waiting_reason"] != "retry_later" {
+        return Ok(Some(format!("the delivery is {} and cannot be resent", state(delivery))));
+    }
+    if console.find(&format!("{}/{}", destination::PATH, cell_text(&delivery["destination_id"])))?.is_none() {
+        return Ok(Some("its destination has been deleted".to_owned()));
+    }
+    let event = console.read(&format!("{}/{}", event::PATH, cell_text(&delivery["event_id"])))?.value()?;
+    Ok((event["erased"] == true).then(|| "the event's payload has been erased; there is nothing to send".to_owned()))
+}
+
+fn has_ended(delivery: &Value) -> bool {
+    matches!(delivery["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
 }
 
 /// Does it to one after the other, and tells what became of those before a failure as well.

@@ -10,9 +10,9 @@ use crate::cli::admin::DaemonArguments;
 use crate::cli::{Exit, Failure, Form};
 use crate::model::{KeyId, Role, TenantId};
 
-const PATH: &str = "/v1/keys";
+pub(super) const PATH: &str = "/v1/keys";
 
-const NOUN: Noun = Noun {
+pub(super) const NOUN: Noun = Noun {
     name: "key",
     plural: "keys",
     columns: &[

@@ -187,6 +187,23 @@ impl Console {
         Ok(Exit::Done)
     }
 
+    /// Each row of a list, page by page, until one is what `is_it` looks for.
+    fn look_for(&self, plural: &str, path: &str, is_it: impl Fn(&Value) -> bool) -> Result<Option<Value>, Failure> {
+        let mut after = None;
+        loop {
+            let query = Query::new().and("limit", Some(1000)).and("after", after.take());
+            let mut page = self.read(&query.behind(path))?.value()?;
+            let rows = page[plural].as_array_mut().map(std::mem::take).unwrap_or_default();
+            if let Some(found) = rows.into_iter().find(|row| is_it(row)) {
+                return Ok(Some(found));
+            }
+            match page["next"].as_str() {
+                Some(next) => after = Some(next.to_owned()),
+                None => return Ok(None),
+            }
+        }
+    }
+
     /// Rows as a table.
     fn print_rows(&self, noun: &Noun, rows: &[Value], out: &mut impl Write) -> Result<(), Failure> {
         match rows {
@@ -247,6 +264,12 @@ impl Console {
         self.say(format_args!("{} {id} is {}", noun.name, deed.done));
         Ok(Exit::Done)
     }
+}
+
+/// What a dry run ends with when the daemon would refuse the deed.
+fn would_be_refused(deed: &str, cause: impl Into<String>, help: impl Into<String>) -> Failure {
+    let what = format!("dry run: the daemon would refuse to {deed}");
+    Failure::new(Exit::Failed, Trouble { what, place: None, cause: cause.into(), help: help.into() })
 }
 
 /// Whether the person at the terminal says yes; without a person it is refused. `deed` says shortly what is asked, and

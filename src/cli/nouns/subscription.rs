@@ -9,9 +9,9 @@ use super::{Column, Console, Noun, Query, Reach, Sure, destination};
 use crate::cli::{Exit, Failure, Form};
 use crate::model::{DestinationId, SubscriptionId, TypePattern};
 
-const PATH: &str = "/v1/subscriptions";
+pub(super) const PATH: &str = "/v1/subscriptions";
 
-const NOUN: Noun = Noun {
+pub(super) const NOUN: Noun = Noun {
     name: "subscription",
     plural: "subscriptions",
     columns: &[

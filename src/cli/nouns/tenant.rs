@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
+use serde_json::Value;
 
 use super::body::FromJson;
-use super::{Column, Console, Noun, Paging, Sure};
+use super::{Column, Console, Noun, Paging, Query, Sure, cell_text, destination, key, subscription, would_be_refused};
 use crate::cli::admin::DaemonArguments;
 use crate::cli::{Exit, Failure, Form};
 use crate::model::TenantId;
@@ -120,6 +121,48 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
             console.show(&NOUN, &console.change(Method::PUT, &at(id), Some(&body))?)?;
             Ok(Exit::Done)
         }
-        Command::Delete(Delete { id, sure }) => console.delete(&NOUN, &at(id), sure),
+        Command::Delete(Delete { id, sure }) => {
+            if sure.dry_run {
+                // One that is not there is told as such.
+                console.read(&at(id))?;
+                if let Some((cause, help)) = in_use(&console, id)? {
+                    console.show_at(&NOUN, &at(id))?;
+                    return Err(would_be_refused(&format!("delete the tenant {id}"), cause, help));
+                }
+            }
+            console.delete(&NOUN, &at(id), sure)
+        }
     }
+}
+
+/// The first thing that keeps a tenant from being deleted, and what helps.
+fn in_use(console: &Console, id: &TenantId) -> Result<Option<(String, String)>, Failure> {
+    let name = |thing: &Value| cell_text(&thing["id"]);
+    if *id == TenantId::default_tenant() {
+        let help = "leave it; it owns what names no tenant";
+        return Ok(Some(("it is the default tenant".to_owned(), help.to_owned())));
+    }
+    if let Some(child) = console.look_for(NOUN.plural, PATH, |tenant| tenant["parent"] == id.as_str())? {
+        let help = format!("postrider tenant delete {}", name(&child));
+        return Ok(Some((format!("the tenant {} is below it", name(&child)), help)));
+    }
+    let first = |noun: &Noun, path: &str| {
+        let page = console.read_for(id, &Query::new().and("limit", Some(1)).behind(path))?.value()?;
+        Ok::<_, Failure>(page[noun.plural].get(0).cloned())
+    };
+    if let Some(destination) = first(&destination::NOUN, destination::PATH)? {
+        let help = format!("postrider destination delete {} --tenant {id}", name(&destination));
+        return Ok(Some((format!("it owns the destination {}", name(&destination)), help)));
+    }
+    let kinds = console.read_for(id, subscription::PATH)?.value()?;
+    for path in kinds["urls"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if let Some(subscription) = first(&subscription::NOUN, path)? {
+            let kind = cell_text(&subscription["type"]);
+            let help = format!("postrider subscription delete '{kind}' {} --tenant {id}", name(&subscription));
+            return Ok(Some((format!("it owns the subscription {}", name(&subscription)), help)));
+        }
+    }
+    let key = console.look_for(key::NOUN.plural, key::PATH, |key| key["tenant"] == id.as_str())?;
+    Ok(key
+        .map(|key| (format!("the key {} is bound to it", name(&key)), format!("postrider key delete {}", name(&key)))))
 }
