@@ -106,13 +106,19 @@ enum Act {
 
 impl Api {
     async fn answer(&self, mut request: Request) -> Result<Response, Problem> {
-        let Found { route: &Route { access, handler, .. }, params } =
-            self.routes.find(request.method(), request.path())?;
+        let Found { route, params } = self.routes.find(request.method(), request.path())?;
         let House { service, settings, metrics, tail } = self.house.clone();
-        match (handler, access) {
-            (Act::Open(act), _) => act(Call { service, settings, metrics, tail, params, request }).await,
-            (Act::Known(act), access) => {
-                let caller = Caller::of(&request, access, &service)?;
+        // A parameter that went unnoticed would do more than was asked for: a misspelt filter as much as a
+        // `dry_run` that nobody knows.
+        let known_query = |request: &Request| request.query()?.only(&route.query);
+        match route.handler {
+            Act::Open(act) => {
+                known_query(&request)?;
+                act(Call { service, settings, metrics, tail, params, request }).await
+            }
+            Act::Known(act) => {
+                let caller = Caller::of(&request, route.access, &service)?;
+                known_query(&request)?;
                 let body_bytes_max = settings.body_bytes_max.max(settings.events_bytes_max);
                 let keyed = Keyed::of(&mut request, &caller, body_bytes_max).await?;
                 let keeper = service.clone();
@@ -128,12 +134,24 @@ impl Api {
 
 /// A row of the table that anybody may call.
 fn open(method: Method, pattern: &'static str, act: fn(Call) -> Answering) -> Route<Act> {
-    Route { method, pattern, access: Access::Public, handler: Act::Open(act) }
+    Route { method, pattern, access: Access::Public, query: Vec::new(), handler: Act::Open(act) }
 }
 
 /// A row of the table that asks for a role.
 fn known(method: Method, pattern: &'static str, role: Role, act: fn(Call, Caller) -> Answering) -> Route<Act> {
-    Route { method, pattern, access: Access::Role(role), handler: Act::Known(act) }
+    Route { method, pattern, access: Access::Role(role), query: Vec::new(), handler: Act::Known(act) }
+}
+
+impl Route<Act> {
+    /// This row, of a list: its query may have the names of a page and of these filters.
+    fn list(self, filters: &[&'static str]) -> Self {
+        Route { query: [&page::PARAMETERS[..], filters].concat(), ..self }
+    }
+
+    /// This row, with the names that its query may have.
+    fn taking(self, names: &[&'static str]) -> Self {
+        Route { query: names.to_vec(), ..self }
+    }
 }
 
 #[cfg(test)]

@@ -132,7 +132,6 @@ pub struct MissedView {
 /// `GET /v1/tail`
 pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    query.only(&Filter::PARAMETERS)?;
     let filter = Filter::from_query(&query)?;
     let sight = caller.sight();
     if let Some(id) = filter.destination {

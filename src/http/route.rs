@@ -30,6 +30,8 @@ pub struct Route<H> {
     pub pattern: &'static str,
     /// What it asks of the caller.
     pub access: Access,
+    /// The names that its query may have; most routes know none.
+    pub query: Vec<&'static str>,
     /// What answers.
     pub handler: H,
 }
@@ -180,7 +182,7 @@ mod tests {
     use crate::model::DestinationId;
 
     fn route(method: Method, pattern: &'static str, handler: &'static str) -> Route<&'static str> {
-        Route { method, pattern, access: Access::Public, handler }
+        Route { method, pattern, access: Access::Public, query: Vec::new(), handler }
     }
 
     fn table() -> Routes<&'static str> {

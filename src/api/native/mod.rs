@@ -37,7 +37,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
     }
     vec![
         known(GET, "/v1/destinations", Read, act!(destination::kinds)),
-        known(GET, "/v1/destinations/webhook", Read, act!(destination::list)),
+        known(GET, "/v1/destinations/webhook", Read, act!(destination::list)).list(&[]),
         known(POST, "/v1/destinations/webhook", Operate, act!(destination::create)),
         known(GET, "/v1/destinations/webhook/{id}", Read, act!(destination::read)),
         known(PUT, "/v1/destinations/webhook/{id}", Operate, act!(destination::update)),
@@ -49,45 +49,45 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(POST, "/v1/destinations/webhook/{id}/secret/rotate", Operate, act!(destination::rotate::rotate)),
         known(GET, "/v1/destinations/webhook/{id}/stats", Read, act!(destination::stats::read)),
         known(GET, "/v1/subscriptions", Read, act!(subscription::kinds)),
-        known(GET, "/v1/subscriptions/{type}", Read, act!(subscription::list)),
+        known(GET, "/v1/subscriptions/{type}", Read, act!(subscription::list)).list(&[]),
         known(POST, "/v1/subscriptions/{type}", Operate, act!(subscription::create)),
         known(GET, "/v1/subscriptions/{type}/{id}", Read, act!(subscription::read)),
         known(PUT, "/v1/subscriptions/{type}/{id}", Operate, act!(subscription::update)),
         known(DELETE, "/v1/subscriptions/{type}/{id}", Operate, act!(subscription::delete)),
-        known(GET, "/v1/subscriptions/{type}/{id}/destinations", Read, act!(subscription::links)),
+        known(GET, "/v1/subscriptions/{type}/{id}/destinations", Read, act!(subscription::links)).list(&[]),
         known(POST, "/v1/subscriptions/{type}/{id}/destinations", Operate, act!(subscription::link)),
         known(DELETE, "/v1/subscriptions/{type}/{id}/destinations/{destination}", Operate, act!(subscription::unlink)),
         known(POST, "/v1/subscriptions/{type}/{id}/test", Operate, act!(subscription::test)),
         known(POST, "/v1/events", Ingest, act!(event::post)),
-        known(GET, "/v1/events", Read, act!(event::list)),
+        known(GET, "/v1/events", Read, act!(event::list)).list(&event::PARAMETERS),
         known(GET, "/v1/events/{id}", Read, act!(event::read)),
-        known(GET, "/v1/events/{id}/deliveries", Read, act!(event::deliveries)),
+        known(GET, "/v1/events/{id}/deliveries", Read, act!(event::deliveries)).list(&[]),
         known(DELETE, "/v1/events/{id}/payload", Operate, act!(event::erase)),
-        known(GET, "/v1/deliveries", Read, act!(delivery::list)),
+        known(GET, "/v1/deliveries", Read, act!(delivery::list)).list(&delivery::Filter::PARAMETERS),
         known(GET, "/v1/deliveries/{id}", Read, act!(delivery::read)),
         known(POST, "/v1/deliveries/{id}/resend", Operate, act!(delivery::resend)),
         known(POST, "/v1/deliveries/{id}/cancel", Operate, act!(delivery::cancel)),
-        known(GET, "/v1/event_history", Read, act!(history::list)),
+        known(GET, "/v1/event_history", Read, act!(history::list)).list(&history::PARAMETERS),
         known(POST, "/v1/event_history/{id}/resend", Operate, act!(history::resend)),
-        known(GET, "/v1/replays", Read, act!(replay::list)),
+        known(GET, "/v1/replays", Read, act!(replay::list)).list(&[]),
         known(POST, "/v1/replays", Operate, act!(replay::create)),
         known(GET, "/v1/replays/{id}", Read, act!(replay::read)),
         known(POST, "/v1/replays/{id}/cancel", Operate, act!(replay::cancel)),
         // Whoever is bound to a tenant may read that one; the rest is for who administers all of them.
-        known(GET, "/v1/tenants", Read, act!(tenant::list)),
+        known(GET, "/v1/tenants", Read, act!(tenant::list)).list(&[]),
         known(POST, "/v1/tenants", Admin, act!(tenant::create)),
         known(GET, "/v1/tenants/{id}", Read, act!(tenant::read)),
         known(PUT, "/v1/tenants/{id}", Admin, act!(tenant::update)),
         known(DELETE, "/v1/tenants/{id}", Admin, act!(tenant::delete)),
-        known(GET, "/v1/keys", Admin, act!(key::list)),
+        known(GET, "/v1/keys", Admin, act!(key::list)).list(&[]),
         known(POST, "/v1/keys", Admin, act!(key::create)),
         known(GET, "/v1/keys/{id}", Admin, act!(key::read)),
         known(PUT, "/v1/keys/{id}", Admin, act!(key::update)),
         known(DELETE, "/v1/keys/{id}", Admin, act!(key::delete)),
-        known(GET, "/v1/audit", Admin, act!(audit::list)),
+        known(GET, "/v1/audit", Admin, act!(audit::list)).list(&audit::PARAMETERS),
         known(GET, "/v1/audit/head", Admin, act!(audit::head)),
         known(GET, "/v1/status", Read, act!(status::read)),
-        known(GET, "/v1/tail", Read, act!(super::tail::read)),
+        known(GET, "/v1/tail", Read, act!(super::tail::read)).taking(&super::tail::Filter::PARAMETERS),
         open(GET, "/healthz", |call| Box::pin(status::healthz(call))),
         open(GET, "/readyz", |call| Box::pin(status::readyz(call))),
         open(GET, "/metrics", |call| Box::pin(super::metrics::read(call))),
@@ -121,9 +121,4 @@ fn located(status: ::http::StatusCode, path: &str, view: &impl Serialize) -> Res
 /// A 204.
 fn no_content() -> Response {
     Response::empty(::http::StatusCode::NO_CONTENT)
-}
-
-/// The parameters of a list: its page's and its own filters.
-fn parameters(filters: &[&'static str]) -> Vec<&'static str> {
-    [&super::page::PARAMETERS[..], filters].concat()
 }

@@ -118,7 +118,6 @@ impl<'a> AttemptsView<'a> {
 /// `GET /v1/destinations/webhook/{id}/stats`
 pub(in crate::api::native) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
     let id = call.params.parse("id")?;
-    call.request.query()?.only(&[])?;
     let stats = call.service.stats(&caller.sight(), id).await?;
     Ok(native::ok(&StatsView::of(id, &stats, call.service.now())))
 }
