@@ -14,8 +14,8 @@ use crate::clock::Clock;
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::{BodyRule, Format};
 use crate::model::{
-    Attempt, ConfirmationMode, ConfirmationRequest, DeliveryId, Destination, Event, Headers, NumberMap, Outcome,
-    Reason, Seq, Success, Timestamp, Trigger,
+    Attempt, ConfirmationMode, ConfirmationRequest, DeliveryId, Destination, DestinationNo, Event, Headers, NumberMap,
+    Outcome, Reason, Seq, Success, Timestamp, Trigger,
 };
 use crate::render::{Rendered, Tried, render};
 use crate::sign;
@@ -121,6 +121,16 @@ impl<W: Wire> Attempts<W> {
         let nonce = format!("{:016x}", self.rng.u64(..));
         let parts = Arc::clone(&self.shared);
         async move { make(parts, row, nonce).await }
+    }
+
+    /// A destination has been changed or deleted: its old secrets are not kept until its next attempt, which may never come.
+    pub(super) fn destination_changed(&self, no: DestinationNo) {
+        self.shared.receivers.changed(no, self.shared.store.catalog().destination(no));
+    }
+
+    /// Some destinations may have been changed or deleted.
+    pub(super) fn destinations_changed(&self) {
+        self.shared.receivers.forget();
     }
 
     /// An event whose attempt has been cut off, where it had been read.
@@ -390,7 +400,7 @@ mod tests {
     use super::*;
     use crate::model::destination::{Preset, Scheme, Signature};
     use crate::model::event::{Body, EventHead};
-    use crate::model::{Auth, DestinationId, DestinationNo, Epoch, Secret, TenantId};
+    use crate::model::{Auth, DestinationId, Epoch, Secret, TenantId};
     use crate::store::Plan;
 
     fn destination(headers: &[(&str, &str)]) -> Destination {
@@ -475,5 +485,21 @@ mod tests {
         let new = Arc::new(destination(&[("x-own", "new")]));
         let fixed = &receivers.of(&new).fixed;
         assert_eq!(fixed.as_ref().unwrap().headers[0].1, "new");
+    }
+
+    /// The secrets of what was changed or deleted leave the memory with it, not when its number is asked for again.
+    #[test]
+    fn a_destination_that_is_gone_leaves_nothing_behind() {
+        let receivers = Receivers::default();
+        let held = |change: &dyn Fn(&Arc<Destination>)| {
+            let old = Arc::new(destination(&[("x-own", "secret")]));
+            let receiver = Arc::downgrade(&receivers.of(&old));
+            change(&old);
+            receiver.upgrade().is_some()
+        };
+        assert!(held(&|same| receivers.changed(same.no, Some(same))), "it is as it was");
+        assert!(!held(&|old| receivers.changed(old.no, Some(&Arc::new(Destination::clone(old))))), "it was changed");
+        assert!(!held(&|old| receivers.changed(old.no, None)), "it was deleted");
+        assert!(!held(&|_| receivers.forget()), "more has happened than was heard");
     }
 }

@@ -106,4 +106,17 @@ impl Receivers {
         known.insert(destination.no, Arc::clone(&receiver));
         receiver
     }
+
+    /// Lets go of a destination's secrets, unless it still is as `present` says.
+    pub(super) fn changed(&self, no: DestinationNo, present: Option<&Arc<Destination>>) {
+        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if known.get(&no).is_some_and(|it| present.is_none_or(|present| !Arc::ptr_eq(&it.destination, present))) {
+            known.remove(&no);
+        }
+    }
+
+    /// Lets go of all of them.
+    pub(super) fn forget(&self) {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+    }
 }

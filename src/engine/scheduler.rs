@@ -12,7 +12,7 @@ use crate::client::Wire;
 use crate::clock::Clock;
 use crate::model::{DeliveryId, DeliveryKey, DestinationNo, Ended, NumberMap, Outcome, Reason, Timestamp, Trigger};
 use crate::store::op::{Finish, GiveUp, Start, Started, Unstart};
-use crate::store::{DueRow, Heard, ReadError, Store};
+use crate::store::{Change, DueRow, Heard, ReadError, Store};
 
 use super::attempt::{Attempts, Done, Made};
 use super::health::{Kind, Signal};
@@ -174,16 +174,24 @@ impl<W: Wire> Scheduler<W> {
                 if changes.is_empty() {
                     return;
                 }
-                let now = self.clock.now();
-                let spec_of = specs(&self.settings, &self.store);
-                changes.into_iter().for_each(|change| self.lanes.hear(change, now, &spec_of));
+                self.hear(changes);
             }
             Heard::Everything(changes) => {
-                let now = self.clock.now();
-                let spec_of = specs(&self.settings, &self.store);
-                changes.into_iter().for_each(|change| self.lanes.hear(change, now, &spec_of));
+                self.hear(changes);
+                self.attempts.destinations_changed();
                 self.survey();
             }
+        }
+    }
+
+    fn hear(&mut self, changes: Vec<Change>) {
+        let now = self.clock.now();
+        let spec_of = specs(&self.settings, &self.store);
+        for change in changes {
+            if let Change::Lane(no) | Change::Opened(no) = change {
+                self.attempts.destination_changed(no);
+            }
+            self.lanes.hear(change, now, &spec_of);
         }
     }
 
