@@ -99,7 +99,9 @@ pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
     let story = match arguments.id {
         Subject::Delivery(id) => {
             let delivery = console.read(&format!("{}/{id}", delivery::PATH))?.value()?;
-            of_delivery(&console, &delivery)?
+            let event = console.find(&format!("{}/{}", event::PATH, cell_text(&delivery["event_id"])))?;
+            let erased = event.map(|event| event.value()).transpose()?.is_none_or(|event| event["erased"] == true);
+            of_delivery(&console, &delivery, erased)?
         }
         Subject::Event(id) => of_event(&console, id)?,
         Subject::Destination(id) => of_destination(&console, id)?,
@@ -112,18 +114,24 @@ pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn of_delivery(console: &Console, delivery: &Value) -> Result<Story, Failure> {
+/// `erased` is whether its event has no payload any more: nothing can be sent then.
+fn of_delivery(console: &Console, delivery: &Value, erased: bool) -> Result<Story, Failure> {
     let (id, destination_id) = (cell_text(&delivery["id"]), cell_text(&delivery["destination_id"]));
     // A destination that has been deleted is not there any more; its deliveries are.
     let destination = match console.find(&format!("{}/{destination_id}", destination::PATH))? {
         Some(answer) => answer.value()?,
         None => Value::Null,
     };
-    let why = words::why(
+    let waits = delivery["waiting_reason"].as_str();
+    let mut why = words::why(
         delivery["state"].as_str().unwrap_or_default(),
-        delivery["waiting_reason"].as_str().or(delivery["ending"].as_str()).unwrap_or_default(),
+        waits.or(delivery["ending"].as_str()).unwrap_or_default(),
         destination["disabled"] == true,
     );
+    if erased && delivery["ending"] != "erased" {
+        why.push_str("; its event's payload is erased, and nothing can be sent any more");
+    }
+    let can_be_sent = !erased && !destination.is_null();
     let mut story = Story::new("delivery", &id, &delivery["state"], why);
     story.to = Some(match &destination {
         Value::Null => format!("{destination_id}, which is deleted"),
@@ -131,17 +139,19 @@ fn of_delivery(console: &Console, delivery: &Value) -> Result<Story, Failure> {
     });
     story.last_attempt = delivery["attempts"].as_array().and_then(|tries| tries.last()).map(words::attempt);
     story.next_attempt_at = delivery["next_attempt_at"].as_str().map(str::to_owned);
+    let resend = format!("postrider delivery resend {id}");
     match delivery["state"].as_str() {
         Some("pending" | "held") => {
-            open_up(&mut story, &destination, delivery["waiting_reason"].as_str().unwrap_or_default());
+            if can_be_sent && waits == Some("retry_later") {
+                story.todo(resend, "sends it now instead of later");
+            }
+            if can_be_sent {
+                open_up(&mut story, &destination, waits.unwrap_or_default());
+            }
             story.todo(format!("postrider delivery cancel {id}"), "gives it up");
         }
-        Some("succeeded") => {
-            story.todo(format!("postrider delivery resend {id}"), "sends it again, if the receiver has lost it");
-        }
-        Some("failed" | "cancelled") if delivery["ending"] != "erased" && !destination.is_null() => {
-            story.todo(format!("postrider delivery resend {id}"), "sends it again, on a fresh schedule");
-        }
+        Some("succeeded") if can_be_sent => story.todo(resend, "sends it again, if the receiver has lost it"),
+        Some("failed" | "cancelled") if can_be_sent => story.todo(resend, "sends it again, on a fresh schedule"),
         _ => {}
     }
     if story.last_attempt.is_some() {
@@ -164,12 +174,13 @@ fn of_event(console: &Console, id: EventId) -> Result<Story, Failure> {
         let (destination, reason) = (cell_text(&skipped["destination_id"]), cell_text(&skipped["reason"]));
         why.push_str(&format!("; not to {destination}, which was {reason} when it came"));
     }
-    if event["erased"] == true {
+    let erased = event["erased"] == true;
+    if erased {
         why.push_str("; its payload is erased");
     }
     let mut story = Story::new("event", id, &"accepted".into(), why);
     for delivery in deliveries {
-        story.deliveries.push(of_delivery(console, delivery)?);
+        story.deliveries.push(of_delivery(console, delivery, erased)?);
     }
     let kind = cell_text(&event["type"]);
     if deliveries.is_empty() {
@@ -181,13 +192,12 @@ fn of_event(console: &Console, id: EventId) -> Result<Story, Failure> {
 
 fn of_destination(console: &Console, id: DestinationId) -> Result<Story, Failure> {
     let destination = console.read(&format!("{}/{id}", destination::PATH))?.value()?;
-    let blocked = words::standing(&destination);
-    let mut story = Story::new("destination", id, &destination::state(&destination).into(), blocked);
+    let mut story = Story::new("destination", id, &destination::state(&destination).into(), "");
     story.to = Some(named(&destination));
     // Lists are a tenant's own: its destination's, whomever the key may act for besides.
     let tenant: Option<TenantId> = destination["tenant"].as_str().and_then(|tenant| tenant.parse().ok());
     let tenant = tenant.unwrap_or_else(TenantId::default_tenant);
-    let mut seen = None;
+    let (mut seen, mut holds_unconfirmed) = (None, false);
     for state in ["pending", "held", "failed"] {
         let query = Query::new().and("destination", Some(id)).and("state", Some(state)).and("limit", Some(1));
         let page = console.read_for(&tenant, &query.behind(delivery::PATH))?.value()?;
@@ -197,9 +207,11 @@ fn of_destination(console: &Console, id: DestinationId) -> Result<Story, Failure
             "failed" => story.todo(list, "shows what has failed"),
             _ => story.todo(list, "shows what waits for it"),
         }
+        holds_unconfirmed |= state != "failed" && newest["waiting_reason"] == "unconfirmed";
         seen = seen.or_else(|| newest["attempts"].as_array().and_then(|tries| tries.last()).map(words::attempt));
     }
     story.last_attempt = seen;
+    story.why = words::standing(&destination, holds_unconfirmed);
     let mut opening = Story::new("destination", id, &Value::Null, "");
     let reason = match (&destination["disabled"], &destination["confirmed"], destination["lane"]["state"].as_str()) {
         (Value::Bool(true), _, _) | (_, _, Some("paused")) => "paused",

@@ -25,7 +25,7 @@ pub(super) fn why(state: &str, reason: &str, is_disabled: bool) -> String {
         (_, "order") => "an earlier event with the same ordering key is not delivered yet",
         (_, "paused") if is_disabled => "the destination is switched off",
         (_, "paused") => "the destination is paused",
-        (_, "unconfirmed") => "the destination has not been confirmed yet",
+        (_, "unconfirmed") => "the destination has not confirmed its URL yet",
         (_, "gone") => "the receiver said that it is gone (410)",
         (_, "in_flight") => "it is being sent at this moment",
         (_, other) => other,
@@ -33,12 +33,18 @@ pub(super) fn why(state: &str, reason: &str, is_disabled: bool) -> String {
     words.to_owned()
 }
 
-/// What keeps a destination from being sent to.
-pub(super) fn standing(destination: &Value) -> String {
+/// What keeps a destination from being sent to. One that was confirmed for another URL holds what comes, and one that never
+/// was is passed by; `holds_unconfirmed` is whether something is seen to wait for the confirmation.
+pub(super) fn standing(destination: &Value, holds_unconfirmed: bool) -> String {
     let lane = &destination["lane"];
     let words = match lane["state"].as_str().unwrap_or_default() {
         _ if destination["disabled"] == true => "it is switched off: events pass it by",
-        _ if destination["confirmed"] == false => "it has not been confirmed: events pass it by",
+        _ if destination["confirmed"] == false && holds_unconfirmed => {
+            "it has not confirmed its new URL: what is to go there is held until it does"
+        }
+        _ if destination["confirmed"] == false => {
+            "it has not been confirmed: events pass it by, or are held if it was confirmed for another URL before"
+        }
         "open" => "nothing stands in its way",
         "paused" => "an operator paused it: what is to go there is held",
         "gone" => "it said that it is gone (410): what is to go there is held",
@@ -60,7 +66,12 @@ pub(super) fn attempt(attempt: &Value) -> String {
     let mut text = format!("attempt {number} of {started} {outcome} after {took} ms");
     if let Some(reason) = attempt["reason"].as_str() {
         text.push_str(": ");
-        text.push_str(reason_words(reason));
+        text.push_str(match (reason, attempt["trigger"].as_str()) {
+            ("predicate", Some("confirmation")) => {
+                "the reply does not repeat the challenge (with confirmation.mode echo), or does not say what counts as success"
+            }
+            _ => reason_words(reason),
+        });
     }
     match (attempt["error"].as_str(), attempt["status"].as_u64()) {
         (Some(error), _) => text.push_str(&format!(" ({error})")),
@@ -154,6 +165,27 @@ mod tests {
             "number": 1, "started_at": "T", "duration_ms": 0, "outcome": "unknown", "reason": "reset", "error": "eof"
         }));
         assert_eq!(told, "attempt 1 of T had an unknown end after 0 ms: the connection ended before a reply (eof)");
+    }
+
+    /// Whoever is asked to echo learns that it is the challenge that was missed.
+    #[test]
+    fn a_confirmation_without_the_challenge_is_told_as_such() {
+        let told = |trigger: &str| {
+            attempt(&json!({
+                "number": 1, "started_at": "T", "duration_ms": 7, "outcome": "failed", "reason": "predicate", "status": 200,
+                "trigger": trigger,
+            }))
+        };
+        assert!(told("confirmation").contains("the reply does not repeat the challenge"), "{}", told("confirmation"));
+        assert!(!told("schedule").contains("challenge"), "{}", told("schedule"));
+    }
+
+    /// Decisions D14 and D24: what comes is held where there was a confirmation before, and passes by where there was none.
+    #[test]
+    fn what_happens_to_events_without_a_confirmation_is_told_as_it_is() {
+        let destination = json!({"confirmed": false, "lane": {"state": "open"}});
+        assert!(standing(&destination, true).contains("is held until it does"));
+        assert!(standing(&destination, false).contains("events pass it by"));
     }
 
     #[test]
