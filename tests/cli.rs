@@ -557,6 +557,17 @@ fn a_refusal_of_the_admin_api_is_told_with_its_detail() {
        help: use a key with a higher role, or of that tenant
     "#);
     daemon.join().unwrap();
+    // A program is told all that the API names.
+    std::fs::remove_file(&socket).unwrap();
+    let problem = problem.replace("\"status\":403", "\"status\":403,\"request_id\":\"r-1\"");
+    let daemon = admin(&socket, http("403 Forbidden", "application/problem+json", &problem));
+    let assert = postrider(folder.path()).args(["status", "--json"]).assert().code(77).stdout("");
+    let told: serde_json::Value = serde_json::from_slice(&assert.get_output().stderr).unwrap();
+    let error = &told["error"];
+    assert_eq!((&error["code"], &error["request_id"]), (&"forbidden".into(), &"r-1".into()), "{told}");
+    assert_eq!(error["errors"], serde_json::json!([{"pointer": "/x", "detail": "bad"}]));
+    assert_eq!((&error["what"], &told["exit_code"]), (&"Forbidden".into(), &77.into()));
+    daemon.join().unwrap();
     for (status, code) in [("503 Service Unavailable", 75), ("500 Internal Server Error", 1), ("404 Not Found", 1)] {
         std::fs::remove_file(&socket).unwrap();
         let daemon = admin(&socket, http(status, "text/plain", "oops"));

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
 use super::emit::{socket_path, unreachable};
-use super::{Exit, Failure, Trouble, unreadable};
+use super::{Details, Exit, Failure, FieldError, Trouble, unreadable};
 use crate::config::Places;
 use crate::model::{Secret, TenantId};
 
@@ -113,14 +113,8 @@ enum Way {
 struct Refusal {
     title: Option<String>,
     detail: Option<String>,
-    #[serde(default)]
-    errors: Vec<FieldError>,
-}
-
-#[derive(Debug, Deserialize)]
-struct FieldError {
-    pointer: String,
-    detail: String,
+    #[serde(flatten)]
+    details: Details,
 }
 
 impl Admin {
@@ -408,26 +402,32 @@ fn unanswered(place: &str, error: &hyper::Error) -> Failure {
 }
 
 fn refused(path: &str, place: &str, status: StatusCode, answer: &[u8]) -> Failure {
-    let (what, mut cause) = match serde_json::from_slice::<Refusal>(answer) {
-        Ok(refusal) => (refusal.title.clone().unwrap_or_else(|| status.to_string()), refusal.in_words()),
-        Err(_) => (format!("the daemon answered {status}"), String::new()),
+    let (what, mut cause, details) = match serde_json::from_slice::<Refusal>(answer) {
+        Ok(refusal) => {
+            let (title, cause) = (refusal.title.clone(), refusal.in_words());
+            (title.unwrap_or_else(|| status.to_string()), cause, refusal.details)
+        }
+        Err(_) => (format!("the daemon answered {status}"), String::new(), Details::default()),
     };
     if cause.is_empty() {
         cause = format!("status {}", status.as_u16());
     }
+    let explained;
     let (exit, help) = match status {
         StatusCode::UNAUTHORIZED => (Exit::NotPermitted, "use a key that exists: --key-file FILE"),
         StatusCode::FORBIDDEN => (Exit::NotPermitted, "use a key with a higher role, or of that tenant"),
         StatusCode::NOT_FOUND => (Exit::Failed, list_of(path)),
         // The only things whose state changes by itself.
         StatusCode::CONFLICT if path.starts_with("/v1/deliveries/") => {
-            (Exit::Failed, "postrider explain ID    # says where it stands, and what can be done")
+            let id = path.split('/').nth(3).unwrap_or("ID");
+            explained = format!("postrider explain {id}    # says where it stands, and what can be done");
+            (Exit::Failed, explained.as_str())
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => (Exit::TryLater, "try again later"),
         _ if status.is_server_error() => (Exit::Failed, "look at the daemon's log"),
         _ => (Exit::Failed, "mend what the cause names"),
     };
-    Failure::new(exit, Trouble::new(what, place, cause, help))
+    Failure { details, ..Failure::new(exit, Trouble::new(what, place, cause, help)) }
 }
 
 /// The command that shows what there is, for whoever named what there is not.
@@ -450,13 +450,13 @@ impl Refusal {
     /// All that is wrong, each with the name of its field.
     fn in_words(&self) -> String {
         let detail = self.detail.as_deref().unwrap_or_default();
-        let fields = self.errors.iter().map(|error| match field_name(&error.pointer) {
+        let fields = self.details.errors.iter().map(|error| match field_name(&error.pointer) {
             whole if whole.is_empty() => error.detail.clone(),
             field => format!("{field}: {}", error.detail),
         });
         // A detail that only counts the fields, or repeats the one there is, says nothing beside them.
         let repeats = |error: &FieldError| detail.ends_with(&error.detail) || detail.ends_with("see errors");
-        let said = Some(detail.to_owned()).filter(|text| !text.is_empty() && !self.errors.iter().any(repeats));
+        let said = Some(detail.to_owned()).filter(|text| !text.is_empty() && !self.details.errors.iter().any(repeats));
         said.into_iter().chain(fields).collect::<Vec<_>>().join("; ")
     }
 }

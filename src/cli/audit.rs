@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
+use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -54,9 +55,12 @@ pub(super) struct ListArguments {
     /// Before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
-    /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    limit: usize,
+    /// At most this many, 0 to 1000
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(..=1000))]
+    limit: u16,
+    /// Go on after this cursor, which the page before named
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
     #[command(flatten)]
     daemon: DaemonArguments,
 }
@@ -150,29 +154,32 @@ fn list(arguments: &ListArguments, form: Form) -> Result<Exit, Failure> {
         ("actor", arguments.actor.clone()),
         ("action", arguments.action.clone()),
         ("object", arguments.object.clone()),
+        ("after", arguments.after.clone()),
     ];
     for (name, value) in texts.into_iter().chain(times) {
         if let Some(value) = value {
             query.push_str(&format!("&{name}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC)));
         }
     }
+    let answer = admin.call(Method::GET, &format!("/v1/audit?limit={}{query}", arguments.limit), None)?;
     let mut out = anstream::stdout().lock();
+    if form == Form::Json {
+        answer.write_to(&mut out)?;
+        return Ok(Exit::Done);
+    }
+    let page: Page<'_> = answer.read()?;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["NUMBER", "AT", "ACTOR", "ACTION", "OBJECT", "TENANT"]);
-    each_record(&admin, &query, arguments.limit, |line| {
-        if form == Form::Json {
-            writeln!(out, "{line}")?;
-            return Ok(());
-        }
-        let row: Row<'_> = parse(line, "a record")?;
+    for line in page.records {
+        let row: Row<'_> = parse(line.get(), "a record")?;
         let Shown { at, action, actor, object, tenant } = parse(row.record.get(), "a record")?;
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         table.add_row([row.number.to_string(), at, or_dash(actor.id), action, or_dash(object.id), or_dash(tenant)]);
-        Ok(())
-    })?;
-    if form == Form::Text {
-        writeln!(out, "{table}")?;
+    }
+    writeln!(out, "{table}")?;
+    if let Some(next) = page.next {
+        writeln!(anstream::stderr(), "there are more: add --after {next}")?;
     }
     Ok(Exit::Done)
 }
@@ -184,7 +191,7 @@ fn export(arguments: &ExportArguments) -> Result<Exit, Failure> {
     out.write_all(&ends)?;
     writeln!(out)?;
     let Ends { head, .. } = parse(text(&ends)?, "the chain's head")?;
-    each_record(&admin, "", usize::MAX, |line| {
+    each_record(&admin, |line| {
         let row: Row<'_> = parse(line, "a record")?;
         // What has come since the head was read belongs to the next export.
         if row.number <= head.number {
@@ -273,7 +280,7 @@ impl<'a> Following<'a> {
 fn verify_daemon<'a>(admin: &Admin, expected: &'a [Link]) -> Result<(Link, Following<'a>), Failure> {
     let (head, anchor) = ends(admin)?;
     let mut following = Following::from(head, expected);
-    each_record(admin, "", usize::MAX, |line| following.follow(line))?;
+    each_record(admin, |line| following.follow(line))?;
     // Retention may have dropped the oldest records meanwhile: the anchor has moved up then.
     let anchor = if following.walk.reached() == anchor { anchor } else { ends(admin)?.1 };
     following.end(anchor)?;
@@ -305,27 +312,20 @@ fn links(ends: &Ends) -> Result<(Link, Link), Failure> {
     Ok((link(&ends.head)?, link(&ends.anchor)?))
 }
 
-/// Each record that the daemon lists, as it stands in the answer, newest first; at most so many.
-fn each_record(
-    admin: &Admin,
-    query: &str,
-    limit: usize,
-    mut visit: impl FnMut(&str) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let (mut left, mut after) = (limit, String::new());
-    while left > 0 {
-        let answer = admin.read_bytes(&format!("/v1/audit?limit={}{query}{after}", left.min(PAGE)))?;
+/// Each record that the daemon keeps, as it stands in the answer, newest first.
+fn each_record(admin: &Admin, mut visit: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut after = String::new();
+    loop {
+        let answer = admin.read_bytes(&format!("/v1/audit?limit={PAGE}{after}"))?;
         let page: Page<'_> = parse(text(&answer)?, "a page of records")?;
         for record in &page.records {
             visit(record.get())?;
         }
-        left -= page.records.len().min(left);
         match page.next {
             Some(next) => after = format!("&after={next}"),
             None => return Ok(()),
         }
     }
-    Ok(())
 }
 
 fn text(bytes: &Bytes) -> Result<&str, Failure> {

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::config::ConfigArguments;
-use super::{Exit, Failure, Form, Trouble};
+use super::{Details, Exit, Failure, Form, Trouble};
 use crate::config::{Config, Group, Loaded, MasterKey, Who};
 use crate::daemon::{MasterKeyError, StartError, master_key};
 
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failu
         Err(error) => troubles.extend(super::serve::failure(error).troubles),
     }
     if !troubles.is_empty() {
-        return Err(Failure { exit: Exit::BadConfig, troubles });
+        return Err(Failure { exit: Exit::BadConfig, troubles, details: Details::default() });
     }
     report(&config, &files, store, key.as_ref(), form)?;
     Ok(Exit::Done)

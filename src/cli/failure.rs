@@ -70,6 +70,29 @@ impl From<Problem> for Trouble {
     }
 }
 
+/// What the admin API names when it refuses, for programs (members of its problem documents, RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Details {
+    /// Which of the API's closed list of codes it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The request, as the daemon's log names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The fields that are wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// A field that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FieldError {
+    /// A JSON pointer (RFC 6901) to it.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
 /// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -77,12 +100,14 @@ pub struct Failure {
     pub exit: Exit,
     /// What to tell, in order; empty when there is nobody to tell.
     pub troubles: Vec<Trouble>,
+    /// What the admin API named, where it was the one that refused.
+    pub details: Details,
 }
 
 impl Failure {
     /// A failure of one trouble.
     pub fn new(exit: Exit, trouble: Trouble) -> Self {
-        Failure { exit, troubles: vec![trouble] }
+        Failure { exit, troubles: vec![trouble], details: Details::default() }
     }
 
     /// Tells it on standard error. What cannot be written there is lost; the exit code remains.
@@ -92,12 +117,21 @@ impl Failure {
             let _ = match form {
                 Form::Text => write_text(&mut out, trouble),
                 Form::Json => {
-                    let code = self.exit as u8;
-                    writeln!(out, "{}", serde_json::json!({ "error": trouble, "exit_code": code }))
+                    let (code, error) = (self.exit as u8, Told { trouble, details: &self.details });
+                    writeln!(out, "{}", serde_json::json!({ "error": error, "exit_code": code }))
                 }
             };
         }
     }
+}
+
+/// A trouble as a program reads it.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    trouble: &'a Trouble,
+    #[serde(flatten)]
+    details: &'a Details,
 }
 
 fn write_text(out: &mut impl Write, trouble: &Trouble) -> io::Result<()> {
@@ -114,7 +148,8 @@ fn write_text(out: &mut impl Write, trouble: &Trouble) -> io::Result<()> {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Failure { exit: Exit::BadConfig, troubles: error.problems.into_iter().map(Trouble::from).collect() }
+        let troubles = error.problems.into_iter().map(Trouble::from).collect();
+        Failure { exit: Exit::BadConfig, troubles, details: Details::default() }
     }
 }
 
@@ -123,7 +158,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         // Whoever read the data has seen enough, as in `postrider listen | head`.
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Failure { exit: Exit::Done, troubles: Vec::new() };
+            return Failure { exit: Exit::Done, troubles: Vec::new(), details: Details::default() };
         }
         let trouble = Trouble {
             what: "cannot read or write".to_owned(),

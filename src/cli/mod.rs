@@ -31,7 +31,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::unreadable;
-pub use failure::{Exit, Failure, Trouble};
+pub use failure::{Details, Exit, Failure, FieldError, Trouble};
 use nouns::{delivery, destination, event, key, replay, subscription, tenant};
 
 use crate::config::Places;
