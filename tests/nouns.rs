@@ -414,6 +414,46 @@ fn a_dry_run_of_what_would_be_refused_fails_with_the_cause() {
     desk.run(&["tenant", "delete", "nobody", "--dry-run"]).code(1).stdout("");
 }
 
+/// What was shown of one destination makes another: what the daemon gives itself is left out, and that is said.
+#[test]
+fn what_was_shown_makes_a_copy() {
+    let desk = Desk::new();
+    let create = ["--rate", "50/1s", "--delays", "1s,2s", "--timeout", "5s"];
+    let id = desk.destination("https://books.example/hooks", &create);
+    let shown = desk.run(&["destination", "show", &id, "--json"]).code(0).get_output().stdout.clone();
+    std::fs::write(desk.home.folder().join("books.json"), &shown).unwrap();
+    let copy = ["destination", "create", "--from-json", "books.json", "--name", "copy"];
+    let made = desk.run(&copy).code(0);
+    let talk = String::from_utf8(made.get_output().stderr.clone()).unwrap();
+    assert!(talk.contains("not taken from it: id, tenant, created, lane, confirmed, paused\n"), "{talk}");
+    let list = desk.json(&["destination", "list"]);
+    let [first, second] = [0, 1].map(|place| &list["webhook"][place]);
+    assert_eq!((&second["name"], &second["rate"]), (&"copy".into(), &first["rate"]));
+    assert_ne!(first["id"], second["id"]);
+    assert_eq!((&first["retry"], &first["timeout"]), (&second["retry"], &second["timeout"]));
+}
+
+/// One that has to confirm itself first is not offered a subscription, and a test that reaches nobody says whom it missed.
+#[test]
+fn what_passes_a_destination_by_is_said() {
+    let desk = Desk::new();
+    let create = ["destination", "create", "--name", "a", "--endpoint", "https://a.example/", "--confirmed=false"];
+    let made = desk.run(&create).code(0);
+    let talk = String::from_utf8(made.get_output().stderr.clone()).unwrap();
+    let id = desk.json(&["destination", "list"])["webhook"][0]["id"].as_str().unwrap().to_owned();
+    assert!(talk.contains(&format!("next: postrider explain {id} ")), "{talk}");
+    let filter = r#"{"all": [{"pointer": "/amount", "op": "exists", "value": true}]}"#;
+    std::fs::write(desk.home.folder().join("filter.json"), filter).unwrap();
+    let subscribe = ["subscription", "create", "a.b", "--destination", &id, "--filter-from", "filter.json"];
+    let subscription = desk.json(&subscribe);
+    assert_eq!(subscription["filter"]["all"][0]["pointer"], "/amount");
+    let subscription = subscription["id"].as_str().unwrap();
+    let test = desk.run(&["subscription", "test", "a.b", subscription]).code(0);
+    let talk = String::from_utf8(test.get_output().stderr.clone()).unwrap();
+    assert!(talk.contains(&format!("not sent to {id}, which is ")), "{talk}");
+    desk.run_with(&["subscription", "update", "a.b", subscription, "--filter-from", "-"], "[]").code(2);
+}
+
 /// Issue item "bulk replay" from the command line: counted, begun, shown, and done by the daemon.
 #[test]
 fn what_failed_is_sent_again_as_one_job() {

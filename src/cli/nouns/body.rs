@@ -24,16 +24,21 @@ impl FromJson {
     /// The object that the file holds, or an empty one.
     pub(super) fn body(&self) -> Result<Body, Failure> {
         let Some(path) = &self.from_json else { return Ok(Body::default()) };
-        let text = text_of("the JSON document", path)?;
-        let refuse = |cause: String| {
-            let help = "the file holds one JSON object, with the fields as `show --json` has them";
-            Failure::new(Exit::Usage, Trouble::new("cannot use the document", path.display().to_string(), cause, help))
-        };
-        match serde_json::from_str(&text) {
-            Ok(Value::Object(fields)) => Ok(Body(fields)),
-            Ok(_) => Err(refuse("it is no object".to_owned())),
-            Err(error) => Err(refuse(error.to_string())),
-        }
+        let help = "the file holds one JSON object, with the fields as `show --json` has them";
+        object_of("the JSON document", path, help).map(Body)
+    }
+}
+
+/// The JSON object in a file.
+pub(super) fn object_of(what: &str, path: &Path, help: &str) -> Result<Map<String, Value>, Failure> {
+    let text = text_of(what, path)?;
+    let refuse = |cause: String| {
+        Failure::new(Exit::Usage, Trouble::new(format!("cannot use {what}"), path.display().to_string(), cause, help))
+    };
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(refuse("it is no object".to_owned())),
+        Err(error) => Err(refuse(error.to_string())),
     }
 }
 
@@ -43,6 +48,16 @@ impl Body {
         if let Some(value) = value {
             self.0.insert(name.to_owned(), value.into());
         }
+    }
+
+    /// Whether a field is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Takes these fields out; the names of those that were there.
+    pub(super) fn leave_out(&mut self, names: &[&'static str]) -> Vec<&'static str> {
+        names.iter().copied().filter(|name| self.0.remove(*name).is_some()).collect()
     }
 
     /// The body of a create.

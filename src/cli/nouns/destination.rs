@@ -32,6 +32,7 @@ pub(super) const NOUN: Noun = Noun {
 #[command(after_help = "Examples:\n  \
 postrider destination list --json | jq -r '.webhook[].id'\n  \
 postrider destination show ID --json > books.json\n  \
+postrider destination create --from-json books.json --name copy\n  \
 postrider destination create --name books --endpoint https://books.example/hooks\n  \
 postrider destination create --name till --endpoint https://till.example/in --rate 50/1s\n  \
 postrider destination update ID --schedule console-72h --timeout 10s\n  \
@@ -88,7 +89,13 @@ struct One {
 struct Create {
     #[command(flatten)]
     fields: Fields,
+    /// Whether it counts as confirmed from the start [default: whether the daemon asks for no confirmation]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    confirmed: Option<bool>,
 }
+
+/// What the daemon gives, and what stands for another destination than the one to be made.
+const GIVEN: [&str; 7] = ["id", "tenant", "created", "url", "lane", "confirmed", "paused"];
 
 #[derive(Debug, Args)]
 struct Update {
@@ -332,10 +339,20 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
     match &arguments.command {
         Command::List(paging) => console.list(&NOUN, &paging.query().behind(PATH)),
         Command::Show(One { id }) => console.show_at(&NOUN, &at(id)),
-        Command::Create(Create { fields }) => {
-            let made = save(&console, Method::POST, PATH, &fields.body()?.into_value())?;
+        Command::Create(Create { fields, confirmed }) => {
+            let mut body = fields.body()?;
+            // Only what was shown says when it was made.
+            if body.has("created") {
+                let left_out = body.leave_out(&GIVEN).join(", ");
+                console.say(format_args!("the document is of another destination; not taken from it: {left_out}"));
+            }
+            body.set("confirmed", *confirmed);
+            let made = save(&console, Method::POST, PATH, &body.into_value())?;
             let id = made["id"].as_str().unwrap_or("ID");
-            console.next(format_args!("postrider subscription create '*' --destination {id}"));
+            match made["confirmed"] == false {
+                true => console.next(format_args!("postrider explain {id}    # it has to confirm itself first")),
+                false => console.next(format_args!("postrider subscription create '*' --destination {id}")),
+            }
             Ok(Exit::Done)
         }
         Command::Update(Update { id, fields }) => {
@@ -385,9 +402,26 @@ fn rotate_secret(console: &Console, path: &str, rotate: &Rotate) -> Result<Exit,
 pub(super) fn test(console: &Console, path: &str, body: Option<&Value>) -> Result<Exit, Failure> {
     let sent = console.show(&event::NOUN, &console.change(Method::POST, &format!("{path}/test"), body)?)?;
     if let Some(event) = sent["id"].as_str() {
+        if sent["deliveries"] == 0 && console.form() == Form::Text {
+            say_why_nowhere(console, event)?;
+        }
         console.next(format_args!("postrider explain {event}"));
     }
     Ok(Exit::Done)
+}
+
+/// Whom a test that went nowhere passed by, and why.
+fn say_why_nowhere(console: &Console, event: &str) -> Result<(), Failure> {
+    let event = console.read(&format!("{}/{event}", event::PATH))?.value()?;
+    let skipped = event["skipped"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if skipped.is_empty() {
+        console.say("it goes nowhere: no destination is linked");
+    }
+    for skipped in skipped {
+        let (destination, reason) = (cell_text(&skipped["destination_id"]), cell_text(&skipped["reason"]));
+        console.say(format_args!("not sent to {destination}, which is {reason}"));
+    }
+    Ok(())
 }
 
 /// The attempts of each span of time.

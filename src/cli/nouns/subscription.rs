@@ -1,10 +1,12 @@
 //! `subscription`: which events go where.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::body::{Body, FromJson};
+use super::body::{Body, FromJson, object_of};
 use super::{Column, Console, Noun, Query, Reach, Sure, destination};
 use crate::cli::{Exit, Failure, Form};
 use crate::model::{DestinationId, SubscriptionId, TypePattern};
@@ -32,6 +34,7 @@ postrider subscription list\n  \
 postrider subscription show 'transaction.*' ID\n  \
 postrider subscription create 'transaction.*' --destination ID --name books\n  \
 postrider subscription update 'transaction.*' ID --roll-up\n  \
+postrider subscription update 'transaction.*' ID --filter-from large.json\n  \
 postrider subscription delete 'transaction.*' ID --dry-run\n  \
 postrider subscription link 'transaction.*' ID DESTINATION\n  \
 postrider subscription unlink 'transaction.*' ID DESTINATION\n  \
@@ -135,6 +138,9 @@ struct Fields {
     /// Whether the events of all tenants below count as well
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     roll_up: Option<bool>,
+    /// Only events that pass the filter in this file, a JSON object; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    filter_from: Option<PathBuf>,
     #[command(flatten)]
     from_json: FromJson,
 }
@@ -146,6 +152,10 @@ impl Fields {
         let ids: Vec<String> = self.destinations.iter().map(|id| id.to_string()).collect();
         body.set("destinations", Some(ids).filter(|ids| !ids.is_empty()));
         body.set("roll_up", self.roll_up);
+        let help =
+            r#"the file holds a filter such as {"all": [{"pointer": "/amount", "op": "gt", "value": "100.00"}]}"#;
+        let filter = self.filter_from.as_deref().map(|path| object_of("the filter", path, help)).transpose()?;
+        body.set("filter", filter);
         Ok(body)
     }
 }
