@@ -172,7 +172,7 @@ const NOUNS: [(&str, &[&str]); 7] = [
         &["list", "show", "create", "update", "delete", "pause", "resume", "rotate-secret", "stats", "test", "confirm"],
     ),
     ("subscription", &["list", "show", "create", "update", "delete", "link", "unlink", "test"]),
-    ("event", &["list", "show", "deliveries", "erase-payload"]),
+    ("event", &["list", "show", "deliveries", "history", "erase-payload"]),
     ("delivery", &["list", "show", "resend", "cancel"]),
     ("replay", &["create", "list", "show", "cancel"]),
     ("tenant", &["list", "show", "create", "update", "delete"]),
@@ -263,6 +263,9 @@ fn an_event_is_followed_from_its_producers_id_to_its_last_attempt() {
     desk.show(&["event", "list", "--producer-id", "inv-42"]);
     desk.show(&["event", "show", event]);
     desk.show(&["event", "deliveries", event]);
+    desk.show(&["event", "history", "--destination", &id, "--type", "queued", "--from", "2020-01-31"]);
+    desk.show(&["event", "history", "--to", "2020-01-31"]);
+    desk.show(&["event", "history", "--from", "yesterday"]);
     desk.show(&["delivery", "show", delivery]);
     desk.json(&["destination", "pause", &id]);
     desk.show(&["event", "list", "--producer-id", "inv-43"]);

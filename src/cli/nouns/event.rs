@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use super::{Column, Console, Deed, Noun, Paging, Reach, Sure, delivery, table};
 use crate::cli::{Exit, Failure, Form};
 use crate::model::event::{OrderingKey, ProducerId};
-use crate::model::{EventId, Timestamp, TypePattern};
+use crate::model::milestone::Milestone;
+use crate::model::{DestinationId, EventId, SubscriptionId, Timestamp, TypePattern};
 
 pub(in crate::cli) const PATH: &str = "/v1/events";
 
@@ -29,12 +30,29 @@ pub(super) const NOUN: Noun = Noun {
     first: &["id", "type", "tenant", "producer_id", "key", "time", "accepted_at", "deliver_at", "expires_at"],
 };
 
+/// A delivery as the event history shows it.
+const RUN: Noun = Noun {
+    name: "run",
+    plural: "events",
+    columns: &[
+        Column::field("DELIVERY", "delivery_id"),
+        Column::field("TYPE", "type"),
+        Column::field("STATE", "state"),
+        Column::field("DESTINATION", "destination_name"),
+        Column::field("SUBSCRIPTION", "subscription_name"),
+        Column::field("DATE", "date"),
+        Column::field("STEPS, NEWEST FIRST", "events"),
+    ],
+    first: &["run_id", "delivery_id", "type", "state"],
+};
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 postrider event list --type 'transaction.*' --from 2026-01-31T00:00:00Z\n  \
 postrider event list --producer-id inv-42    # what became of it?\n  \
 postrider event show evt_… --json | jq .data\n  \
 postrider event deliveries evt_…\n  \
+postrider event history --destination ID --type FAILED --from 2026-01-31\n  \
 postrider event erase-payload evt_… --yes")]
 pub(in crate::cli) struct Arguments {
     #[command(subcommand)]
@@ -51,6 +69,8 @@ enum Command {
     Show(One),
     /// List its deliveries
     Deliveries(Deliveries),
+    /// List runs: each delivery with the steps that it has taken, newest event first
+    History(History),
     /// Erase its payload now; what is not delivered yet fails
     ErasePayload(Erase),
 }
@@ -91,6 +111,31 @@ struct Deliveries {
 }
 
 #[derive(Debug, Args)]
+struct History {
+    /// For this destination
+    #[arg(long, value_name = "ID")]
+    destination: Option<DestinationId>,
+    /// That this subscription caused
+    #[arg(long, value_name = "ID")]
+    subscription: Option<SubscriptionId>,
+    /// That have taken this step: CREATE, QUEUED, SUCCESS, FAILED, CONFIRM, CONFIRMED
+    #[arg(long = "type", value_name = "STEP", value_parser = steps(), hide_possible_values = true, ignore_case = true)]
+    step: Option<String>,
+    /// Of events accepted on this day or at this time, or later: 2026-01-31 or 2026-01-31T09:30:00Z
+    #[arg(long, value_name = "DATE")]
+    from: Option<String>,
+    /// Of events accepted until the end of this day or until this time
+    #[arg(long, value_name = "DATE")]
+    to: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+fn steps() -> clap::builder::PossibleValuesParser {
+    Milestone::ALL.map(Milestone::as_str).into()
+}
+
+#[derive(Debug, Args)]
 struct Erase {
     /// The event: evt_…
     id: EventId,
@@ -117,6 +162,12 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
         Command::Show(One { id }) => show(&console, &at(id), *id),
         Command::Deliveries(Deliveries { id, paging }) => {
             console.list(&delivery::NOUN, &paging.query().behind(&format!("{}/deliveries", at(id))))
+        }
+        Command::History(History { destination, subscription, step, from, to, paging }) => {
+            let query = paging.query().and("destination_id", *destination).and("subscription_id", *subscription);
+            let query = query.and("event_type", step.as_ref().map(|step| step.to_ascii_uppercase()));
+            let query = query.and("date_from", from.as_ref()).and("date_to", to.as_ref());
+            console.list(&RUN, &query.behind("/v1/event_history"))
         }
         Command::ErasePayload(Erase { id, sure }) => {
             let (path, act) = (at(id), format!("{}/payload", at(id)));
