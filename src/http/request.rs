@@ -22,6 +22,7 @@ use serde_path_to_error::{Path, Segment};
 use tokio::time::Instant;
 
 use super::problem::{FieldError, Problem, ProblemCode};
+use crate::model::card::masked_text;
 use crate::model::event;
 
 /// Who is at the other end of the connection.
@@ -306,6 +307,8 @@ fn shape_problem(pointer: String, error: &serde_json::Error) -> Problem {
                 _ => text.to_owned(),
             };
             let code = if unknown { ProblemCode::UnknownField } else { ProblemCode::BadField };
+            // A name is repeated, so that it is found; whoever writes a card number for a name must not find that.
+            let (pointer, detail) = (masked_text(&pointer), masked_text(&detail));
             Problem::of_fields(code, vec![FieldError { pointer, detail }])
         }
     }
@@ -343,7 +346,10 @@ impl Query {
                 return Err(Problem::new(ProblemCode::BadQuery, "the query is not percent-encoded UTF-8"));
             };
             if pairs.iter().any(|(known, _)| *known == name) {
-                return Err(Problem::new(ProblemCode::BadQuery, format!("{name} stands there more than once")));
+                return Err(Problem::new(
+                    ProblemCode::BadQuery,
+                    format!("{} stands there more than once", masked_text(&name)),
+                ));
             }
             pairs.push((name, value));
         }
@@ -370,6 +376,7 @@ impl Query {
             Some(_) if names.is_empty() => Err(Problem::new(ProblemCode::BadQuery, "there are no parameters here")),
             Some((name, _)) => {
                 let known = names.join(", ");
+                let name = masked_text(name);
                 Err(Problem::new(ProblemCode::BadQuery, format!("no parameter {name:?} here; there are {known}")))
             }
         }
@@ -438,6 +445,7 @@ mod tests {
             (r#"{"list": [{}, {"a/b~c": "hunter2"}]}"#, BadField, Some("/list/1/a~1b~0c"), "is not u32"),
             (r#"{"list": [{"secret": {"k": "hunter2"}}]}"#, BadField, Some("/list/0/secret"), "is not a string"),
             (r#"{"list": [{"sekret": "hunter2"}]}"#, UnknownField, Some("/list/0/sekret"), "unknown field `sekret`"),
+            (r#"{"4111111111111111": 1}"#, UnknownField, Some("/************1111"), "`************1111`"),
             (r#"{"list": "hunter2"}"#, BadField, Some("/list"), "is not a sequence"),
             (r#"{}"#, BadField, Some(""), "missing field `list`"),
             (r#"["hunter2"]"#, BadField, Some(""), "is not an object"),

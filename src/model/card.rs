@@ -64,6 +64,14 @@ fn has_check_digit(digits: &[u8]) -> bool {
     weighed.sum::<u32>() % 10 == 0
 }
 
+/// A text with the digits of card numbers masked.
+pub fn masked_text(text: &str) -> String {
+    let mut masked = text.as_bytes().to_vec();
+    mask_cards(&mut masked);
+    // Digits became asterisks, so it is as good a text as before.
+    String::from_utf8_lossy(&masked).into_owned()
+}
+
 /// A JSON text with the digits of card numbers masked: it stays JSON, so a number that is one becomes a text.
 pub fn masked_json(text: &str) -> String {
     let mut masked = text.as_bytes().to_vec();

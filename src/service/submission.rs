@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::model::card::masked_text;
 use crate::model::event::{CloudAttributes, NewEvent, is_json_type};
 use crate::model::milestone::CONFIRMATION;
 use crate::model::{EventType, TenantId, Timestamp};
@@ -66,7 +67,18 @@ pub fn parse(text: &[u8], tenant: &TenantId) -> Result<Submission, Rejection> {
 }
 
 fn bad_json(error: serde_json::Error) -> Rejection {
-    Rejection::new(Code::BadJson, error.to_string())
+    let text = error.to_string();
+    // Of "invalid type: string "…", expected …" the first half would repeat what was sent, which may be a card number.
+    let text = match text.rsplit_once(", expected ") {
+        Some((_, expected)) if text.starts_with("invalid ") => format!("is not {expected}"),
+        Some(_) | None => text,
+    };
+    Rejection::new(Code::BadJson, text)
+}
+
+/// A name that was sent, as far as it may be repeated.
+fn shown(name: &str) -> String {
+    masked_text(name).chars().take(64).collect()
 }
 
 /// The fields of one JSON object, each as it was written.
@@ -87,7 +99,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(8);
                 while let Some(name) = map.next_key::<Name<'de>>()? {
                     if fields.iter().any(|(other, _)| *other == name.0) {
-                        return Err(serde::de::Error::custom(format_args!("field {:?} stands twice", name.0)));
+                        return Err(serde::de::Error::custom(format_args!("field {:?} stands twice", shown(&name.0))));
                     }
                     if fields.len() == FIELDS_MAX {
                         return Err(serde::de::Error::custom(format_args!("more than {FIELDS_MAX} fields")));
@@ -264,8 +276,7 @@ fn bad_field(field: &str, why: impl fmt::Display) -> Rejection {
 }
 
 fn unknown_field(name: &str) -> Rejection {
-    let shown: String = name.chars().take(64).collect();
-    Rejection::new(Code::UnknownField, format!("{shown:?} is not a field of an event"))
+    Rejection::new(Code::UnknownField, format!("{:?} is not a field of an event", shown(name)))
 }
 
 fn text<'a>(field: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, Rejection> {
@@ -317,6 +328,39 @@ mod tests {
         match parse(text.as_bytes(), &TenantId::default_tenant())? {
             Submission::One(event) => event.map(|event| *event),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// P16: what was sent is not repeated where it may be a card number: a whole text, an item of a batch, a name, a name twice.
+    #[test]
+    fn a_rejection_repeats_no_card_number() {
+        let tenant = TenantId::default_tenant();
+        for text in [
+            r#""4111111111111111""#,
+            "4111111111111111",
+            r#"["4111111111111111"]"#,
+            "[4111111111111111]",
+            r#"{"4111111111111111": 1}"#,
+            r#"{"x 4111 1111 1111 1111, expected y": 1}"#,
+            r#"{"4111111111111111": 1, "4111111111111111": 2}"#,
+            r#"{"4111111111111111, expected ": 1, "4111111111111111, expected ": 2}"#,
+            r#"[{"4111111111111111": 1}]"#,
+            r#"[{"4111111111111111": 1, "4111111111111111": 2}]"#,
+            r#"{"specversion": "1.0", "4111111111111111": {}}"#,
+            r#"{"type": "4111111111111111 ", "data": 1}"#,
+            r#"{"type": 4111111111111111, "data": 1}"#,
+            r#"{"type": "t", "time": "4111111111111111", "data": 1}"#,
+            r#"{"type": "t", "data_base64": "4111111111111111-"}"#,
+            r#"{"op": "4111111111111111"}"#,
+        ] {
+            let rejections: Vec<Rejection> = match parse(text.as_bytes(), &tenant) {
+                Err(rejection) | Ok(Submission::One(Err(rejection))) => vec![rejection],
+                Ok(Submission::Batch(events)) => events.into_iter().filter_map(Result::err).collect(),
+                Ok(other) => panic!("{text}: {other:?}"),
+            };
+            assert_eq!(rejections.len(), 1, "{text}");
+            let message = &rejections[0].message;
+            assert!(!message.contains("411111111111") && !message.contains("4111 1111 1111"), "{text}: {message}");
         }
     }
 
