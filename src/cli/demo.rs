@@ -310,7 +310,9 @@ impl Acts<'_> {
 
     /// Says where everything is, and goes on telling until it is stopped.
     async fn stay(&self, admin: &Admin, mut watcher: broadcast::Receiver<Arc<Ended>>) -> Result<(), Failure> {
-        let key = admin.ask(Method::POST, "/v1/keys", Some(&json!({ "role": "admin", "name": "demo" }))).await?;
+        let key = admin
+            .ask(Method::POST, "/v1/keys", Some(&json!({ "role": "admin", "tenant": null, "name": "demo" })))
+            .await?;
         let key = key["secret"].as_str().unwrap_or_default();
         let program = std::env::args().next().unwrap_or_else(|| "postrider".to_owned());
         let (ingest, operator) = (self.config.ingest.socket.display(), self.config.admin.socket.display());

@@ -22,9 +22,9 @@ const NAME_CHARS_MAX: usize = 124;
 pub struct KeyRequest {
     id: Patch<String>,
     created: Patch<String>,
-    role: Option<String>,
+    role: Patch<String>,
     tenant: Patch<String>,
-    name: Option<String>,
+    name: Patch<String>,
 }
 
 /// What a create asks for.
@@ -47,7 +47,7 @@ impl KeyRequest {
                 faults.note(pointer, "is given by the daemon");
             }
         }
-        let role = match self.role {
+        let role = match self.role.value() {
             None => {
                 faults.note("/role", "is required: one of ingest, read, operate, admin");
                 None
@@ -59,7 +59,7 @@ impl KeyRequest {
             Patch::Null => Patch::Null,
             Patch::Value(text) => faults.weigh("/tenant", text.parse()).map_or(Patch::Absent, Patch::Value),
         };
-        let name = faults.weigh("/name", plain_text(self.name.unwrap_or_default(), 0, NAME_CHARS_MAX));
+        let name = faults.weigh("/name", plain_text(self.name.value().unwrap_or_default(), 0, NAME_CHARS_MAX));
         faults.into_result()?;
         let both = role.zip(name);
         let (role, name) = both.expect("no fault was noted, so both were read");
@@ -80,12 +80,8 @@ impl KeyRequest {
             }
         }
         let mut key = stored.clone();
-        if let Some(role) = self.role.and_then(|text| faults.weigh("/role", text.parse())) {
-            key.role = role;
-        }
-        if let Some(name) = self.name.and_then(|text| faults.weigh("/name", plain_text(text, 0, NAME_CHARS_MAX))) {
-            key.name = name;
-        }
+        faults.set("/role", self.role, &mut key.role, |text| text.parse());
+        faults.set("/name", self.name, &mut key.name, |text| plain_text(text, 0, NAME_CHARS_MAX));
         faults.into_result().map(|()| key)
     }
 }
@@ -138,7 +134,13 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
     let NewKey { role, tenant, name } = request.create()?;
     let tenant = match (tenant, caller.sight()) {
         // What the body does not say, the caller's own reach does: nobody makes a key that reaches further.
-        (Patch::Absent | Patch::Null, Sight::All) => None,
+        // A key for all tenants is asked for in so many words, for it must not be what a forgotten field leads to.
+        (Patch::Absent, Sight::All) => {
+            let mut faults = Faults::default();
+            faults.note("/tenant", "is required: a tenant's id, or null for all");
+            return Err(faults.into_result().expect_err("a fault was noted"));
+        }
+        (Patch::Null, Sight::All) => None,
         (Patch::Absent, Sight::One(own)) => Some(own),
         (Patch::Null, Sight::One(_)) => return Err(forbidden("/tenant", "the caller acts for one tenant only")),
         (Patch::Value(tenant), _) => Some(caller.tenant_in_body(Some(tenant))?),

@@ -194,7 +194,7 @@ async fn the_admin_socket_needs_no_key_and_honours_one() {
 #[tokio::test]
 async fn a_key_may_be_shown_in_four_ways() {
     let world = World::new();
-    let made = world.done(201, "POST", "/v1/keys", json!({"role": "read", "name": "till"})).await;
+    let made = world.done(201, "POST", "/v1/keys", json!({"role": "read", "tenant": null, "name": "till"})).await;
     let (id, secret) = (text(&made["id"]), text(&made["secret"]));
     let bearer = format!("Bearer {secret}");
     let forms: [(&[(&str, &str)], u16); 7] = [

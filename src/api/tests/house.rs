@@ -69,9 +69,13 @@ async fn a_key_shows_its_secret_once_and_opens_until_it_is_deleted() {
     let changed = world.done(200, "PUT", &path, json!({"role": "read", "name": "kiosk"})).await;
     assert_eq!((&changed["role"], &changed["name"]), (&json!("read"), &json!("kiosk")));
     assert_eq!(opens().await, 403, "the new role counts at once");
-    for (body, pointer) in
-        [(json!({"tenant": "m1"}), "/tenant"), (json!({"role": "root"}), "/role"), (json!({"id": "x"}), "/id")]
-    {
+    for (body, pointer) in [
+        (json!({"tenant": "m1"}), "/tenant"),
+        (json!({"role": "root"}), "/role"),
+        (json!({"role": null}), "/role"),
+        (json!({"name": null}), "/name"),
+        (json!({"id": "x"}), "/id"),
+    ] {
         assert_eq!(world.ask(Who::Operator, "PUT", &path, body).await.pointers(), [pointer]);
     }
     world.done(204, "DELETE", &path, Value::Null).await;
@@ -87,7 +91,7 @@ async fn a_bound_administrator_makes_keys_for_its_tenant_only() {
     world.tenant("m2").await;
     let admin = world.key("admin", Some("m1")).await;
     let foreign = world.done(201, "POST", "/v1/keys", json!({"role": "read", "tenant": "m2"})).await;
-    let house = world.done(201, "POST", "/v1/keys", json!({"role": "read"})).await;
+    let house = world.done(201, "POST", "/v1/keys", json!({"role": "read", "tenant": null})).await;
     let make = async |body: Value| world.ask(Who::Key(&admin), "POST", "/v1/keys", body).await;
     assert_eq!(make(json!({"role": "read"})).await.json()["tenant"], "m1");
     assert_eq!(make(json!({"role": "admin", "tenant": "m1"})).await.status, 201);
@@ -107,6 +111,10 @@ async fn a_bound_administrator_makes_keys_for_its_tenant_only() {
     let tenants = world.ask(Who::Key(&admin), "GET", "/v1/tenants", Value::Null).await.json();
     assert_eq!(tenants["tenants"].as_array().unwrap().len(), 1);
     let all = world.key("admin", None).await;
+    for who in [Who::Operator, Who::Key(&all)] {
+        let vague = world.ask(who, "POST", "/v1/keys", json!({"role": "read"})).await;
+        assert_eq!((vague.status, vague.pointers()), (400, vec!["/tenant".to_owned()]), "{who:?}");
+    }
     let named = world.ask(Who::KeyFor(&all, "m2"), "POST", "/v1/keys", json!({"role": "read"})).await;
     assert_eq!(named.json()["tenant"], "m2");
     let unknown = world.ask(Who::Key(&all), "POST", "/v1/keys", json!({"role": "read", "tenant": "nobody"})).await;

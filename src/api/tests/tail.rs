@@ -213,7 +213,7 @@ async fn silence_is_broken_every_15_seconds() {
 async fn a_stream_ends_with_its_key_and_with_the_engine() {
     let world = World::new();
     let destination = world.destination("default").await;
-    let made = world.done(201, "POST", "/v1/keys", json!({"role": "read", "name": "screen"})).await;
+    let made = world.done(201, "POST", "/v1/keys", json!({"role": "read", "tenant": null, "name": "screen"})).await;
     let secret = text(&made["secret"]);
     let mut stream = world.tail(Who::Key(&secret), "").await;
     world.tell(ended(&world, &destination, "t", Outcome::Succeeded, 1));
