@@ -241,6 +241,38 @@ async fn every_parameter_of_a_query_is_described_and_no_other() {
     assert!(lists >= 10, "{lists} lists");
 }
 
+/// A body and what stands in it are objects where they are meant to be: an array is not one with its fields by position.
+#[tokio::test]
+async fn an_array_is_not_an_object_on_any_route() {
+    let world = World::new();
+    let things = Things::make(&world, "m1").await;
+    let refused = async |method: &str, path: &str, body: Value| {
+        let answered = world.ask(Who::Operator, method, path, body.clone()).await;
+        assert_eq!(answered.status, 400, "{method} {path} {body}: {answered:?}");
+        for word in ["struct", "Request"] {
+            assert!(!answered.text.contains(word), "{method} {path} {body}: {answered:?}");
+        }
+    };
+    let mut bodies = 0;
+    for operation in OPERATIONS.iter().filter(|operation| operation.itself.get("requestBody").is_some()) {
+        let path = things.path(operation.path);
+        for body in [json!([]), json!(["a1", null]), json!("a1"), json!(1)] {
+            refused(&operation.method, &path, body).await;
+        }
+        bodies += 1;
+    }
+    assert!(bodies >= 10, "{bodies} bodies");
+    let destination = things.path("/v1/destinations/webhook/{id}");
+    for field in ["auth", "retry", "success", "rate", "tls", "headers"] {
+        for value in [json!([]), json!(["a1"]), json!("a1")] {
+            refused("PUT", &destination, json!({ field: value })).await;
+        }
+    }
+    for body in [json!({"success": {"body": []}}), json!({"signature": [[]]}), json!({"signature": 1})] {
+        refused("PUT", &destination, body).await;
+    }
+}
+
 fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     words.into_iter().map(str::to_owned).collect()
 }
