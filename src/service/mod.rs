@@ -13,6 +13,7 @@ pub mod submission;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -603,9 +604,13 @@ impl Service {
         Page { items: items.into_iter().map(|delivery| self.see(delivery, &is_held)).collect(), skipped, next }
     }
 
-    /// Makes an ended delivery pending again, on a fresh schedule, with its destination's present settings (decision D26).
+    /// Makes the next attempt of a delivery due now, on a fresh schedule, with its destination's present settings (decision
+    /// D26): whether it has ended, or failed and waits for its retry.
     pub async fn resend(&self, actor: &Actor, sight: &Sight, id: DeliveryId) -> Result<(), Error> {
         let key = self.delivery_key(sight, id).await?;
+        if self.store.is_under_way(key) {
+            return Err(Error::Conflict("an attempt is under way; see what comes of it first".into()));
+        }
         steered(self.store.steer(actor, op::Resend { key, trigger: Trigger::Manual }).await?.answer, "resent")
     }
 
@@ -644,7 +649,10 @@ impl Service {
         let destination = catalog.destination(no);
         let waiting = delivery.row.map(|row| {
             let under_way = self.store.is_under_way(row.key());
-            why_waiting(destination.map(|it| &**it), lane, row.due, row.plan, under_way, self.clock.now())
+            // What waits here though it is due, and nothing holds its lane, waits for one of those under way, if for anything.
+            let in_lane = if under_way { 0 } else { self.store.under_way_of(no) };
+            let attempts = Attempts { this: under_way, in_lane };
+            why_waiting(destination.map(|it| &**it), lane, row.due, row.plan, attempts, self.clock.now())
         });
         SeenDelivery {
             id: DeliveryId { event: EventId::new(delivery.head.epoch, delivery.key.seq), destination: no },
@@ -1042,16 +1050,29 @@ fn holds(destination: &Destination, lane: Lane) -> bool {
     lane.is_stopped(destination) || lane.health.gone || !destination.is_confirmed()
 }
 
-/// Why an unfinished delivery is not being sent at this moment.
+/// What is under way at this moment.
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    /// Whether an attempt of the delivery is.
+    this: bool,
+    /// How many of its lane are.
+    in_lane: usize,
+}
+
+/// A lane that is paced and not full takes what is due within this time, or the pace is why it does not.
+const PACE_SHOWS: Duration = Duration::from_secs(1);
+
+/// Why an unfinished delivery is not being sent at this moment. What is due and held by nothing is as good as under way: the
+/// engine takes it up at once.
 fn why_waiting(
     destination: Option<&Destination>,
     lane: Lane,
     due: Timestamp,
     plan: crate::store::Plan,
-    under_way: bool,
+    attempts: Attempts,
     now: Timestamp,
 ) -> WaitingReason {
-    if under_way {
+    if attempts.this {
         return WaitingReason::InFlight;
     }
     let Some(destination) = destination else { return WaitingReason::Gone };
@@ -1067,10 +1088,12 @@ fn why_waiting(
         WaitingReason::RetryAfter
     } else if lane.health.shut_until.is_some() {
         WaitingReason::LaneShut
-    } else if destination.rate.is_some() {
+    } else if attempts.in_lane > 0 && destination.in_flight_max.is_none_or(|max| attempts.in_lane >= max as usize) {
+        WaitingReason::LaneFull
+    } else if destination.rate.is_some() && now.since(due) > PACE_SHOWS {
         WaitingReason::Rate
     } else {
-        WaitingReason::LaneFull
+        WaitingReason::InFlight
     }
 }
 

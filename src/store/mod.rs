@@ -467,6 +467,11 @@ impl Store {
         lock(&self.0.shared.under_way).contains(&key)
     }
 
+    /// How many attempts to a destination are under way.
+    pub fn under_way_of(&self, no: DestinationNo) -> usize {
+        lock(&self.0.shared.under_way).iter().filter(|key| key.destination == no).count()
+    }
+
     /// Reads, on a thread where waiting for the disk delays nobody else.
     pub async fn read<T: Send + 'static>(
         &self,

@@ -585,7 +585,8 @@ pub struct Cancel {
     pub key: DeliveryKey,
 }
 
-/// Makes a delivery that has ended pending again: its next attempt on a fresh schedule (decision D26).
+/// Makes the next attempt of a delivery due now, on a fresh schedule (decision D26): of one that has ended, which becomes
+/// pending again, and of one that waits for its retry.
 pub struct Resend {
     /// Which.
     pub key: DeliveryKey,
@@ -652,11 +653,53 @@ impl Steer for Resend {
     }
 
     fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Steered>, ApplyError> {
-        match resend(batch, self.key, self.trigger, |_| true)? {
+        let resent = match waiting_row(batch, self.key)? {
+            Some(row) => hasten(batch, &row, self.trigger)?,
+            None => resend(batch, self.key, self.trigger, |_| true)?,
+        };
+        match resent {
             Err(why) => refused(why),
             Ok(before) => steered(batch, self.key, Action::DeliveryResend, (before, DeliveryState::Pending)),
         }
     }
+}
+
+/// Brings the next attempt of a delivery that waits for a retry, or for its time, to now, on a fresh schedule. One that is
+/// due already and has not been tried is on its way, so there is nothing to send again.
+fn hasten(batch: &mut Batch<'_>, row: &DueRow, trigger: Trigger) -> Result<Result<DeliveryState, Steered>, ApplyError> {
+    if row.due <= batch.now && row.plan.tried == 0 {
+        return Ok(Err(Steered::NotFrom(DeliveryState::Pending)));
+    }
+    let trigger = match sendable(batch, row.key(), trigger)? {
+        Ok(trigger) => trigger,
+        Err(why) => return Ok(Err(why)),
+    };
+    take_due(batch, row)?;
+    batch.changes.push(Change::Gone(*row));
+    make_due(batch, row.key(), row.plan.number, trigger)?;
+    Ok(Ok(DeliveryState::Pending))
+}
+
+/// What an attempt that is made due by hand is, or why there can be none.
+fn sendable(batch: &Batch<'_>, key: DeliveryKey, trigger: Trigger) -> Result<Result<Trigger, Steered>, ApplyError> {
+    let Some(destination) = batch.catalog().destination(key.destination) else {
+        return Ok(Err(Steered::NoDestination));
+    };
+    // The request that a destination waits for stays one.
+    let trigger = if destination.asked == Some(key.seq) { Trigger::Confirmation } else { trigger };
+    let kept = match batch.events.get(key.seq.0)? {
+        Some(record) => codec::keeps_body(record.value())?,
+        None => false,
+    };
+    Ok(if kept { Ok(trigger) } else { Err(Steered::Erased) })
+}
+
+/// Makes the next attempt of a delivery due now, on a fresh schedule.
+fn make_due(batch: &mut Batch<'_>, key: DeliveryKey, number: u32, trigger: Trigger) -> Result<(), ApplyError> {
+    let due = batch.now;
+    put_attempt(batch, key, number, &AttemptRow::Planned { due })?;
+    let plan = Plan { number, tried: 0, trigger, cut_off: 0 };
+    Ok(put_due(batch, DueRow { destination: key.destination, due, seq: key.seq, plan })?)
 }
 
 /// Makes a delivery pending again that ended in a state that is wanted. Answers that state, or why it was not done.
@@ -672,26 +715,15 @@ pub(super) fn resend(
         Trail::Ended(state) if !wanted(state) => return Ok(Err(Steered::NotFrom(state))),
         Trail::Ended(state) => state,
     };
-    let Some(destination) = batch.catalog().destination(key.destination) else {
-        return Ok(Err(Steered::NoDestination));
+    let trigger = match sendable(batch, key, trigger)? {
+        Ok(trigger) => trigger,
+        Err(why) => return Ok(Err(why)),
     };
-    // The request that a destination waits for stays one.
-    let trigger = if destination.asked == Some(key.seq) { Trigger::Confirmation } else { trigger };
-    let kept = match batch.events.get(key.seq.0)? {
-        Some(record) => codec::keeps_body(record.value())?,
-        None => false,
-    };
-    if !kept {
-        return Ok(Err(Steered::Erased));
-    }
     let number = last_attempt(batch, key)?.map_or(1, |(number, _)| number + 1);
     take_ended(batch, key)?;
     uncount(batch, key.destination, before);
     batch.begin(key.seq);
-    let due = batch.now;
-    put_attempt(batch, key, number, &AttemptRow::Planned { due })?;
-    let plan = Plan { number, tried: 0, trigger, cut_off: 0 };
-    put_due(batch, DueRow { destination: key.destination, due, seq: key.seq, plan })?;
+    make_due(batch, key, number, trigger)?;
     Ok(Ok(before))
 }
 

@@ -484,6 +484,41 @@ async fn a_resend_goes_on_counting_attempts_on_a_fresh_schedule() {
     conserved(&store).await;
 }
 
+/// S2.61, D26: a delivery that failed and waits for its retry is sent at once, on a fresh schedule: its one due row moves, and
+/// its attempts go on counting. What has not been tried and is due already is on its way.
+#[tokio::test]
+async fn a_resend_brings_a_retry_forward_on_a_fresh_schedule() {
+    let store = open();
+    let nos = with_destinations(&store, 1).await;
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let [first] = rows(&store, nos[0]).await[..] else { panic!() };
+    let resend = async || {
+        let resend = Resend { key: first.key(), trigger: Trigger::Manual };
+        store.steer(&Actor::SYSTEM, resend).await.unwrap().answer
+    };
+    let later = START.after(Duration::from_secs(3600));
+    finish(&store, first, Outcome::Failed, Next::Retry(later)).await;
+    let [waiting] = rows(&store, nos[0]).await[..] else { panic!() };
+    assert_eq!((waiting.due, waiting.plan.number, waiting.plan.tried), (later, 2, 1));
+    assert_eq!(resend().await, Steered::Done);
+    conserved(&store).await;
+    let [now] = rows(&store, nos[0]).await[..] else { panic!("{:?}", rows(&store, nos[0]).await) };
+    assert!(now.due < later);
+    assert_eq!(now.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
+    assert_eq!(delivery(&store, first).await.row, Some(now), "it is found where it lies");
+    assert_eq!(resend().await, Steered::NotFrom(DeliveryState::Pending), "it is on its way");
+    // An attempt that the resend overtook is noted, and the one that was asked for still comes.
+    finish(&store, waiting, Outcome::Failed, Next::Retry(later)).await;
+    conserved(&store).await;
+    let [last] = rows(&store, nos[0]).await[..] else { panic!("{:?}", rows(&store, nos[0]).await) };
+    assert_eq!((last.plan.number, last.plan.tried, last.plan.trigger), (3, 0, Trigger::Manual));
+    finish(&store, last, Outcome::Succeeded, Next::Succeeded).await;
+    let ended = delivery(&store, first).await;
+    assert_eq!((ended.state, ended.attempts.len()), (DeliveryState::Succeeded, 3));
+    assert!(rows(&store, nos[0]).await.is_empty());
+    conserved(&store).await;
+}
+
 #[tokio::test]
 async fn a_cancelled_delivery_stays_cancelled_unless_its_last_attempt_succeeds() {
     let store = open();

@@ -175,6 +175,60 @@ async fn a_delivery_is_cancelled_and_resent() {
     assert_eq!(steer("resend").await.status, 409);
 }
 
+/// S2.61, D26: a delivery that failed and waits for its retry is resent, not while its attempt is under way; what is due and
+/// held by nothing does not say that its idle lane is full.
+#[tokio::test]
+async fn a_delivery_that_waits_for_its_retry_is_resent() {
+    let world = World::new();
+    let destination = world.destination("default").await;
+    world.subscription("default", "t", &[&destination]).await;
+    let event = world.event("default", "t").await;
+    let list = world.get(&format!("/v1/events/{event}/deliveries")).await.json();
+    let path = format!("/v1/deliveries/{}", text(&list["deliveries"][0]["id"]));
+    let id: crate::model::DeliveryId = text(&list["deliveries"][0]["id"]).parse().unwrap();
+    let key = crate::model::DeliveryKey { destination: id.destination, seq: id.event.seq() };
+    let seen = world.service.delivery(&service::Sight::All, id).await.unwrap();
+    let attempt = crate::model::Attempt {
+        number: 1,
+        started: START,
+        duration: Default::default(),
+        trigger: crate::model::Trigger::Schedule,
+        outcome: crate::model::Outcome::Failed,
+        reason: Some(Reason::Status),
+        status: Some(503),
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+        response_body: Vec::new(),
+        error: None,
+        address: None,
+        phases: Default::default(),
+        reconnected: false,
+        next: None,
+    };
+    let later = START.after(std::time::Duration::from_secs(3600));
+    let next = store::op::Next::Retry(later);
+    let finish = store::op::Finish { row: seen.delivery.row.unwrap(), attempt, next, health: None };
+    world.store.submit(finish).await.unwrap();
+    let waiting = world.get(&path).await.json();
+    assert_eq!((&waiting["state"], &waiting["waiting_reason"]), (&json!("pending"), &json!("retry_later")));
+    let resend = async || world.ask(Who::Operator, "POST", &format!("{path}/resend"), Value::Null).await;
+    world.store.note_attempt(key, true);
+    let refused = resend().await;
+    assert_eq!((refused.status, refused.json()["detail"].as_str().unwrap().contains("under way")), (409, true));
+    world.store.note_attempt(key, false);
+    let resent = resend().await;
+    assert_eq!((resent.status, &resent.json()["state"]), (202, &json!("pending")));
+    assert_eq!(resent.json()["waiting_reason"], "in_flight", "nothing holds it");
+    assert!(text(&resent.json()["next_attempt_at"]) < later.to_string());
+    assert_eq!(resent.json()["attempts"].as_array().unwrap().len(), 1);
+    world.done(200, "PUT", &format!("{WEBHOOKS}/{destination}"), json!({"in_flight_max": 1})).await;
+    world.event("default", "t").await;
+    world.store.note_attempt(key, true);
+    let list = world.get("/v1/deliveries").await.json();
+    let reasons: Vec<_> = list["deliveries"].as_array().unwrap().iter().map(|row| &row["waiting_reason"]).collect();
+    assert_eq!(reasons, ["lane_full", "in_flight"]);
+}
+
 /// S2.65: deliveries are found by state, destination, type and time.
 #[tokio::test]
 async fn deliveries_are_listed_by_what_they_are() {
