@@ -194,7 +194,7 @@ async fn a_delivery_that_waits_for_its_retry_is_resent() {
         duration: Default::default(),
         trigger: crate::model::Trigger::Schedule,
         outcome: crate::model::Outcome::Failed,
-        reason: Some(Reason::Status),
+        reason: Some(crate::model::Reason::Status),
         status: Some(503),
         request_headers: Default::default(),
         response_headers: Default::default(),
