@@ -208,7 +208,7 @@ async fn a_delivery_that_waits_for_its_retry_is_resent() {
     let later = START.after(std::time::Duration::from_secs(3600));
     let next = store::op::Next::Retry(later);
     let finish = store::op::Finish { row: seen.delivery.row.unwrap(), attempt, next, health: None };
-    world.store.submit(finish).await.unwrap();
+    let _ = world.store.submit(finish).await.unwrap();
     let waiting = world.get(&path).await.json();
     assert_eq!((&waiting["state"], &waiting["waiting_reason"]), (&json!("pending"), &json!("retry_later")));
     let resend = async || world.ask(Who::Operator, "POST", &format!("{path}/resend"), Value::Null).await;
