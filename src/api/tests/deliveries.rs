@@ -188,6 +188,7 @@ async fn a_delivery_that_waits_for_its_retry_is_resent() {
     let id: crate::model::DeliveryId = text(&list["deliveries"][0]["id"]).parse().unwrap();
     let key = crate::model::DeliveryKey { destination: id.destination, seq: id.event.seq() };
     let seen = world.service.delivery(&service::Sight::All, id).await.unwrap();
+    let later = START.after(std::time::Duration::from_secs(3600));
     let attempt = crate::model::Attempt {
         number: 1,
         started: START,
@@ -203,9 +204,8 @@ async fn a_delivery_that_waits_for_its_retry_is_resent() {
         address: None,
         phases: Default::default(),
         reconnected: false,
-        next: None,
+        next: Some(later),
     };
-    let later = START.after(std::time::Duration::from_secs(3600));
     let next = store::op::Next::Retry(later);
     let finish = store::op::Finish { row: seen.delivery.row.unwrap(), attempt, next, health: None };
     let _ = world.store.submit(finish).await.unwrap();
