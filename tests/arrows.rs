@@ -147,7 +147,9 @@ fn without_tests(text: &str) -> (String, Vec<String>) {
                 if line.trim_start().starts_with("#[") {
                     continue;
                 }
-                if let Some(name) = line.trim().strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+                let item = line.trim();
+                let item = item.strip_prefix("pub(crate) ").unwrap_or(item);
+                if let Some(name) = item.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
                     test_files.push(name.to_owned());
                 }
                 if line.ends_with(';') && line.starts_with(indent) && !line[indent.len()..].starts_with(' ')

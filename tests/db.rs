@@ -119,7 +119,7 @@ fn a_flipped_bit_is_named_with_its_table_and_key() {
             continue;
         }
         assert_eq!(code, 1, "{told}{said}");
-        assert!(said.contains("the store is damaged") && said.contains("restore a backup"), "{said}");
+        assert!(said.contains("the store is damaged") && said.contains("put back the last copy"), "{said}");
         assert!(!told.contains("xxxx"), "{told}");
         let findings: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(findings[0]["table"] == "file" && findings.last().unwrap()["ok"] == false, "{told}");

@@ -567,14 +567,21 @@ impl Model {
 
     fn resend(&mut self, key: DeliveryKey) -> Steered {
         let Some(delivery) = self.picture.deliveries.get(&key) else { return Steered::Unknown };
-        if delivery.state == DeliveryState::Pending {
-            return Steered::NotFrom(DeliveryState::Pending);
-        }
+        let waiting = match (delivery.state, delivery.plan) {
+            // What waits for its first attempt is due here: there is nothing to bring forward.
+            (DeliveryState::Pending, Some(plan)) if plan.tried > 0 => Some(plan),
+            (DeliveryState::Pending, _) => return Steered::NotFrom(DeliveryState::Pending),
+            (_, _) => None,
+        };
         if !self.picture.destinations.contains_key(&key.destination) {
             return Steered::NoDestination;
         }
         if self.picture.events[&key.seq].body.is_none() {
             return Steered::Erased;
+        }
+        if let Some(plan) = waiting {
+            self.put_row(key, Plan { number: plan.number, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
+            return Steered::Done;
         }
         let number = delivery.attempts.last_key_value().map_or(1, |(number, _)| number + 1);
         self.uncount(key);
@@ -632,11 +639,19 @@ impl Model {
     }
 
     fn sweep(&mut self, from: Seq, limit: usize, payloads: bool, attempts: bool, events: bool) -> Swept {
-        let slice: Vec<Seq> = self.picture.events.range(from..).take(limit).map(|(seq, _)| *seq).collect();
+        // A slice ends with the event that brings it to its limit of deliveries, one without any counted as one.
+        let (mut slice, mut deliveries) = (Vec::new(), 0);
+        for (seq, event) in self.picture.events.range(from..) {
+            deliveries += event.targets.len().max(1);
+            slice.push(*seq);
+            if deliveries >= limit {
+                break;
+            }
+        }
         if !(payloads || attempts || events) {
             return Swept { next: None, touched: 0 };
         }
-        let next = slice.last().filter(|_| slice.len() == limit).map(|seq| Seq(seq.0 + 1));
+        let next = slice.last().filter(|_| deliveries >= limit).map(|seq| Seq(seq.0 + 1));
         let mut touched = 0;
         for seq in slice {
             let event = Arc::clone(&self.picture.events[&seq]);
