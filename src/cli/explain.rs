@@ -142,7 +142,7 @@ fn of_delivery(console: &Console, delivery: &Value, erased: bool) -> Result<Stor
     let resend = format!("postrider delivery resend {id}");
     match delivery["state"].as_str() {
         Some("pending" | "held") => {
-            if can_be_sent && waits == Some("retry_later") {
+            if can_be_sent && matches!(waits, Some("retry_later" | "due_later")) {
                 story.todo(resend, "sends it now instead of later");
             }
             if can_be_sent {

@@ -183,7 +183,8 @@ fn cannot_be_cancelled(delivery: &Value) -> Option<String> {
 
 /// Why the daemon would not send this again, if it would not.
 fn cannot_be_resent(console: &Console, delivery: &Value) -> Result<Option<String>, Failure> {
-    if !has_ended(delivery) && delivery["waiting_reason"] != "retry_later" {
+    let waits_for_its_time = matches!(delivery["waiting_reason"].as_str(), Some("retry_later" | "due_later"));
+    if !has_ended(delivery) && !waits_for_its_time {
         return Ok(Some(format!("the delivery is {} and cannot be resent", state(delivery))));
     }
     if console.find(&format!("{}/{}", destination::PATH, cell_text(&delivery["destination_id"])))?.is_none() {
