@@ -72,7 +72,7 @@ impl<'a> Line<'a> {
 
     /// The reply to what was not taken.
     pub fn refused(rejection: &'a Rejection) -> Self {
-        let Rejection { code, message } = rejection;
+        let Rejection { code, message, field: _ } = rejection;
         Line::Refused { ok: false, error: LineError { code: code.as_str(), message, retryable: code.is_retryable() } }
     }
 }
@@ -108,7 +108,7 @@ pub async fn post_events(
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
-        let Rejection { code, message } = rejection;
+        let Rejection { code, message, field } = rejection;
         let code = match code {
             Code::BadJson => ProblemCode::BadJson,
             Code::UnknownField => ProblemCode::UnknownField,
@@ -124,7 +124,13 @@ impl From<Rejection> for Problem {
             Code::Draining => ProblemCode::Draining,
             Code::StoreFailed => ProblemCode::StoreFailed,
         };
-        Problem::new(code, message)
+        match field {
+            None => Problem::new(code, message),
+            Some(field) => {
+                let detail = message.strip_prefix(&format!("{field}: ")).unwrap_or(&message).to_owned();
+                Problem::of_fields(code, vec![FieldError { pointer: format!("/{field}"), detail }])
+            }
+        }
     }
 }
 

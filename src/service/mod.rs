@@ -139,14 +139,21 @@ impl Code {
 pub struct Rejection {
     /// In a word.
     pub code: Code,
-    /// In words, with what to do.
+    /// In words, with what to do; begins with the field's name, where it is about one.
     pub message: String,
+    /// The member of the event that it is about, where there is one.
+    pub field: Option<String>,
 }
 
 impl Rejection {
     /// A rejection.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Rejection { code, message: message.into() }
+        Rejection { code, message: message.into(), field: None }
+    }
+
+    /// A rejection for what one member of the event is.
+    pub fn of_field(code: Code, field: &str, why: impl std::fmt::Display) -> Self {
+        Rejection { code, message: format!("{field}: {why}"), field: Some(field.to_owned()) }
     }
 }
 
@@ -154,13 +161,13 @@ impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::UnknownTenant => {
-                Rejection::new(Code::UnknownTenant, "tenant: there is none of this id; create it first")
+                Rejection::of_field(Code::UnknownTenant, "tenant", "there is none of this id; create it first")
             }
             Refusal::IdConflict(id) => {
-                let message = format!("id: {id} was accepted with this id and another type, key or data");
-                Rejection::new(Code::IdConflict, message)
+                let why = format!("{id} was accepted with this id and another type, key or data");
+                Rejection::of_field(Code::IdConflict, "id", why)
             }
-            Refusal::Expired => Rejection::new(Code::Expired, "expires_at: has passed already"),
+            Refusal::Expired => Rejection::of_field(Code::Expired, "expires_at", "has passed already"),
             Refusal::QueueFull => {
                 Rejection::new(Code::QueueFull, "too many deliveries wait (ingest.pending_max); try again later")
             }

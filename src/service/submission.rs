@@ -272,7 +272,7 @@ impl Draft<'_> {
 }
 
 fn bad_field(field: &str, why: impl fmt::Display) -> Rejection {
-    Rejection::new(Code::BadField, format!("{field}: {why}"))
+    Rejection::of_field(Code::BadField, field, why)
 }
 
 fn unknown_field(name: &str) -> Rejection {

@@ -169,7 +169,7 @@ pub(super) async fn post(mut call: Call, caller: Caller) -> Result<Response, Pro
         if sight.takes(&event.tenant) {
             Ok(event)
         } else {
-            Err(Rejection::new(Code::NotAllowed, "tenant: is another one than the caller acts for"))
+            Err(Rejection::of_field(Code::NotAllowed, "tenant", "is another one than the caller acts for"))
         }
     };
     mouth::post_events(&call.service, &body, &caller.tenant(), peer, admit).await

@@ -2,6 +2,26 @@
 
 use super::*;
 
+/// The refusal of an event points at the member that it is about.
+#[tokio::test]
+async fn the_refusal_of_an_event_has_a_pointer() {
+    let world = World::new();
+    world.done(202, "POST", "/v1/events", json!({"type": "t", "id": "1", "data": 1})).await;
+    for (event, status, pointer) in [
+        (json!({"type": "a b", "data": 1}), 400, "/type"),
+        (json!({"type": "t"}), 400, "/data"),
+        (json!({"type": "t", "data": 1, "deliver_at": "soon"}), 400, "/deliver_at"),
+        (json!({"type": "t", "data": 1, "expires_at": "2020-01-01T00:00:00Z"}), 400, "/expires_at"),
+        (json!({"type": "t", "data": 1, "tenant": "nobody"}), 400, "/tenant"),
+        (json!({"type": "t", "id": "1", "data": 2}), 409, "/id"),
+    ] {
+        let refused = world.ask(Who::Operator, "POST", "/v1/events", event).await;
+        let answer = refused.json();
+        assert_eq!((refused.status, &answer["errors"][0]["pointer"]), (status, &json!(pointer)), "{answer}");
+        assert!(!answer["errors"][0]["detail"].as_str().unwrap().starts_with(&pointer[1..]), "{answer}");
+    }
+}
+
 /// The doors answer alike: 202 for an event, 200 for a duplicate, a result for each of a batch, a problem for a refusal.
 #[tokio::test]
 async fn events_are_taken_over_http() {
