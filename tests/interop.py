@@ -119,7 +119,7 @@ class Checks:
     """The deliveries that were looked at, and what is wrong with any."""
 
     def __init__(self):
-        self.passed, self.faults = 0, []
+        self.passed, self.faults, self.seen = 0, [], set()
 
     def note(self, right, what):
         if right:
@@ -264,11 +264,21 @@ def main():
 
 
 def take(receiver, checks, deliveries, sent, secrets, for_node):
-    """So many deliveries, each checked; each body is one that was sent, byte for byte (SX.1)."""
-    for _ in range(deliveries):
+    """So many deliveries, each checked; each body is one that was sent, byte for byte (SX.1).
+
+    Delivery is at least once: where an answer was lost, the same delivery comes again, as a later attempt.
+    """
+    seen = checks.seen
+    until = len(seen) + deliveries
+    while len(seen) < until:
         method, path, headers, body = receiver.next()
         headers = {name.lower(): value for name, value in headers.items()}
         name = path.removeprefix("/")
+        delivery = headers["x-webhook-delivery"]
+        if delivery in seen:
+            checks.note(int(headers["x-webhook-attempt"]) > 1, f"{name}: {delivery} was sent twice in one attempt")
+            continue
+        seen.add(delivery)
         checks.note(method == "POST" and body in sent, f"{name}: a body that nobody sent")
         check(checks, name, receiver.url + path, headers, body, secrets)
         if name == "standard" and headers["content-type"] == "application/json":
