@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::nouns::{Console, Query, Reach, cell_text, delivery, destination, event};
 use super::{Exit, Failure, Form, words};
 use crate::clock::Clock;
+use crate::model::words as model_words;
 use crate::model::{DeliveryId, DestinationId, EventId, Invalid, TenantId, Timestamp};
 
 #[derive(Debug, Args)]
@@ -123,7 +124,7 @@ fn of_delivery(console: &Console, delivery: &Value, erased: bool) -> Result<Stor
         None => Value::Null,
     };
     let waits = delivery["waiting_reason"].as_str();
-    let mut why = words::why(
+    let mut why = model_words::why(
         delivery["state"].as_str().unwrap_or_default(),
         waits.or(delivery["ending"].as_str()).unwrap_or_default(),
         destination["disabled"] == true,

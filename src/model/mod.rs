@@ -21,6 +21,7 @@ pub mod secret;
 pub mod subscription;
 pub mod tenant;
 pub mod time;
+pub mod words;
 
 pub use audit::Actor;
 pub use confirmation::{Confirmation, ConfirmationMode, ConfirmationRequest};

@@ -1,0 +1,124 @@
+//! The closed lists in words: why a delivery waits, how it ended, what keeps a destination, why an attempt failed.
+//!
+//! They are asked by name, so that the command line can use them for what a daemon tells it. A name that is not known is
+//! told as it is: the daemon may be newer.
+
+/// Why a delivery is in its state. `reason` is the waiting reason of an unfinished one, and the ending of an ended one.
+pub fn why(state: &str, reason: &str, is_disabled: bool) -> String {
+    let words = match (state, reason) {
+        ("succeeded", _) => "the receiver has taken it",
+        (_, "exhausted") => "every attempt of its schedule has failed",
+        (_, "expired") => "its event expired before it could be delivered",
+        (_, "erased") => "its payload was erased before it could be delivered",
+        (_, "cancelled") => "an operator gave it up",
+        (_, "destination_deleted") => "its destination was deleted",
+        (_, "due_later") => "its producer asked for it to be delivered later",
+        (_, "retry_later") => "it waits for the next attempt of its schedule",
+        (_, "retry_after") => "the receiver asked for time (Retry-After)",
+        (_, "lane_full") => "the destination has as many requests under way as it may",
+        (_, "lane_shut") => "the destination failed again and again, and is left alone until one attempt succeeds",
+        (_, "rate") => "the destination's rate allows no more at this moment",
+        (_, "order") => "an earlier event with the same ordering key is not delivered yet",
+        (_, "paused") if is_disabled => "the destination is switched off",
+        (_, "paused") => "the destination is paused",
+        (_, "unconfirmed") => "the destination has not confirmed its URL yet",
+        (_, "gone") => "the receiver said that it is gone (410)",
+        (_, "in_flight") => "it is being sent at this moment",
+        (_, other) => other,
+    };
+    words.to_owned()
+}
+
+/// What keeps a destination from being sent to, by the state of its lane. One that was confirmed for another URL holds what
+/// comes, and one that never was is passed by; `holds_unconfirmed` is whether something is seen to wait for the confirmation.
+pub fn standing(is_disabled: bool, is_confirmed: bool, lane: &str, holds_unconfirmed: bool) -> &str {
+    match lane {
+        _ if is_disabled => "it is switched off: events pass it by",
+        _ if !is_confirmed && holds_unconfirmed => {
+            "it has not confirmed its new URL: what is to go there is held until it does"
+        }
+        _ if !is_confirmed => {
+            "it has not been confirmed: events pass it by, or are held if it was confirmed for another URL before"
+        }
+        "open" => "nothing stands in its way",
+        "paused" => "an operator paused it: what is to go there is held",
+        "gone" => "it said that it is gone (410): what is to go there is held",
+        "held" => "it asked for time (Retry-After)",
+        "shut" => "it failed again and again, and is left alone until then; then one attempt tries it out",
+        "probing" => "it failed again and again; the next attempt tries it out",
+        other => other,
+    }
+}
+
+/// Why an attempt did not succeed. `trigger` is what it was made for: a request for confirmation asks for more than others.
+pub fn reason<'a>(reason: &'a str, trigger: &str) -> &'a str {
+    match reason {
+        "predicate" if trigger == "confirmation" => {
+            "the reply does not repeat the challenge (with confirmation.mode echo), or does not say what counts as success"
+        }
+        "status" => "the status is none that counts as success",
+        "predicate" => "the reply does not say what counts as success",
+        "redirect" => "the receiver redirects, which is never followed; give it the final URL",
+        "gone" => "the receiver says that it is gone",
+        "timeout_connect" => "no connection came about in time",
+        "timeout_tls" => "no TLS session came about in time",
+        "timeout_head" => "no reply began in time",
+        "timeout_total" => "the reply did not end in time",
+        "refused" => "the connection was refused, or there is no way there",
+        "reset" => "the connection ended before a reply",
+        "dns" => "the host's name cannot be resolved",
+        "tls_expired" => "the receiver's certificate is out of date",
+        "tls_name" => "the receiver's certificate is for another name",
+        "tls_untrusted" => "no authority that is trusted vouches for the receiver's certificate (egress.ca, tls.ca)",
+        "tls_handshake" => "TLS failed",
+        "tls_pin" => "the receiver's certificate is not the pinned one",
+        "head_too_large" => "the reply's head is too large",
+        "protocol_error" => "what came was no HTTP/1.1 reply",
+        "blocked_destination" => "the address guard refuses that address ([egress] in the configuration opens it)",
+        "interrupted" => "the daemon stopped in the middle",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::delivery::Ending;
+    use crate::model::{Reason, WaitingReason};
+
+    #[test]
+    fn every_reason_has_its_words() {
+        for it in Reason::ALL {
+            assert_ne!(reason(it.as_str(), "schedule"), it.as_str());
+        }
+        let waiting = [
+            WaitingReason::DueLater,
+            WaitingReason::RetryLater,
+            WaitingReason::RetryAfter,
+            WaitingReason::LaneFull,
+            WaitingReason::LaneShut,
+            WaitingReason::Rate,
+            WaitingReason::Order,
+            WaitingReason::Paused,
+            WaitingReason::Unconfirmed,
+            WaitingReason::Gone,
+            WaitingReason::InFlight,
+        ];
+        for reason in waiting {
+            assert_ne!(why("pending", reason.as_str(), false), reason.as_str());
+        }
+        let endings =
+            [Ending::Exhausted, Ending::Expired, Ending::Erased, Ending::Cancelled, Ending::DestinationDeleted];
+        for ending in endings {
+            assert_ne!(why(ending.state().as_str(), ending.as_str(), false), ending.as_str());
+        }
+        assert_eq!(why("pending", "of_tomorrow", false), "of_tomorrow");
+    }
+
+    /// Decisions D14 and D24: what comes is held where there was a confirmation before, and passes by where there was none.
+    #[test]
+    fn what_happens_to_events_without_a_confirmation_is_told_as_it_is() {
+        assert!(standing(false, false, "open", true).contains("is held until it does"));
+        assert!(standing(false, false, "open", false).contains("events pass it by"));
+    }
+}
