@@ -3,6 +3,8 @@
 //! `POST /v1/events` is one protocol with two doors, the ingest socket and the admin API; its body lives here, so that both
 //! answer alike. Who may emit for which tenant is each door's own business.
 
+pub mod caller;
+
 use ::http::StatusCode;
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! The admin API: what callers write and read over HTTP, and who may.
 //!
-//! One [`handler`] serves `admin.sock` and TCP. Of each request it finds the route, then who is calling, then whether that
+//! One [`Api`] serves `admin.sock` and TCP. Of each request it finds the route, then who is calling, then whether that
 //! role may do this, and only then looks at ids and bodies. Every route is a row of one table that says which role it asks
 //! for; whoever adds a row is held to the tests over the whole table.
 //!
@@ -54,21 +54,37 @@ impl Default for Settings {
     }
 }
 
-/// What answers the requests of `admin.sock` and of the TCP listener.
+/// The admin API. Clones share it.
 ///
 /// A request over a Unix socket that shows no key comes from the operator, since the socket's mode decided who may open it;
 /// one over TCP needs a key, but for what is public.
-pub fn handler(service: Service, settings: Settings, metrics: Metrics, tail: Tail) -> impl Handler + Clone {
-    let routes = Routes::new(native::routes()).expect("the tests build the same table");
-    let under_way = UnderWay::default();
-    let api = Arc::new(Api { house: House { service, settings, metrics, tail }, routes, under_way });
-    move |request: Request| {
-        let api = Arc::clone(&api);
-        async move { api.answer(request).await }
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+impl Api {
+    /// The API over these verbs.
+    pub fn new(service: Service, settings: Settings, metrics: Metrics, tail: Tail) -> Self {
+        let routes = Routes::new(native::routes()).expect("the tests build the same table");
+        let under_way = UnderWay::default();
+        Api(Arc::new(Inner { house: House { service, settings, metrics, tail }, routes, under_way }))
+    }
+
+    /// What answers the requests of `admin.sock` and of the TCP listener.
+    pub fn handler(self) -> impl Handler + Clone {
+        move |request: Request| {
+            let api = Arc::clone(&self.0);
+            async move { api.answer(request).await }
+        }
+    }
+
+    /// The answer to a request of somebody whom another mouth has let in; which keys the request shows does not matter.
+    /// It is not kept for a repetition: `Idempotency-Key` is for callers of the API itself.
+    pub async fn answer_for(self, request: Request, caller: Caller) -> Result<Response, Problem> {
+        self.0.answer_for(request, caller).await
     }
 }
 
-struct Api {
+struct Inner {
     house: House,
     routes: Routes<Act>,
     under_way: UnderWay,
@@ -104,7 +120,7 @@ enum Act {
     Known(fn(Call, Caller) -> Answering),
 }
 
-impl Api {
+impl Inner {
     async fn answer(&self, mut request: Request) -> Result<Response, Problem> {
         let Found { route, params } = self.routes.find(request.method(), request.path())?;
         let House { service, settings, metrics, tail } = self.house.clone();
@@ -115,7 +131,7 @@ impl Api {
         match route.handler {
             Act::Open(act) => act(Call { service, settings, metrics, tail, params, request }).await,
             Act::Known(act) => {
-                let caller = Caller::of(&request, route.access, &service)?;
+                let caller = caller::of(&request, route.access, &service)?;
                 known_query(&request)?;
                 let body_bytes_max = settings.body_bytes_max.max(settings.events_bytes_max);
                 let keyed = Keyed::of(&mut request, &caller, body_bytes_max).await?;
@@ -126,6 +142,18 @@ impl Api {
                     Some(keyed) => keyed.answer(&self.under_way, keeper, move || act(call, caller)).await,
                 }
             }
+        }
+    }
+
+    async fn answer_for(&self, request: Request, caller: Caller) -> Result<Response, Problem> {
+        let Found { route, params } = self.routes.find(request.method(), request.path())?;
+        let House { service, settings, metrics, tail } = self.house.clone();
+        caller::lets_in(&caller, route.access)?;
+        request.query()?.only(&route.query)?;
+        let call = Call { service, settings, metrics, tail, params, request };
+        match route.handler {
+            Act::Open(act) => act(call).await,
+            Act::Known(act) => act(call, caller).await,
         }
     }
 }

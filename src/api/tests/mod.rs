@@ -133,7 +133,7 @@ impl World {
         );
         let attempts = broadcast::Sender::new(4);
         let tail = Tail::new(attempts.downgrade());
-        let handler = Arc::new(handler(service.clone(), settings, Metrics::default(), tail));
+        let handler = Arc::new(Api::new(service.clone(), settings, Metrics::default(), tail).handler());
         World { handler, service, store, attempts }
     }
 
