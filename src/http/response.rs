@@ -250,7 +250,8 @@ impl Response {
         let is_head = method == Method::HEAD;
         let body = match body {
             Body::Whole(body) => {
-                if status != StatusCode::NO_CONTENT {
+                // The length of a 304 would be that of what it stands for.
+                if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
                 }
                 Either::Left(Full::new(if is_head { Bytes::new() } else { body }))
