@@ -44,6 +44,9 @@ pub mod ingest;
 // The admin API: the native routes, and one file per dialect.
 pub mod api;
 
+// The dashboard: pages for people, over the same verbs.
+pub mod ui;
+
 // Configuration: TOML, drop-ins, environment and flags become typed values with their origins.
 pub mod config;
 

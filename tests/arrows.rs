@@ -18,8 +18,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mouth", &["service", "http", "model"]),
     ("ingest", &["mouth", "service", "http", "model"]),
     ("api", &["mouth", "service", "http", "sign", "model"]),
+    ("ui", &["mouth", "service", "http", "model"]),
     ("config", &["model"]),
-    ("daemon", &["model", "clock", "store", "sign", "client", "engine", "service", "http", "ingest", "api", "config"]),
+    (
+        "daemon",
+        &["model", "clock", "store", "sign", "client", "engine", "service", "http", "ingest", "api", "ui", "config"],
+    ),
     ("cli", &["daemon", "config", "sign", "model", "clock"]),
 ];
 

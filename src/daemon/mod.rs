@@ -25,18 +25,21 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Api;
 use crate::client::guard::{GuardError, Scope};
 use crate::client::{self, Client, ClientError, ProxyError, check_tls};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{self, Engine};
-use crate::http::serve::{Listener, Server};
+use crate::http::request::Request;
+use crate::http::serve::{Answer, Handler, Listener, Server};
 use crate::http::tls::TlsError;
 use crate::ingest::Ingest;
 use crate::model::{Destination, Ended};
 use crate::service::{self, Service};
 use crate::store::{Keys, OpenError, Store};
-use crate::{api, http, ingest};
+use crate::ui::{Desk, Ui};
+use crate::{api, http, ingest, ui};
 
 pub use log::start as start_log;
 pub use master_key::MasterKeyError;
@@ -124,10 +127,15 @@ impl Daemon {
     /// Starts everything. It is ready when this returns.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let clock = Clock::system();
-        let Settings { store, client, engine, service, ingest, api, http, disk_reserve } = Settings::of(config)?;
+        let Settings { store, client, engine, service, ingest, api, ui, http, disk_reserve } = Settings::of(config)?;
         let store = open_store(store, clock).await?;
-        match Self::start_on(&store, config, Parts { client, engine, service, ingest, api, http, disk_reserve }, clock)
-            .await
+        match Self::start_on(
+            &store,
+            config,
+            Parts { client, engine, service, ingest, api, ui, http, disk_reserve },
+            clock,
+        )
+        .await
         {
             Ok(daemon) => Ok(daemon),
             Err(error) => {
@@ -138,7 +146,7 @@ impl Daemon {
     }
 
     async fn start_on(store: &Store, config: &Config, parts: Parts, clock: Clock) -> Result<Self, StartError> {
-        let Parts { mut client, engine, service, ingest, api, http, disk_reserve } = parts;
+        let Parts { mut client, engine, service, ingest, api, ui, http, disk_reserve } = parts;
         let producers = settings::group(config.ingest.socket_group.as_ref())?;
         let ingest_listener = socket::bind(&config.ingest.socket, 0o660, producers)?;
         // Whoever may open the admin socket is the operator, so it is for the daemon's own user only.
@@ -184,7 +192,9 @@ impl Daemon {
         running.spawn(engine.run(stop_engine.clone()));
         let mut mouths = JoinSet::new();
         let (metrics, tail) = (api::metrics::Metrics::new(Arc::new(scrape)), api::tail::Tail::new(watchers.clone()));
-        let handler = api::handler(service.clone(), api, metrics, tail);
+        let api = Api::new(service.clone(), api, metrics, tail);
+        let ui = Ui::new(service.clone(), ui, desk(api.clone()));
+        let handler = front(api.handler(), ui.handler());
         let server = || Server::new(http.clone(), handler.clone());
         let (admin, stop) = (server(), stop_mouths.clone());
         mouths.spawn(async move { admin.run(Listener::Unix(admin_listener), stop).await });
@@ -270,8 +280,23 @@ struct Parts {
     service: settings::ServiceSettings,
     ingest: ingest::Settings,
     api: api::Settings,
+    ui: ui::Settings,
     http: http::serve::Settings,
     disk_reserve: u64,
+}
+
+/// The dashboard's way to the API.
+fn desk(api: Api) -> Arc<Desk> {
+    Arc::new(move |request, caller| Box::pin(api.clone().answer_for(request, caller)) as Answer)
+}
+
+/// The API and the dashboard behind one door, told apart by the path.
+fn front(api: impl Handler + Clone, ui: impl Handler + Clone) -> impl Handler + Clone {
+    let (api, ui): (Arc<dyn Handler>, Arc<dyn Handler>) = (Arc::new(api), Arc::new(ui));
+    move |request: Request| match Ui::owns(request.path()) {
+        true => ui.answer(request),
+        false => api.answer(request),
+    }
 }
 
 async fn join(tasks: &mut JoinSet<()>) {

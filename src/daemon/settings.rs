@@ -6,7 +6,7 @@ use nix::unistd::Gid;
 
 use crate::client::guard;
 use crate::config::{Config, EgressTarget, Group, Tenants, Who};
-use crate::{api, client, engine, http, ingest, service, store};
+use crate::{api, client, engine, http, ingest, service, store, ui};
 
 use super::{StartError, drawn};
 
@@ -18,6 +18,7 @@ pub struct Settings {
     pub(super) service: ServiceSettings,
     pub(super) ingest: ingest::Settings,
     pub(super) api: api::Settings,
+    pub(super) ui: ui::Settings,
     pub(super) http: http::serve::Settings,
     pub(super) disk_reserve: u64,
 }
@@ -99,6 +100,7 @@ impl Settings {
                 events_bytes_max: line_max,
                 ..api::Settings::default()
             },
+            ui: ui::Settings::default(),
             http,
             disk_reserve: config.limits.disk_reserve.bytes(),
         })

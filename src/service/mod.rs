@@ -923,6 +923,20 @@ impl Service {
         (key.is_opened_by(secret) && right_id).then_some(key)
     }
 
+    /// How each destination in sight stands, in the order of their creation.
+    pub fn healths(&self, sight: &Sight) -> Vec<DestinationHealth> {
+        let (catalog, now) = (self.store.catalog(), self.clock.now());
+        self.store.standing(|standing| {
+            let seen = catalog.destinations().filter(|destination| sight.takes(&destination.tenant));
+            let health = |destination: &Arc<Destination>| {
+                let (lane, tally) = (standing.lane(destination.no), standing.tally(destination.no));
+                let state = LaneState::of(destination, lane, now);
+                DestinationHealth { destination: Arc::clone(destination), state, lane, tally }
+            };
+            seen.map(health).collect()
+        })
+    }
+
     /// How many lanes do what, over all tenants.
     pub fn lanes_by_state(&self) -> HashMap<LaneState, u64> {
         let (catalog, now) = (self.store.catalog(), self.clock.now());
@@ -988,6 +1002,19 @@ impl Service {
         }
         Ok(status)
     }
+}
+
+/// How a destination stands.
+#[derive(Debug, Clone)]
+pub struct DestinationHealth {
+    /// Which.
+    pub destination: Arc<Destination>,
+    /// What its lane does.
+    pub state: LaneState,
+    /// Its lane.
+    pub lane: Lane,
+    /// Its deliveries by state.
+    pub tally: Tally,
 }
 
 /// What a lane does at this moment.

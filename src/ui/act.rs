@@ -1,0 +1,124 @@
+//! What a page is given, and what it is.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ::http::Method;
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::form::Form;
+use super::viewer::Viewer;
+use super::{Desk, Settings};
+use crate::http::problem::Problem;
+use crate::http::request::{Query, Request};
+use crate::http::response::{Body, Response};
+use crate::http::route::{Access, Params, Route};
+use crate::model::{Role, TenantId};
+use crate::service::{Service, Sight};
+
+/// What every page has at hand.
+#[derive(Clone)]
+pub(super) struct House {
+    pub(super) service: Service,
+    pub(super) settings: Settings,
+    pub(super) desk: Arc<Desk>,
+}
+
+/// A request of somebody who need not be known.
+pub(super) struct Door {
+    pub(super) house: House,
+    pub(super) request: Request,
+}
+
+/// A request of somebody whose role covers the page's.
+pub(super) struct Visit {
+    pub(super) house: House,
+    pub(super) viewer: Viewer,
+    pub(super) params: Params,
+    pub(super) query: Query,
+    pub(super) request: Request,
+}
+
+/// A page in the making.
+pub(super) type Answering = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
+
+/// What a route does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act {
+    /// For anybody.
+    Open(fn(Door) -> Answering),
+    /// For viewers whose role covers the route's.
+    Known(fn(Visit) -> Answering),
+}
+
+/// A row of the table that asks for a role.
+pub(super) fn known(method: Method, pattern: &'static str, role: Role, act: fn(Visit) -> Answering) -> Route<Act> {
+    Route { method, pattern, access: Access::Role(role), query: Vec::new(), handler: Act::Known(act) }
+}
+
+impl Route<Act> {
+    /// This row, with the names that its query may have.
+    pub(super) fn asking(self, names: &[&'static str]) -> Self {
+        Route { query: names.to_vec(), ..self }
+    }
+}
+
+impl Visit {
+    /// The verbs.
+    pub(super) fn service(&self) -> &Service {
+        &self.house.service
+    }
+
+    /// What the viewer sees: of a list that names a tenant (`?tenant=`) that one, if he may.
+    pub(super) fn sight(&self) -> Result<Sight, Problem> {
+        let caller = self.viewer.caller().clone();
+        Ok(caller.naming(self.tenant_asked()?, self.service())?.sight())
+    }
+
+    /// The tenant that the query names.
+    pub(super) fn tenant_asked(&self) -> Result<Option<TenantId>, Problem> {
+        self.asked("tenant")
+    }
+
+    /// A value of the query; an empty one, which a form sends for a field that was left alone, is none.
+    pub(super) fn asked<T: std::str::FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
+        if self.query.text(name).is_none_or(|text| text.trim().is_empty()) {
+            return Ok(None);
+        }
+        self.query.parse(name)
+    }
+
+    /// The form that was sent.
+    pub(super) async fn form(&mut self) -> Result<Form, Problem> {
+        Form::read(&mut self.request, self.house.settings.form_bytes_max).await
+    }
+
+    /// Asks the API for something in the viewer's name, for a tenant or for his own; what it answers.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        tenant: Option<&TenantId>,
+        body: Option<Value>,
+    ) -> Result<Value, Problem> {
+        let response = self.ask_raw(method, path, tenant, body).await?;
+        let Body::Whole(bytes) = response.body() else { return Ok(Value::Null) };
+        Ok(serde_json::from_slice(bytes).unwrap_or(Value::Null))
+    }
+
+    /// As [`Visit::ask`], with the answer as it is.
+    pub(super) async fn ask_raw(
+        &self,
+        method: Method,
+        path: &str,
+        tenant: Option<&TenantId>,
+        body: Option<Value>,
+    ) -> Result<Response, Problem> {
+        let caller = self.viewer.caller().clone().naming(tenant.cloned(), self.service())?;
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = ::http::Request::builder().method(method).uri(path).body(body);
+        let request = request.map_err(|_| Problem::new(crate::http::ProblemCode::BadId, "the path is malformed"))?;
+        (self.house.desk)(Request::whole(request, self.request.peer(), self.request.id()), caller).await
+    }
+}

@@ -1,0 +1,176 @@
+//! What pages are made of: pictures, states, times, ids, fields of forms, empty places.
+
+use std::time::Duration;
+
+use maud::{Markup, PreEscaped, html};
+
+use crate::model::{DeliveryState, Outcome, Timestamp};
+use crate::service::LaneState;
+
+macro_rules! icons {
+    ($($name:ident = $path:literal,)*) => {
+        /// A picture; each is one path of a 16 by 16 square, drawn with a line.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Icon { $($name,)* }
+
+        impl Icon {
+            fn path(self) -> &'static str {
+                match self { $(Icon::$name => $path,)* }
+            }
+        }
+    };
+}
+
+icons! {
+    Alert = "M8 2.2 14.6 13.6H1.4zM8 6.4v3.4M8 11.6v.2",
+    Bolt = "M9 1.5 3.5 9H8l-1 5.5L12.5 7H8z",
+    Book = "M3 2.5h8.5a1.5 1.5 0 0 1 1.5 1.5v9.5H4.5A1.5 1.5 0 0 1 3 12zM5.5 6h5M5.5 9h5",
+    Check = "M2.5 8.5 6.5 12.5 13.5 4",
+    Chip = "M4.5 4.5h7v7h-7zM6.5 2v2.5M9.5 2v2.5M6.5 11.5V14M9.5 11.5V14M2 6.5h2.5M2 9.5h2.5M11.5 6.5H14M11.5 9.5H14",
+    Clock = "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM8 4.8V8l2.4 1.6",
+    Copy = "M5.5 5.5h8v8h-8zM10.5 5.5v-3h-8v8h3",
+    Cross = "M4 4l8 8M12 4l-8 8",
+    Gauge = "M2.2 12a6.5 6.5 0 1 1 11.6 0M8 10.5l3-4",
+    Gear = "M8 5.8a2.2 2.2 0 1 0 0 4.4 2.2 2.2 0 0 0 0-4.4zM8 1.8v2M8 12.2v2M1.8 8h2M12.2 8h2M3.6 3.6 5 5M11 11l1.4 1.4M3.6 12.4 5 11M11 5l1.4-1.4",
+    Hook = "M8 2v7.5a3 3 0 1 1-6 0M8 2 5.5 4.5M8 2l2.5 2.5M11.5 9.5v4M9.5 11.5h4",
+    House = "M2.5 14V6L8 2l5.5 4v8zM6.5 14v-4h3v4",
+    Key = "M5.5 7.5a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM7.8 8.2 13.5 2.5M11 5l2 2",
+    Menu = "M2.5 4h11M2.5 8h11M2.5 12h11",
+    Pause = "M5.5 3v10M10.5 3v10",
+    Pen = "M2.5 13.5 3.5 10 11 2.5 13.5 5 6 12.5z",
+    People = "M6 3a2.3 2.3 0 1 0 0 4.6A2.3 2.3 0 0 0 6 3zM1.5 13.5c0-3 2-4.5 4.5-4.5s4.5 1.5 4.5 4.5M10.5 3.5a2 2 0 0 1 0 4M12 9.5c1.5.6 2.5 2 2.5 4",
+    Person = "M8 2.5a2.7 2.7 0 1 0 0 5.4 2.7 2.7 0 0 0 0-5.4zM2.8 14c0-3.3 2.2-5 5.2-5s5.2 1.7 5.2 5",
+    Plus = "M8 3v10M3 8h10",
+    Pulse = "M1.5 8.5h3L6.5 3l3 10.5 2-5h3",
+    Replay = "M3 8a5 5 0 1 1 1.5 3.6M3 13v-2.5h2.5",
+    Ring = "M8 3a5 5 0 1 0 0 10A5 5 0 0 0 8 3z",
+    Send = "M2 8 14 2.5 10.5 14 7.5 9zM7.5 9 14 2.5",
+    Slash = "M8 2.5a5.5 5.5 0 1 0 0 11 5.5 5.5 0 0 0 0-11zM4.2 4.2l7.6 7.6",
+    Unknown = "M5.8 6a2.2 2.2 0 1 1 3.3 1.9c-.8.5-1.1.9-1.1 1.8M8 12v.2",
+}
+
+/// A picture beside words that say the same.
+pub(super) fn icon(icon: Icon) -> Markup {
+    html! { svg.icon viewBox="0 0 16 16" aria-hidden="true" { path d=(PreEscaped(icon.path())) {} } }
+}
+
+/// A state: a picture and a word in a tone. The tone alone tells nothing.
+pub(super) fn badge(tone: &str, picture: Icon, word: &str) -> Markup {
+    html! { span class={ "badge " (tone) } { (icon(picture)) (word) } }
+}
+
+/// The state of a delivery.
+pub(super) fn delivery_badge(state: DeliveryState) -> Markup {
+    let (tone, picture) = match state {
+        DeliveryState::Pending => ("calm", Icon::Clock),
+        DeliveryState::Held => ("warn", Icon::Pause),
+        DeliveryState::Succeeded => ("good", Icon::Check),
+        DeliveryState::Failed => ("bad", Icon::Cross),
+        DeliveryState::Cancelled => ("flat", Icon::Slash),
+    };
+    badge(tone, picture, state.as_str())
+}
+
+/// What an attempt came to.
+pub(super) fn outcome_badge(outcome: Outcome) -> Markup {
+    let (tone, picture) = match outcome {
+        Outcome::Succeeded => ("good", Icon::Check),
+        Outcome::Failed => ("bad", Icon::Cross),
+        Outcome::Unknown => ("warn", Icon::Unknown),
+    };
+    badge(tone, picture, outcome.as_str())
+}
+
+/// The state of a lane.
+pub(super) fn lane_badge(state: LaneState) -> Markup {
+    let (tone, picture) = match state {
+        LaneState::Open => ("good", Icon::Check),
+        LaneState::Paused => ("warn", Icon::Pause),
+        LaneState::Unconfirmed => ("warn", Icon::Unknown),
+        LaneState::Gone => ("bad", Icon::Slash),
+        LaneState::Held => ("warn", Icon::Clock),
+        LaneState::Shut => ("bad", Icon::Cross),
+        LaneState::Probing => ("warn", Icon::Ring),
+    };
+    badge(tone, picture, state.as_str())
+}
+
+/// A message in a box.
+pub(super) fn notice(picture: Icon, tone: &str, words: Markup) -> Markup {
+    html! { div class={ "notice " (tone) } { (icon(picture)) div { (words) } } }
+}
+
+/// A place where nothing is, with the next useful step.
+pub(super) fn empty(title: &str, words: Markup) -> Markup {
+    html! { div.empty { (icon(Icon::Ring)) h2 { (title) } p { (words) } } }
+}
+
+/// A moment, as people say it; the exact one stands behind it.
+pub(super) fn moment(at: Timestamp, now: Timestamp) -> Markup {
+    let exact = at.to_string();
+    let words = match at > now {
+        true => format!("in {}", span_words(at.since(now))),
+        false if now.since(at) < Duration::from_secs(1) => "now".to_owned(),
+        false => format!("{} ago", span_words(now.since(at))),
+    };
+    html! { time datetime=(exact) title=(exact) { (words) } }
+}
+
+/// A span of time in its largest unit.
+pub(super) fn span_words(span: Duration) -> String {
+    match span.as_secs() {
+        0 => format!("{} ms", span.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// How long an attempt took, to the millisecond below ten seconds.
+pub(super) fn took(span: Duration) -> String {
+    match span.as_millis() {
+        0 => format!("{:.1} ms", span.as_secs_f64() * 1000.0),
+        millis @ 1..10_000 => format!("{millis} ms"),
+        _ => format!("{:.1} s", span.as_secs_f64()),
+    }
+}
+
+/// A number with thin spaces between its thousands.
+pub(super) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes in the unit that suits them.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ if value < 10.0 => format!("{value:.1} {}", UNITS[unit]),
+        _ => format!("{value:.0} {}", UNITS[unit]),
+    }
+}
+
+/// Something that is copied as it is: an id, a command. With script it has a button that does.
+pub(super) fn copied(text: &str) -> Markup {
+    html! { span.copy { code { (text) } button.ghost.icon-only type="button" hidden data-copy=(text) { (icon(Icon::Copy)) span.hidden { "Copy" } } } }
+}
+
+/// Where a list goes on.
+pub(super) fn pager(next: Option<String>) -> Markup {
+    html! { @if let Some(next) = next { nav.pager aria-label="Pages" { a.button href=(next) rel="next" { "Older" } } } }
+}
