@@ -153,6 +153,7 @@ impl From<Error> for Problem {
             Error::Invalid { pointer, detail } => {
                 Problem::of_fields(ProblemCode::BadField, vec![FieldError { pointer: pointer.to_owned(), detail }])
             }
+            Error::UnknownType => Problem::new(ProblemCode::UnknownType, error.to_string()),
             Error::Store(detail) => Problem::new(ProblemCode::StoreFailed, detail),
         }
     }

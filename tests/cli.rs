@@ -125,6 +125,7 @@ fn help_lists_the_commands_and_exit_codes() {
       destination   Where webhooks go, and how
       subscription  Which events go where
       event         What was accepted
+      event-type    Which types of events there are: the catalogue
       delivery      One event on its way to one destination, with its attempts
       replay        Many deliveries that have ended, sent again as one job
       tenant        Whose destinations, events and keys they are

@@ -166,12 +166,13 @@ fn asked(folder: &Path, arguments: &[&str], answer: &'static str) -> (String, Va
 const UUID: &str = "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6";
 
 /// Every noun, with its verbs.
-const NOUNS: [(&str, &[&str]); 7] = [
+const NOUNS: [(&str, &[&str]); 8] = [
     (
         "destination",
         &["list", "show", "create", "update", "delete", "pause", "resume", "rotate-secret", "stats", "test", "confirm"],
     ),
     ("subscription", &["list", "show", "create", "update", "delete", "link", "unlink", "test"]),
+    ("event-type", &["list", "show", "create", "update", "delete"]),
     ("event", &["list", "show", "deliveries", "history", "erase-payload"]),
     ("delivery", &["list", "show", "resend", "cancel"]),
     ("replay", &["create", "list", "show", "cancel"]),
@@ -229,6 +230,32 @@ fn destinations_and_subscriptions_are_made_changed_linked_and_deleted() {
     desk.show(&["destination", "delete", &id, "--yes"]);
     desk.show(&["destination", "show", &id]);
     desk.show(&["destination", "show", "books"]);
+    insta::assert_snapshot!(desk.transcript);
+}
+
+/// S4.10: the catalogue of events is listed, with what each means; what is added is changed and deleted, what is built in is not.
+#[test]
+fn event_types_are_listed_added_changed_and_deleted() {
+    let mut desk = Desk::new();
+    desk.show(&["event-type", "list", "--limit", "1000"]);
+    desk.show(&["event-type", "show", "cardupdate.submitted"]);
+    let alias = ["--alias", "refund.done"];
+    let words = ["--description", "A refund was settled"];
+    desk.show(&[&["event-type", "create", "refund.settled"][..], &words, &alias].concat());
+    desk.show(&["event-type", "create", "refund.done"]);
+    std::fs::write(desk.home.folder().join("sample.json"), r#"{"refund": "R-1"}"#).unwrap();
+    std::fs::write(desk.home.folder().join("wrong.json"), "{").unwrap();
+    let sample = |name: &str| desk.home.folder().join(name).display().to_string();
+    let (sample, wrong) = (sample("sample.json"), sample("wrong.json"));
+    desk.show(&["event-type", "update", "refund.settled", "--sample", &sample]);
+    desk.show(&["event-type", "update", "refund.settled", "--sample", &wrong]);
+    desk.show(&["event-type", "update", "refund.settled"]);
+    desk.show(&["event-type", "update", "transaction", "--description", "Something else"]);
+    desk.show(&["event-type", "delete", "refund.settled", "--dry-run"]);
+    desk.show(&["event-type", "delete", "refund.settled", "--yes", "--json"]);
+    desk.show(&["event-type", "show", "refund.settled"]);
+    desk.show(&["event-type", "delete", "ach.failed", "--yes"]);
+    desk.show(&["event-type", "delete", "ach.failed", "--dry-run"]);
     insta::assert_snapshot!(desk.transcript);
 }
 

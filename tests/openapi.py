@@ -55,13 +55,14 @@ def closed_port():
 
 def furnish(daemon, receiver, dead_url):
     """Things of every kind, to look at and to delete."""
-    made = {"destination": [], "subscription": [], "tenant": [], "key": []}
+    made = {"destination": [], "subscription": [], "tenant": [], "key": [], "event-type": []}
     must = daemon.must
     for tenant in ("shop", "branch"):
         must("POST", "/v1/tenants", {"id": tenant, "parent": "default"})
     for number in range(EACH):
         made["tenant"].append(must("POST", "/v1/tenants", {"id": f"spare-{number}"})["id"])
         made["key"].append(must("POST", "/v1/keys", {"role": "read", "tenant": None, "name": f"Till {number}"})["id"])
+        made["event-type"].append(must("POST", "/v1/event-types", {"name": f"spare.{number}"})["name"])
         url = receiver.url if number < 2 else dead_url
         retry = {"delays": ["1s"], "attempts_max": 1}
         wanted = {"name": f"Ledger {number}", "http_endpoint_url": url, "confirmed": True, "retry": retry}
@@ -94,7 +95,7 @@ def main():
         made = furnish(daemon, receiver, dead_url)
         kept = {kind: ids[:4] for kind, ids in made.items()}
         kept |= {"event": made["event"], "delivery": made["delivery"], "type": ["transaction"], "tenant": ["default", "shop"]}
-        spare = {kind: made[kind][4:] for kind in ("destination", "subscription", "tenant", "key", "linked")}
+        spare = {kind: made[kind][4:] for kind in ("destination", "subscription", "tenant", "key", "event-type", "linked")}
         key = daemon.must("POST", "/v1/keys", {"role": "admin", "tenant": None, "name": "all"})["secret"]
         folder = daemon.folder / "schemathesis"
         folder.mkdir()

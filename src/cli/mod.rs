@@ -32,7 +32,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::unreadable;
 pub use failure::{Details, Exit, Failure, FieldError, Trouble};
-use nouns::{delivery, destination, event, key, replay, subscription, tenant};
+use nouns::{delivery, destination, event, event_type, key, replay, subscription, tenant};
 
 use crate::config::Places;
 
@@ -77,6 +77,8 @@ enum Command {
     Subscription(subscription::Arguments),
     /// What was accepted
     Event(event::Arguments),
+    /// Which types of events there are: the catalogue
+    EventType(event_type::Arguments),
     /// One event on its way to one destination, with its attempts
     Delivery(delivery::Arguments),
     /// Many deliveries that have ended, sent again as one job
@@ -172,6 +174,7 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Destination(arguments) => destination::run(&arguments, form),
         Command::Subscription(arguments) => subscription::run(&arguments, form),
         Command::Event(arguments) => event::run(&arguments, form),
+        Command::EventType(arguments) => event_type::run(&arguments, form),
         Command::Delivery(arguments) => delivery::run(&arguments, form),
         Command::Replay(arguments) => replay::run(&arguments, form),
         Command::Tenant(arguments) => tenant::run(&arguments, form),

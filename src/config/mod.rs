@@ -31,7 +31,7 @@ pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel, Ma
 use value::{Ports, TenantName};
 
 use crate::model::schedule::JITTER_DEFAULT;
-use crate::model::{ConfirmationMode, Schedule, TenantId};
+use crate::model::{ConfirmationMode, EventType, EventTypes, KnownType, Schedule, TenantId, event_type};
 
 /// The file that shows every key with its default.
 pub const EXAMPLE: &str = include_str!("../../config.example.toml");
@@ -63,6 +63,8 @@ pub struct Config {
     pub store: Store,
     /// `[ingest]`
     pub ingest: Ingest,
+    /// `[events]`
+    pub events: Events,
     /// `[admin]`
     pub admin: Admin,
     /// `[delivery]`
@@ -109,6 +111,13 @@ pub struct Ingest {
     pub connections_max: u32,
     /// `[[ingest.allow]]`: who may emit for whom; empty means that whoever may open the socket may emit for all.
     pub allow: Vec<IngestRule>,
+}
+
+/// `[events]`: which event types there are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Events {
+    /// The built-in types and those of `[[events.type]]`, and whether others are taken.
+    pub types: EventTypes,
 }
 
 /// `[[ingest.allow]]`: these callers may emit for these tenants.
@@ -357,6 +366,7 @@ fn read(tree: Tree, places: &Places) -> Result<(Config, Vec<Entry>), ConfigError
     let config = Config {
         store: Store::read(&mut sections, &mut report, places),
         ingest: Ingest::read(&mut sections, &mut report, places),
+        events: Events::read(&mut sections, &mut report),
         admin: Admin::read(&mut sections, &mut report, places),
         delivery: Delivery::read(&mut sections, &mut report),
         confirmation: Confirmation::read(&mut sections, &mut report),
@@ -399,6 +409,45 @@ impl Ingest {
         section.finish();
         ingest
     }
+}
+
+impl Events {
+    fn read(sections: &mut Table, report: &mut Report) -> Self {
+        let mut section = Reader::of_section(sections, "events", report);
+        let mut types = EventTypes::default().strict(section.value("strict_types", false));
+        section.blocks("type", "events.type", |block| {
+            let known = read_event_type(block)?;
+            let taken =
+                |_| ("its name or an alias is another event type's", "postrider event-type list names them all");
+            types.put(known).map(drop).map_err(taken)
+        });
+        section.finish();
+        Events { types }
+    }
+}
+
+/// `[[events.type]]`: one more event type.
+fn read_event_type(block: &mut Reader<'_>) -> Result<KnownType, (&'static str, &'static str)> {
+    let (name, description) = (block.optional::<EventType>("name"), block.optional::<String>("description"));
+    let (aliases, sample) = (block.optional::<Vec<EventType>>("aliases"), block.optional::<String>("sample"));
+    let Some(name) = name else { return Err(("it has no name", "name = \"refund.settled\"")) };
+    let description = description.map(KnownType::description).transpose();
+    let aliases = KnownType::aliases(&name, aliases.unwrap_or_default());
+    let sample = sample.map(KnownType::sample).transpose();
+    let wrong = |cause, help| move |_| (cause, help);
+    Ok(KnownType {
+        description: description
+            .map_err(wrong(
+                "its description is not 1 to 256 characters on one line",
+                "description = \"A refund was settled\"",
+            ))?
+            .flatten(),
+        aliases: aliases.map_err(wrong("it has over 16 aliases, or one twice", "aliases = [\"refund.done\"]"))?,
+        sample: sample
+            .map_err(wrong("its sample is not one JSON value of at most 64 KiB", "sample = '{\"refund\": 1}'"))?
+            .flatten(),
+        ..KnownType::new(name, event_type::Origin::Configured)
+    })
 }
 
 impl IngestRule {

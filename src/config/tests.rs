@@ -58,6 +58,7 @@ fn the_example_shows_every_key_with_its_default() {
     let mut config = loaded.config.clone();
     config.ingest.allow.clear();
     config.egress.rules.clear();
+    config.events = defaults.events.clone();
     config.schedules.remove("patient").expect("the example shows a schedule");
     assert_eq!(config, defaults);
     let not_shown: Vec<_> = loaded.entries.iter().filter(|entry| entry.origin == Origin::Default).collect();
@@ -84,6 +85,9 @@ fn the_example_blocks_mean_what_they_say() {
             ports: vec![443..=443, 8440..=8449],
         }]
     );
+    let refund = config.events.types.find(&"refund.done".parse().unwrap()).unwrap();
+    assert_eq!((refund.name.as_str(), refund.origin.as_str()), ("refund.settled", "configuration"));
+    assert_eq!(refund.sample.as_deref(), Some(r#"{"refund": "R-1", "amount": "5.00"}"#));
     let patient = &config.schedules["patient"];
     assert_eq!((patient.attempts_max(), patient.base_delay(47)), (48, Some(Duration::from_secs(3600))));
     let illustrated = loaded("[egress]\nallow = [\"10.4.0.0/16\", \"ERP.internal\", \"192.168.7.9\"]").unwrap().config;
@@ -258,6 +262,27 @@ fn a_block_or_schedule_that_makes_no_sense_says_why() {
     19: schedules.plain = 7 is not a table | it is written { … } in a file
     21: delivery.schedule names "nonesuch", which is no schedule | the schedules are adyen-30d, checkout-30h, console-72h, nmi-3d, none, short, standard
     "#);
+}
+
+#[test]
+fn an_event_type_is_its_own() {
+    insta::assert_snapshot!(problems(
+        "[events]\nstrict_types = 1\n[[events.type]]\ndescription = \"x\"\n[[events.type]]\nname = \"transaction\"\n\
+         [[events.type]]\nname = \"a\"\naliases = [\"cardupdate.created\"]\n[[events.type]]\nname = \"a b\"\n\
+         [[events.type]]\nname = \"b\"\nsample = \"{\"\n[[events.type]]\nname = \"c\"\naliases = [\"c\"]\n\
+         [[events.type]]\nname = \"d\"\ndescription = \"\""
+    ), @r#"
+    2: events.strict_types = 1 is not valid | expected true or false
+    3: a [[events.type]] is incomplete | it has no name
+    5: a [[events.type]] is incomplete | its name or an alias is another event type's
+    7: a [[events.type]] is incomplete | its name or an alias is another event type's
+    11: events.type.name = "a b" is not valid | expected an event type: 1 to 128 of A-Z a-z 0-9 _ . -
+    12: a [[events.type]] is incomplete | its sample is not one JSON value of at most 64 KiB
+    15: a [[events.type]] is incomplete | it has over 16 aliases, or one twice
+    18: a [[events.type]] is incomplete | its description is not 1 to 256 characters on one line
+    "#);
+    let types = loaded("[events]\nstrict_types = true").unwrap().config.events.types;
+    assert!(types.takes(&"transaction".parse().unwrap()) && !types.takes(&"a".parse().unwrap()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::tree::{Value, list_from_text};
-use crate::model::{ConfirmationMode, Invalid, TenantId};
+use crate::model::{ConfirmationMode, EventType, Invalid, TenantId};
 
 /// A kind of value. `EXPECTED` completes the sentence "expected …".
 pub(super) trait Setting: Sized {
@@ -53,6 +53,18 @@ impl Setting for ConfirmationMode {
 
     fn from_text(text: &str) -> Option<Self> {
         ConfirmationMode::named(text)
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+impl Setting for EventType {
+    const EXPECTED: &'static str = "an event type: 1 to 128 of A-Z a-z 0-9 _ . -";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 
     fn to_toml(&self) -> String {
@@ -335,6 +347,10 @@ impl ListMember for Ports {
 
 impl ListMember for TenantName {
     const EXPECTED_LIST: &'static str = r#"a list of tenants' ids, or ["*"] for all"#;
+}
+
+impl ListMember for EventType {
+    const EXPECTED_LIST: &'static str = r#"a list of event types, such as ["refund.done"]"#;
 }
 
 /// What `egress.allow` opens.

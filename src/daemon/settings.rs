@@ -1,11 +1,13 @@
 //! From the configuration to each part's own settings.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use nix::unistd::Gid;
 
 use crate::client::guard;
 use crate::config::{Config, EgressTarget, Group, Tenants, Who};
+use crate::model::EventTypes;
 use crate::{api, client, engine, http, ingest, service, store, ui};
 
 use super::{StartError, drawn};
@@ -27,6 +29,7 @@ pub struct Settings {
 pub(super) struct StoreSettings {
     pub(super) config: crate::config::Store,
     pub(super) queue_bytes_max: usize,
+    pub(super) event_types: Arc<EventTypes>,
 }
 
 impl StoreSettings {
@@ -35,6 +38,7 @@ impl StoreSettings {
         store::Settings {
             cache_bytes: size(self.config.cache.bytes()),
             queue_bytes_max: self.queue_bytes_max,
+            event_types: Arc::clone(&self.event_types),
             ..store::Settings::at(&self.config.path, keys)
         }
     }
@@ -61,6 +65,7 @@ impl Settings {
                 config: config.store.clone(),
                 // A line of any allowed length must fit.
                 queue_bytes_max: size(config.ingest.queue_max.bytes()).max(line_max),
+                event_types: Arc::new(config.events.types.clone()),
             },
             client: client_settings(config)?,
             engine: engine::Settings {

@@ -19,7 +19,7 @@ use super::event::Peer;
 use super::id::hex;
 use super::{Invalid, KeyId, Role, TenantId, Timestamp, TypePattern};
 
-pub use view::{CHANGED, MASK, changes, destination, key, subscription, tenant};
+pub use view::{CHANGED, MASK, changes, destination, event_type, key, subscription, tenant};
 
 /// Who acts, from where, in which request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,6 +174,12 @@ actions! {
     ReplayCreate = "replay.create";
     /// A bulk replay is stopped before its end.
     ReplayCancel = "replay.cancel";
+    /// An event type is added to the catalogue.
+    EventTypeCreate = "event_type.create";
+    /// An added event type's description, aliases or sample change.
+    EventTypeUpdate = "event_type.update";
+    /// An added event type is taken out of the catalogue.
+    EventTypeDelete = "event_type.delete";
     /// An event's payload is erased before its time.
     EventErasePayload = "event.erase_payload";
     /// Payloads of events are shown to somebody.

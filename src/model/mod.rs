@@ -10,6 +10,7 @@ pub mod confirmation;
 pub mod delivery;
 pub mod destination;
 pub mod event;
+pub mod event_type;
 pub mod filter;
 pub mod id;
 pub mod key;
@@ -28,6 +29,7 @@ pub use confirmation::{Confirmation, ConfirmationMode, ConfirmationRequest};
 pub use delivery::{Attempt, DeliveryKey, DeliveryState, Ended, Headers, Trigger, WaitingReason};
 pub use destination::{Auth, Destination, Rate, Success, TlsOptions};
 pub use event::{Event, EventType};
+pub use event_type::{EventTypes, KnownType};
 pub use filter::Filter;
 pub use id::{
     DeliveryId, DestinationId, DestinationNo, Epoch, EventId, NumberMap, NumberSet, RunId, Seq, SubscriptionId,

@@ -21,12 +21,13 @@ use uuid::Uuid;
 use crate::clock::{Clock, Stopwatch};
 use crate::model::audit::{Action, Actor};
 use crate::model::event::{NewEvent, Peer, Target};
+use crate::model::event_type::Origin;
 use crate::model::id::hex;
 use crate::model::schedule::Plan;
 use crate::model::{
     ApiKey, Confirmation, ConfirmationMode, ConfirmationRequest, DeliveryId, DeliveryKey, DeliveryState, Destination,
-    DestinationId, DestinationNo, Event, EventId, EventType, KeyId, Retry, Role, RunId, Secret, Subscription,
-    SubscriptionId, Tenant, TenantId, Timestamp, Trigger, TypePattern, WaitingReason,
+    DestinationId, DestinationNo, Event, EventId, EventType, KeyId, KnownType, Retry, Role, RunId, Secret,
+    Subscription, SubscriptionId, Tenant, TenantId, Timestamp, Trigger, TypePattern, WaitingReason,
 };
 use crate::sign;
 use crate::store::op::{self, Refusal, Rejected, Steered};
@@ -163,6 +164,11 @@ impl From<Refusal> for Rejection {
             Refusal::UnknownTenant => {
                 Rejection::of_field(Code::UnknownTenant, "tenant", "there is none of this id; create it first")
             }
+            Refusal::UnknownType => {
+                let why =
+                    "it is not in the catalogue (GET /v1/event-types), and types are strict (events.strict_types)";
+                Rejection::of_field(Code::UnknownType, "type", why)
+            }
             Refusal::IdConflict(id) => {
                 let why = format!("{id} was accepted with this id and another type, key or data");
                 Rejection::of_field(Code::IdConflict, "id", why)
@@ -246,6 +252,9 @@ pub enum Error {
         /// What is wrong with it, and what would be right.
         detail: String,
     },
+    /// The event type is not known, and types are strict.
+    #[error("the event type is not in the catalogue (GET /v1/event-types), and types are strict (events.strict_types)")]
+    UnknownType,
     /// The store has failed, or cannot be read.
     #[error("{0}")]
     Store(String),
@@ -467,7 +476,7 @@ impl Service {
         actor: &Actor,
         subscription: &Subscription,
     ) -> Result<(EventType, Accepted), Rejection> {
-        let (kind, data) = samples::of_pattern(&subscription.pattern);
+        let (kind, data) = samples::of_pattern(self.catalog().event_types(), &subscription.pattern);
         let target = |&destination: &DestinationNo| Target { destination, subscriptions: vec![subscription.no] };
         let targets = subscription.destinations.iter().map(target).collect();
         let event = NewEvent::new(subscription.tenant.clone(), kind, data);
@@ -493,8 +502,11 @@ impl Service {
             return conflict("the destination is not confirmed; its receiver is asked again by POST …/confirm");
         }
         let pattern = kind.map_or(TypePattern::Any, TypePattern::One);
-        let (kind, sample) = samples::of_pattern(&pattern);
-        let data = data.unwrap_or(Bytes::from_static(sample.as_bytes()));
+        let (kind, sample) = samples::of_pattern(self.catalog().event_types(), &pattern);
+        if !self.catalog().event_types().takes(&kind) {
+            return Err(TestError::Refused(Refusal::UnknownType.into()));
+        }
+        let data = data.unwrap_or(sample);
         let targets = vec![Target { destination: destination.no, subscriptions: Vec::new() }];
         let event = NewEvent::new(destination.tenant.clone(), kind, data);
         Ok(self.test(actor, op::Tested::Destination(destination.id), event, targets).await?)
@@ -810,12 +822,18 @@ impl Service {
         found.filter(|subscription| sight.takes(&subscription.tenant)).ok_or(Error::NotFound("subscription"))
     }
 
-    /// Creates a subscription. Its number is given by the store; its id by [`Service::fresh_uuid`].
+    /// Creates a subscription. Its number is given by the store; its id by [`Service::fresh_uuid`]. Where types are strict,
+    /// one type that nobody knows is refused; a pattern may match what comes later.
     pub async fn create_subscription(
         &self,
         actor: &Actor,
         subscription: Subscription,
     ) -> Result<Arc<Subscription>, Error> {
+        if let TypePattern::One(kind) = &subscription.pattern
+            && !self.catalog().event_types().takes(kind)
+        {
+            return Err(Error::UnknownType);
+        }
         created(self.store.steer(actor, op::CreateSubscription { subscription }).await?.answer, "subscription")
     }
 
@@ -851,6 +869,48 @@ impl Service {
     pub async fn delete_subscription(&self, actor: &Actor, sight: &Sight, id: SubscriptionId) -> Result<(), Error> {
         self.subscription(sight, id)?;
         created(self.store.steer(actor, op::DeleteSubscription { id }).await?.answer, "subscription")
+    }
+
+    // ------------------------------------------------------------------------------------------------- event types
+
+    /// The event type that is spelled so, by its name or by an alias.
+    pub fn event_type(&self, spelling: &EventType) -> Result<Arc<KnownType>, Error> {
+        self.catalog().event_types().find(spelling).map(Arc::clone).ok_or(Error::NotFound("event type"))
+    }
+
+    /// The event type of this name, which must be one that was added: what is built in or configured is not changed here.
+    pub fn event_type_to_change(&self, name: &EventType) -> Result<Arc<KnownType>, Error> {
+        let catalog = self.catalog();
+        let known = catalog.event_types().named(name).ok_or(Error::NotFound("event type"))?;
+        match known.origin {
+            Origin::Added { .. } => Ok(Arc::clone(known)),
+            Origin::BuiltIn(_) => Err(Error::Conflict("the event type is built in, and cannot be changed".into())),
+            Origin::Configured => Err(Error::Conflict(
+                "the event type is of the configuration (events.type); change it there, and start the daemon anew"
+                    .into(),
+            )),
+        }
+    }
+
+    /// Adds an event type to the catalogue.
+    pub async fn create_event_type(&self, actor: &Actor, known: KnownType) -> Result<Arc<KnownType>, Error> {
+        created(self.store.steer(actor, op::CreateEventType { known }).await?.answer, "event type")
+    }
+
+    /// Replaces an event type that was added, if it still is what the caller saw.
+    pub async fn update_event_type(
+        &self,
+        actor: &Actor,
+        before: Arc<KnownType>,
+        after: KnownType,
+    ) -> Result<Arc<KnownType>, Error> {
+        created(self.store.steer(actor, op::UpdateEventType { before, after }).await?.answer, "event type")
+    }
+
+    /// Takes an event type that was added out of the catalogue. Events and subscriptions of it stay.
+    pub async fn delete_event_type(&self, actor: &Actor, name: &EventType) -> Result<(), Error> {
+        let name = self.event_type_to_change(name)?.name.clone();
+        created(self.store.steer(actor, op::DeleteEventType { name }).await?.answer, "event type")
     }
 
     // ------------------------------------------------------------------------------------------------------- house
@@ -1155,6 +1215,9 @@ fn created<T>(answer: Result<T, Rejected>, noun: &'static str) -> Result<T, Erro
             pointer: "/destinations",
             detail: "a destination is not there, or belongs to a tenant that is neither this one nor above it".into(),
         },
+        Rejected::SpellingTaken => {
+            Error::Conflict("the name or an alias is another event type's already (GET /v1/event-types)".into())
+        }
         Rejected::Stale => Error::Conflict("it was changed by somebody else at the same time; try again".into()),
         Rejected::TenantNesting => Error::Invalid {
             pointer: "/parent",

@@ -1,4 +1,5 @@
-//! What is configured: tenants, destinations, subscriptions and keys, all in memory, all on disk.
+//! What is configured: tenants, destinations, subscriptions, keys and event types, all in memory, all on disk but for the
+//! event types that are built in or configured.
 //!
 //! A catalog is a value: a change makes a new one inside the writer, and it is published after the commit. Readers take the
 //! present one and keep it as long as they like.
@@ -7,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::model::event::{Skip, Target};
+use crate::model::event_type::Taken;
 use crate::model::{
-    self, ApiKey, Confirmation, Destination, DestinationId, DestinationNo, EventType, KeyId, Subscription,
-    SubscriptionId, SubscriptionNo, Tenant, TenantId, TypePattern,
+    self, ApiKey, Confirmation, Destination, DestinationId, DestinationNo, EventType, EventTypes, KeyId, KnownType,
+    Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, TypePattern,
 };
 
 use super::record::Tombstone;
@@ -32,6 +34,7 @@ pub struct Catalog {
     subscription_nos: HashMap<SubscriptionId, SubscriptionNo>,
     keys: BTreeMap<KeyId, Arc<ApiKey>>,
     routes: HashMap<TenantId, Routes>,
+    event_types: Arc<EventTypes>,
 }
 
 /// The subscriptions of one tenant, by what they match: exact types are found without a walk.
@@ -142,15 +145,21 @@ impl Catalog {
         self.keys.get(&id)
     }
 
+    /// The event types.
+    pub fn event_types(&self) -> &EventTypes {
+        &self.event_types
+    }
+
     /// Where an event of this tenant and type goes: by the tenant's own subscriptions and by those of the tenants above it
     /// that roll up, as far as their filters let it pass. Two subscriptions that name one destination make one delivery
-    /// (decision D29).
+    /// (decision D29). A type counts in each of its spellings (decisions D6, D8, D9).
     ///
     /// `json` is the event's data, if that is JSON: it is looked at once, and only if a matching subscription has a filter.
     pub fn route(&self, tenant: &TenantId, kind: &EventType, json: Option<&[u8]>) -> Routed {
-        let mut matching: Vec<_> = self.matching(tenant, kind).collect();
+        let kinds = self.event_types.spellings(kind);
+        let mut matching: Vec<_> = self.matching(tenant, &kinds).collect();
         for above in self.ancestors(tenant) {
-            matching.extend(self.matching(above, kind).filter(|subscription| subscription.roll_up));
+            matching.extend(self.matching(above, &kinds).filter(|subscription| subscription.roll_up));
         }
         let filters: Vec<_> = matching.iter().filter_map(|subscription| subscription.filter.as_ref()).collect();
         let passed = match json {
@@ -208,12 +217,25 @@ impl Catalog {
         }
     }
 
-    fn matching(&self, tenant: &TenantId, kind: &EventType) -> impl Iterator<Item = &Subscription> {
+    /// The subscriptions of one tenant that match one of these spellings of a type, each once.
+    fn matching(&self, tenant: &TenantId, kinds: &[&EventType]) -> impl Iterator<Item = &Subscription> {
         let routes = self.routes.get(tenant);
-        let exact = routes.and_then(|routes| routes.exact.get(kind)).map_or(&[][..], |nos| nos);
+        let exact = kinds.iter().filter_map(move |kind| routes.and_then(|routes| routes.exact.get(*kind))).flatten();
         let patterns = routes.map_or(&[][..], |routes| &routes.patterns);
-        let matches = |no: &&SubscriptionNo| self.subscriptions[*no].pattern.matches(kind);
-        exact.iter().chain(patterns.iter().filter(matches)).map(|no| &*self.subscriptions[no])
+        let matches = |no: &&SubscriptionNo| kinds.iter().any(|kind| self.subscriptions[*no].pattern.matches(kind));
+        exact.chain(patterns.iter().filter(matches)).map(|no| &*self.subscriptions[no])
+    }
+
+    pub(super) fn set_event_types(&mut self, event_types: Arc<EventTypes>) {
+        self.event_types = event_types;
+    }
+
+    pub(super) fn put_event_type(&mut self, known: KnownType) -> Result<Arc<KnownType>, Taken> {
+        Arc::make_mut(&mut self.event_types).put(known)
+    }
+
+    pub(super) fn remove_event_type(&mut self, name: &EventType) {
+        Arc::make_mut(&mut self.event_types).remove(name);
     }
 
     pub(super) fn put_tenant(&mut self, tenant: Tenant) {

@@ -41,8 +41,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::clock::Clock;
 use crate::model::audit::Chain;
 use crate::model::{
-    Actor, ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, NumberSet, ReplayId, Seq, Subscription,
-    Tenant, TenantId, Timestamp,
+    Actor, ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, EventTypes, KnownType, NumberSet, ReplayId,
+    Seq, Subscription, Tenant, TenantId, Timestamp,
 };
 
 pub use audit::{Audited, Effect, Steer};
@@ -81,6 +81,8 @@ pub struct Settings {
     pub event_cache_bytes_max: usize,
     /// Events whose lists are written together, up to 65,536; may differ from one start to the next.
     pub run_events: usize,
+    /// The event types that are built in or configured, and whether others are taken.
+    pub event_types: Arc<EventTypes>,
     /// How long nothing must have come before the writer makes the next opening fast; see the writer's own words.
     pub rest_after: Duration,
 }
@@ -95,6 +97,7 @@ impl Settings {
             queue_bytes_max: 32 << 20,
             event_cache_bytes_max: 8 << 20,
             run_events: segments::RUN_EVENTS_MAX,
+            event_types: Arc::default(),
             rest_after: Duration::from_secs(1),
         }
     }
@@ -370,7 +373,7 @@ impl Store {
         clock: Clock,
         writer_runs: WriterRuns,
     ) -> Result<Self, OpenError> {
-        let loaded = load(&db, &keys, settings.run_events, clock.now());
+        let loaded = load(&db, &keys, settings, clock.now());
         let loaded = loaded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
         let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays } = loaded;
         let db = Arc::new(db);
@@ -687,7 +690,7 @@ struct Loaded {
     replays: Arc<[ReplayId]>,
 }
 
-fn load(db: &Database, keys: &Arc<Keyring>, run_events: usize, now: Timestamp) -> Result<Loaded, LoadError> {
+fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp) -> Result<Loaded, LoadError> {
     let transaction = db.begin_read()?;
     let meta = tables::META.read(&transaction, keys)?;
     let fact = |name: &str| meta.get(name)?.ok_or_else(|| LoadError(format!("the store has no {name} row")));
@@ -700,6 +703,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, run_events: usize, now: Timestamp) -
     }
 
     let mut catalog = Catalog::default();
+    catalog.set_event_types(Arc::clone(&settings.event_types));
     let things = tables::THINGS.read(&transaction, keys)?;
     for entry in things.iter()? {
         let (key, record) = entry?;
@@ -711,6 +715,12 @@ fn load(db: &Database, keys: &Arc<Keyring>, run_events: usize, now: Timestamp) -
             op::kind::SUBSCRIPTION => drop(catalog.put_subscription(codec::decode::<Subscription>(place, record)?)),
             // Looked at when somebody asks for the id.
             op::kind::FORMER_TENANT => {}
+            op::kind::EVENT_TYPE => {
+                // The row stays: the type is back when the configuration no longer says otherwise.
+                if let Err(taken) = catalog.put_event_type(codec::decode::<KnownType>(place, record)?) {
+                    tracing::warn!(event = "event_type_hidden", why = %taken, "an event type of the API is left out");
+                }
+            }
             op::kind::KEY => catalog.put_key(codec::decode::<ApiKey>(place, record)?),
             other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
         }
@@ -749,7 +759,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, run_events: usize, now: Timestamp) -
         let delivery = DeliveryKey { destination: DestinationNo(destination), seq: Seq(seq) };
         cut_off.push((delivery, codec::decode(started.place(key.value()), record.value())?));
     }
-    let (runs, sealer) = segments::seal::load(&transaction, keys, run_events, Seq(numbers.next_seq), now)?;
+    let (runs, sealer) = segments::seal::load(&transaction, keys, settings.run_events, Seq(numbers.next_seq), now)?;
     let replays = replays::running(&tables::REPLAYS.read(&transaction, keys)?)?.into();
     Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays })
 }

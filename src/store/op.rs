@@ -12,8 +12,8 @@ use crate::model::delivery::{Ending, Phases};
 use crate::model::event::{Body, EventHead, NewEvent, Target};
 use crate::model::{
     ApiKey, Attempt, Confirmation, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationId, DestinationNo,
-    Event, EventId, Headers, KeyId, Outcome, Reason, Seq, Subscription, SubscriptionId, SubscriptionNo, Tenant,
-    TenantId, Timestamp, Trigger,
+    Event, EventId, EventType, Headers, KeyId, KnownType, Outcome, Reason, Seq, Subscription, SubscriptionId,
+    SubscriptionNo, Tenant, TenantId, Timestamp, Trigger,
 };
 
 use super::audit::{Effect, Steer, note};
@@ -33,6 +33,7 @@ pub(super) mod kind {
     pub const FORMER_TENANT: u8 = b'f';
     pub const SUBSCRIPTION: u8 = b's';
     pub const KEY: u8 = b'k';
+    pub const EVENT_TYPE: u8 = b'e';
 }
 
 /// Nothing has changed, and the answer says why.
@@ -78,6 +79,8 @@ pub struct Accepted {
 pub enum Refusal {
     /// No such tenant.
     UnknownTenant,
+    /// Its type is not known, and types are strict.
+    UnknownType,
     /// The producer's id was used for something else.
     IdConflict(EventId),
     /// `expires_at` has passed.
@@ -115,6 +118,9 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
             let epoch = head(batch, seq)?.map_or(batch.epoch, |head| head.epoch);
             return Ok(Err(Refusal::IdConflict(EventId::new(epoch, seq))));
         }
+    }
+    if !batch.catalog().event_types().takes(&new.kind) {
+        return Ok(Err(Refusal::UnknownType));
     }
     if new.expires_at.is_some_and(|expires_at| expires_at <= batch.now) {
         return Ok(Err(Refusal::Expired));
@@ -1153,6 +1159,8 @@ pub enum Rejected {
     TenantInUse,
     /// A deleted tenant had this id, and events of it may remain.
     TenantRemembered,
+    /// The name or an alias is another event type's.
+    SpellingTaken,
 }
 
 /// Creates a tenant; the writer gives its place in the audit log.
@@ -1669,5 +1677,89 @@ impl Steer for DeleteKey {
         batch.things.remove((kind::KEY, self.id.to_string().as_bytes()))?;
         batch.catalog_mut().remove_key(self.id);
         done(Ok(()), Action::KeyDelete, key.tenant.as_ref(), self.id, (audit::key(&key), Value::Null))
+    }
+}
+
+/// Adds an event type to the catalogue.
+pub struct CreateEventType {
+    /// The type.
+    pub known: KnownType,
+}
+
+impl Steer for CreateEventType {
+    type Answer = Result<Arc<KnownType>, Rejected>;
+
+    fn bytes(&self) -> usize {
+        1024 + self.known.sample.as_ref().map_or(0, String::len)
+    }
+
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        // One of this name would be replaced.
+        if batch.catalog().event_types().named(&self.known.name).is_some() {
+            return refused(Err(Rejected::SpellingTaken));
+        }
+        let Some(known) = put_event_type(batch, self.known)? else { return refused(Err(Rejected::SpellingTaken)) };
+        let view = audit::event_type(&known, None);
+        let name = known.name.clone();
+        done(Ok(known), Action::EventTypeCreate, None, name, (Value::Null, view))
+    }
+}
+
+/// Replaces an event type that was added, if it still is what the caller saw.
+pub struct UpdateEventType {
+    /// What the caller saw.
+    pub before: Arc<KnownType>,
+    /// What it is to be; the name stays.
+    pub after: KnownType,
+}
+
+impl Steer for UpdateEventType {
+    type Answer = Result<Arc<KnownType>, Rejected>;
+
+    fn bytes(&self) -> usize {
+        1024 + self.after.sample.as_ref().map_or(0, String::len)
+    }
+
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        match batch.catalog().event_types().added(&self.before.name) {
+            None => return refused(Err(Rejected::Unknown)),
+            Some(present) if **present != *self.before => return refused(Err(Rejected::Stale)),
+            Some(_) => {}
+        }
+        let Some(known) = put_event_type(batch, self.after)? else { return refused(Err(Rejected::SpellingTaken)) };
+        let before = audit::event_type(&self.before, None);
+        let changes = audit::changes(before, audit::event_type(&known, Some(&self.before)));
+        let name = known.name.clone();
+        done(Ok(known), Action::EventTypeUpdate, None, name, changes)
+    }
+}
+
+/// Nothing has changed when a spelling is another type's.
+fn put_event_type(batch: &mut Batch<'_>, known: KnownType) -> Result<Option<Arc<KnownType>>, StorageError> {
+    let Ok(known) = batch.catalog_mut().put_event_type(known) else { return Ok(None) };
+    batch.things.put((kind::EVENT_TYPE, known.name.as_str().as_bytes()), &*known)?;
+    Ok(Some(known))
+}
+
+/// Takes an event type that was added out of the catalogue. Events and subscriptions of it stay.
+pub struct DeleteEventType {
+    /// Which.
+    pub name: EventType,
+}
+
+impl Steer for DeleteEventType {
+    type Answer = Result<(), Rejected>;
+
+    fn bytes(&self) -> usize {
+        256
+    }
+
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
+        let Some(known) = batch.catalog().event_types().added(&self.name).map(Arc::clone) else {
+            return refused(Err(Rejected::Unknown));
+        };
+        batch.catalog_mut().remove_event_type(&known.name);
+        batch.things.remove((kind::EVENT_TYPE, known.name.as_str().as_bytes()))?;
+        done(Ok(()), Action::EventTypeDelete, None, &known.name, (audit::event_type(&known, None), Value::Null))
     }
 }

@@ -49,7 +49,7 @@ def known(case):
                 return {}
             return {"type": POOLS["type"][0], "id": SPARE["linked"].pop(), "destination": POOLS["destination"][0]}
         is_spared = case.method == "DELETE" and kind not in ("event",)
-        if is_spared and parameter == "id" and path.endswith("{id}"):
+        if is_spared and path.endswith(("{id}", "{name}")):
             if not SPARE.get(kind):
                 return {}
             names[parameter] = SPARE[kind].pop()
@@ -66,9 +66,10 @@ def before_call(context, case, kwargs):
     is_negative = lambda place: case.meta is not None and case.meta.is_negative_at(place)
     if case.path_parameters and not is_negative(ParameterLocation.PATH) and turn(case.operation.label) % 2 == 0:
         case.path_parameters = {**case.path_parameters, **known(case)}
-    if case.method == "DELETE" and (case.path_parameters or {}).get("id") in KEPT and case.operation.path.endswith("{id}"):
+    last = case.operation.path.rsplit("/", 1)[1].strip("{}")
+    if case.method == "DELETE" and last in ("id", "name") and (case.path_parameters or {}).get(last) in KEPT:
         # Read from an answer and tried out: something else goes.
-        case.path_parameters = {**case.path_parameters, "id": "00000000-0000-0000-0000-000000000000", **known(case)}
+        case.path_parameters = {**case.path_parameters, last: "00000000-0000-0000-0000-000000000000", **known(case)}
     if not is_negative(ParameterLocation.HEADER) and "X-Tenant" in case.headers:
         # What is not of the default tenant is a 404 under another one: seldom.
         if turn("tenant") % 8:

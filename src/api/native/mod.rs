@@ -4,6 +4,7 @@ pub mod audit;
 pub mod delivery;
 pub mod destination;
 pub mod event;
+pub mod event_type;
 mod filter;
 mod history;
 pub mod key;
@@ -79,6 +80,12 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/v1/tenants/{id}", Read, act!(tenant::read)),
         known(PUT, "/v1/tenants/{id}", Admin, act!(tenant::update)),
         known(DELETE, "/v1/tenants/{id}", Admin, act!(tenant::delete)),
+        // Everybody's; changed by who administers all tenants.
+        known(GET, "/v1/event-types", Read, act!(event_type::list)).list(&[]),
+        known(POST, "/v1/event-types", Admin, act!(event_type::create)),
+        known(GET, "/v1/event-types/{name}", Read, act!(event_type::read)),
+        known(PUT, "/v1/event-types/{name}", Admin, act!(event_type::update)),
+        known(DELETE, "/v1/event-types/{name}", Admin, act!(event_type::delete)),
         known(GET, "/v1/keys", Admin, act!(key::list)).list(&[]),
         known(POST, "/v1/keys", Admin, act!(key::create)),
         known(GET, "/v1/keys/{id}", Admin, act!(key::read)),

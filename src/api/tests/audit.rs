@@ -25,6 +25,8 @@ fn body(route: &Route<Act>, things: &Things) -> Value {
         ("POST", "/v1/destinations/webhook/{id}/secret/rotate") => json!({"overlap": "1h"}),
         ("POST", "/v1/subscriptions/{type}/{id}/destinations") => json!({"destination": things.destination}),
         ("POST", "/v1/tenants") => json!({"id": "m9"}),
+        ("POST", "/v1/event-types") => json!({"name": "n"}),
+        ("PUT", "/v1/event-types/{name}") => json!({"description": "other"}),
         ("POST", "/v1/keys") => json!({"role": "read", "name": "n", "tenant": things.tenant}),
         ("POST", "/v1/subscriptions/{type}" | "/v1/replays") => json!({}),
         ("PUT", "/v1/keys/{id}") => json!({"role": "operate"}),
@@ -67,7 +69,7 @@ async fn each_change_leaves_one_record_and_a_refusal_none() {
         if !body(&route, &things).is_null() {
             refused.push((world.ask(Who::KeyFor(&secret, "m1"), method, &path, json!({"nonsense": 1})).await, 400));
         }
-        if route.pattern.contains("{id}") {
+        if route.pattern.contains("{id}") || route.pattern.contains("{name}") {
             let (nowhere, body) = (unknown.path(route.pattern), body(&route, &unknown));
             refused.push((world.ask(Who::KeyFor(&secret, "m1"), method, &nowhere, body).await, 404));
         }
@@ -80,13 +82,20 @@ async fn each_change_leaves_one_record_and_a_refusal_none() {
         assert!(answered.status < 300, "{at}: {answered:?}");
         assert_eq!(world.records().await, before + 1, "{at}");
         let record = &world.audit(Who::Operator, "").await[0]["record"];
-        let tenant = if route.pattern == "/v1/tenants" { "m9" } else { "m1" };
-        assert_eq!((&record["actor"]["id"], &record["tenant"]), (&json!(id), &json!(tenant)), "{at}: {record}");
+        let tenant = match route.pattern {
+            "/v1/tenants" => json!("m9"),
+            // They are everybody's.
+            "/v1/event-types" | "/v1/event-types/{name}" => Value::Null,
+            _ => json!("m1"),
+        };
+        assert_eq!((&record["actor"]["id"], &record["tenant"]), (&json!(id), &tenant), "{at}: {record}");
         assert_eq!((&record["request"], &record["number"]), (&json!("req_1"), &json!(before + 1)), "{at}: {record}");
         assert_eq!(record["from"]["address"], "127.0.0.1:40000", "{at}: {record}");
         let kind = text(&record["object"]["kind"]);
         assert!(
-            path.contains(&format!("/{kind}s")) || path.contains("deliveries") || path.contains("event_history"),
+            path.contains(&format!("/{}s", kind.replace('_', "-")))
+                || path.contains("deliveries")
+                || path.contains("event_history"),
             "{at}: {record}"
         );
         assert!(text(&record["action"]).starts_with(&format!("{kind}.")), "{at}: {record}");

@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod deliveries;
 mod destinations;
+mod event_types;
 mod house;
 mod idempotency;
 mod openapi;
@@ -27,7 +28,7 @@ use crate::clock::Clock;
 use crate::http::request::Peer;
 use crate::http::response::Body;
 use crate::model::event;
-use crate::model::{Ended, Timestamp};
+use crate::model::{Ended, EventTypes, Timestamp};
 use crate::service;
 use crate::store::{self, InMemoryBackend, Store, WriterRuns};
 
@@ -114,10 +115,22 @@ impl World {
         World::build(settings, service::ConfirmationSettings { mode, reset_on_url_change: true })
     }
 
+    /// One with these event types.
+    fn strict(event_types: EventTypes) -> Self {
+        let mode = crate::model::ConfirmationMode::Off;
+        let confirmation = service::ConfirmationSettings { mode, reset_on_url_change: true };
+        World::build_on(Settings::default(), confirmation, event_types)
+    }
+
     fn build(settings: Settings, confirmation: service::ConfirmationSettings) -> Self {
+        World::build_on(settings, confirmation, EventTypes::default())
+    }
+
+    fn build_on(settings: Settings, confirmation: service::ConfirmationSettings, event_types: EventTypes) -> Self {
         let clock = Clock::of_runtime(START);
         let keys = store::Keys::new(store::MasterKey::new([7; store::KEY_BYTES]), [9; store::Keys::CHANCE_BYTES]);
-        let at = store::Settings { cache_bytes: 1 << 20, ..store::Settings::at("memory", keys) };
+        let at = store::Settings::at("memory", keys);
+        let at = store::Settings { cache_bytes: 1 << 20, event_types: Arc::new(event_types), ..at };
         let store = Store::open_on(InMemoryBackend::new(), &at, clock, 7, WriterRuns::Inline).unwrap();
         let rng = Mutex::new(fastrand::Rng::with_seed(7));
         let service = Service::new(

@@ -10,6 +10,7 @@ mod table;
 pub(super) mod delivery;
 pub(super) mod destination;
 pub(super) mod event;
+pub(super) mod event_type;
 pub(super) mod key;
 pub(super) mod replay;
 pub(super) mod subscription;

@@ -9,7 +9,10 @@ use crate::model::destination::{
 use crate::model::id::hex;
 use crate::model::schedule::{Plan, Retry};
 use crate::model::time::duration_text;
-use crate::model::{ApiKey, Destination, DestinationId, DestinationNo, Filter, Secret, Subscription, Tenant, TenantId};
+use crate::model::{
+    ApiKey, Destination, DestinationId, DestinationNo, EventType, Filter, KnownType, Secret, Subscription, Tenant,
+    TenantId,
+};
 
 /// What stands in the place of a secret in every view; in an update through the API it means: keep what is stored.
 pub const MASK: &str = "***";
@@ -41,6 +44,19 @@ pub fn tenant(tenant: &Tenant) -> Value {
 pub fn key(key: &ApiKey) -> Value {
     let tenant = key.tenant.as_ref().map(TenantId::as_str);
     json!({"id": key.id.to_string(), "name": key.name, "role": key.role.as_str(), "tenant": tenant})
+}
+
+/// An event type. Its sample is not shown, for somebody may have taken a real payload for one; beside how it was `before`, it says
+/// whether it is another one.
+pub fn event_type(known: &KnownType, before: Option<&KnownType>) -> Value {
+    let KnownType { name, description, aliases, sample, origin: _ } = known;
+    let is_other = before.is_some_and(|before| before.sample != *sample);
+    json!({
+        "aliases": aliases.iter().map(EventType::as_str).collect::<Vec<_>>(),
+        "description": description,
+        "name": name.as_str(),
+        "sample": sample.as_ref().map(|_| if is_other { CHANGED } else { MASK }),
+    })
 }
 
 /// A subscription; `name` knows the ids of destinations.

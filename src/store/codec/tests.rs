@@ -295,6 +295,14 @@ fn each_kind_of_record_keeps_its_bytes() {
     holds("destination-1", &destination());
     holds("subscription-1", &subscription);
     holds("key-1", &key);
+    let known = KnownType {
+        name: "refund.settled".parse().unwrap(),
+        description: Some("A refund was settled".into()),
+        aliases: vec!["refund.done".parse().unwrap()],
+        sample: Some(r#"{"refund": 1}"#.into()),
+        origin: event_type::Origin::Added { created: THEN },
+    };
+    holds("event-type-1", &known);
     holds("tombstone-1", &tombstone);
     holds("former-tenant-1", &FormerTenant { until: Seq(1 << 40) });
     holds("run-1", &crate::store::segments::seal::RunRow::sample());

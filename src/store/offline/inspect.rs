@@ -12,8 +12,8 @@ use crate::model::audit::{Chain, Kept, Record, Walk};
 use crate::model::event::EventHead;
 use crate::model::replay::Replay;
 use crate::model::{
-    ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, Outcome, Seq, Subscription, Tenant,
-    TenantId, Timestamp,
+    ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, KnownType, Outcome, Seq,
+    Subscription, Tenant, TenantId, Timestamp,
 };
 use crate::store::catalog::Catalog;
 use crate::store::codec::{DecodeError, Place};
@@ -236,6 +236,10 @@ impl<'a> Inspection<'a> {
                 op::kind::TOMBSTONE => catalog.bury(decoded::<Tombstone>(place, record)?),
                 op::kind::SUBSCRIPTION => drop(catalog.put_subscription(decoded::<Subscription>(place, record)?)),
                 op::kind::KEY => catalog.put_key(decoded::<ApiKey>(place, record)?),
+                op::kind::EVENT_TYPE => {
+                    // One that the present configuration leaves no room for is whole all the same.
+                    let _ = catalog.put_event_type(decoded::<KnownType>(place, record)?);
+                }
                 op::kind::FORMER_TENANT => {
                     former.insert(String::from_utf8_lossy(key).into_owned(), decoded(place, record)?);
                 }
@@ -506,6 +510,7 @@ fn show_thing((kind, key): &(u8, &[u8])) -> String {
         op::kind::FORMER_TENANT => "deleted tenant",
         op::kind::SUBSCRIPTION => "subscription",
         op::kind::KEY => "key",
+        op::kind::EVENT_TYPE => "event type",
         _ => "unknown",
     };
     let number = <[u8; 4]>::try_from(*key).map(u32::from_be_bytes);

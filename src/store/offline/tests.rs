@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::model::delivery::Ending;
 use crate::model::event::NewEvent;
 use crate::model::key::Role;
-use crate::model::{Actor, ApiKey, DestinationNo, Outcome, Seq, Tenant, Timestamp};
+use crate::model::{Actor, ApiKey, DestinationNo, EventTypes, KnownType, Outcome, Seq, Tenant, Timestamp, event_type};
 use crate::store::op::*;
 use crate::store::tables::Write;
 use crate::store::tests::{attempt, event, keys, with_destinations};
@@ -114,6 +114,24 @@ async fn a_whole_store_passes_and_a_look_changes_nothing() {
     assert!(matches!(super::stat(&settings), Err(OpenError::Locked { .. })));
     assert!(matches!(compact(&settings, START), Err(OpenError::Locked { .. })));
     store.close().await;
+}
+
+/// An added event type is whole, also where the present configuration leaves no room for its name.
+#[tokio::test]
+async fn an_added_event_type_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let store = open(&settings);
+    let known = |origin| KnownType::new("order.refunded".parse().unwrap(), origin);
+    let known_here = known(event_type::Origin::Added { created: START });
+    store.steer(&Actor::SYSTEM, CreateEventType { known: known_here }).await.unwrap().answer.unwrap();
+    store.close().await;
+    drop(store);
+    let mut types = EventTypes::default();
+    types.put(known(event_type::Origin::Configured)).unwrap();
+    for settings in [Settings { event_types: Arc::new(types), ..settings.clone() }, settings] {
+        assert_eq!(found_in(&settings), []);
+    }
 }
 
 /// The rows of a table as bytes; with them each can be put back.
