@@ -1,4 +1,4 @@
-//! The two files that pages refer to. Their names hold a hash of their content, so that a browser may keep them for good.
+//! The files that pages refer to. Their names hold a hash of their content, so that a browser may keep them for good.
 
 use std::sync::LazyLock;
 
@@ -25,6 +25,9 @@ pub(super) static STYLE: LazyLock<Asset> =
 /// What pages cannot do without script.
 pub(super) static SCRIPT: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("app", "js", "text/javascript; charset=utf-8", include_str!("assets/app.js")));
+/// What fills the live tail.
+pub(super) static TAIL: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("tail", "js", "text/javascript; charset=utf-8", include_str!("assets/tail.js")));
 /// The mark of the product.
 pub(super) static ICON: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("assets/icon.svg")));
@@ -50,7 +53,7 @@ impl Asset {
 
 /// The file of this path.
 pub(super) fn find(path: &str) -> Option<&'static Asset> {
-    [&*STYLE, &*SCRIPT, &*ICON].into_iter().find(|asset| asset.path == path)
+    [&*STYLE, &*SCRIPT, &*TAIL, &*ICON].into_iter().find(|asset| asset.path == path)
 }
 
 /// The file, or that the browser has it already.

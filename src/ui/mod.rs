@@ -12,6 +12,7 @@
 
 mod act;
 mod assets;
+mod fields;
 mod form;
 mod layout;
 mod pages;

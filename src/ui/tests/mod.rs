@@ -1,5 +1,6 @@
 //! The whole dashboard through its one handler, over a store in memory. The engine does not run here: deliveries stay pending.
 
+mod house;
 mod matrix;
 
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,98 @@
+//! The audit log: who changed what, newest first.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::super::act::Visit;
+use super::super::layout::Page;
+use super::super::parts::{empty, moment};
+use super::things::{rows, text};
+use crate::http::problem::Problem;
+use crate::http::response::Response;
+use crate::model::Timestamp;
+use crate::model::audit::Action;
+
+const PLACE: &str = "/ui/audit";
+/// The names of the filters, as the API has them, but for times, which have a form of their own.
+pub(super) const FILTERS: [&str; 8] = ["tenant", "actor", "action", "object", "from", "to", "after", "done"];
+
+/// `GET /ui/audit`
+pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
+    let (records, pager) = rows(&visit, "/v1/audit", "records").await?;
+    let asked = |name: &str| visit.query.text(name).unwrap_or_default();
+    let body = html! {
+        form.card method="get" action=(PLACE) role="search" {
+            div.filters {
+                (filter("actor", "Who", asked("actor"), "a key's id, uid:1000, a person's id"))
+                div {
+                    label for="f-action" { "What" }
+                    select #f-action name="action" {
+                        option value="" { "anything" }
+                        @for action in Action::ALL { option value=(action.as_str()) selected[asked("action") == action.as_str()] { (action.as_str()) } }
+                    }
+                }
+                (filter("object", "To what", asked("object"), "an id"))
+                @if visit.viewer.caller().reaches_all() { (filter("tenant", "Tenant", asked("tenant"), "")) }
+                (filter("from", "From", asked("from"), "2026-01-31T00:00:00Z"))
+                (filter("to", "Before", asked("to"), "2026-02-01T00:00:00Z"))
+                div.buttons { button.primary type="submit" { "Show" } a.button href=(PLACE) { "All" } }
+            }
+        }
+        section.card.flush aria-label="Records" {
+            @if records.is_empty() { (empty("No records", html! { "Every change of configuration, and every look at a payload, leaves one." })) }
+            @else {
+                div.scroll {
+                    table.stack {
+                        thead { tr { th.num scope="col" { "No." } th scope="col" { "When" } th scope="col" { "Who" } th scope="col" { "What" } th scope="col" { "To what" } th scope="col" { "How" } } }
+                        tbody { @for row in &records { (record(&visit, row)) } }
+                    }
+                }
+                (pager)
+            }
+        }
+        p.muted.small {
+            "Each record carries the hash of the one before it. " code { "postrider audit verify" }
+            " follows the chain and shows whether one is missing or altered."
+        }
+    };
+    Ok(Page { title: "Audit", place: PLACE, actions: html! {}, body }.show(&visit))
+}
+
+fn filter(name: &str, label: &str, value: &str, placeholder: &str) -> Markup {
+    html! {
+        div {
+            label for={ "f-" (name) } { (label) }
+            input #{ "f-" (name) } type="text" name=(name) value=(value) placeholder=(placeholder) autocomplete="off" spellcheck="false";
+        }
+    }
+}
+
+fn record(visit: &Visit, row: &Value) -> Markup {
+    let record = &row["record"];
+    let (who, object) = (&record["actor"], &record["object"]);
+    let from = match (&record["from"]["address"], &record["from"]["uid"]) {
+        (Value::String(address), _) => format!("from {address}"),
+        (_, Value::Number(uid)) => format!("on the socket, as uid {uid}"),
+        _ => String::new(),
+    };
+    html! {
+        tr {
+            td.num data-label="No." { (row["number"]) }
+            td.nowrap data-label="When" {
+                @match text(record, "at").parse::<Timestamp>() { Ok(at) => (moment(at, visit.service().now())), Err(_) => { (text(record, "at")) } }
+            }
+            td data-label="Who" { div { code { (text(who, "id")) } span.sub { (text(who, "type")) @if let Some(role) = who["role"].as_str() { ", " (role) } @if !from.is_empty() { ", " (from) } } } }
+            td data-label="What" { (text(record, "action")) }
+            td data-label="To what" { div { @if let Some(id) = object["id"].as_str() { code { (id) } } @if let Some(tenant) = record["tenant"].as_str() { span.sub { (tenant) } } } }
+            td data-label="How" { div {
+                @if !record["before"].is_null() || !record["after"].is_null() {
+                    details { summary { "Show" } (half("Before", &record["before"])) (half("After", &record["after"])) }
+                }
+            } }
+        }
+    }
+}
+
+fn half(label: &str, value: &Value) -> Markup {
+    html! { @if !value.is_null() { h3 { (label) } pre { (serde_json::to_string_pretty(value).unwrap_or_default()) } } }
+}

@@ -1,0 +1,71 @@
+//! The live tail: attempts as they end.
+
+use ::http::Method;
+use maud::html;
+
+use super::super::act::Visit;
+use super::super::assets;
+use super::super::layout::Page;
+use super::super::parts::{Icon, icon, notice};
+use crate::http::problem::Problem;
+use crate::http::response::Response;
+use crate::model::Outcome;
+
+const PLACE: &str = "/ui/tail";
+/// What may be filtered, by the API's names.
+pub(super) const FILTERS: [&str; 4] = ["destination", "type", "outcome", "tenant"];
+
+/// `GET /ui/tail`: the frame; the script fills it from the stream.
+pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
+    let asked = |name: &str| visit.query.text(name).unwrap_or_default();
+    let body = html! {
+        form.card method="get" action=(PLACE) role="search" {
+            div.filters {
+                div {
+                    label for="f-type" { "Event type" }
+                    input #f-type type="text" name="type" value=(asked("type")) placeholder="transaction.*" autocomplete="off" spellcheck="false";
+                }
+                div {
+                    label for="f-outcome" { "Outcome" }
+                    select #f-outcome name="outcome" {
+                        option value="" { "any" }
+                        @for outcome in Outcome::ALL { option value=(outcome.as_str()) selected[asked("outcome") == outcome.as_str()] { (outcome.as_str()) } }
+                    }
+                }
+                div {
+                    label for="f-destination" { "Destination" }
+                    input #f-destination type="text" name="destination" value=(asked("destination")) placeholder="its id" autocomplete="off" spellcheck="false";
+                }
+                @if visit.viewer.caller().reaches_all() {
+                    div { label for="f-tenant" { "Tenant" } input #f-tenant type="text" name="tenant" value=(asked("tenant")) autocomplete="off" spellcheck="false"; }
+                }
+                div.buttons { button.primary type="submit" { "Filter" } a.button href=(PLACE) { "All" } }
+            }
+        }
+        noscript { (notice(Icon::Alert, "warn", html! { "The live tail needs script. " code { "postrider tail" } " shows the same on the command line, and " a href="/ui/deliveries" { "Deliveries" } " what has been." })) }
+        section.card.flush aria-labelledby="attempts" data-tail={ (PLACE) "/stream" } {
+            header {
+                h2 #attempts { "Attempts" }
+                span.live data-live data-state="wait" role="status" { "connecting" }
+                button type="button" data-pause hidden aria-pressed="false" { (icon(Icon::Pause)) span { "Pause" } }
+            }
+            div.scroll {
+                table.stack.tail-log {
+                    thead { tr { th scope="col" { "Ended" } th scope="col" { "Outcome" } th scope="col" { "Event type" } th scope="col" { "Destination" } th.num scope="col" { "Attempt" } th.num scope="col" { "Status" } th.num scope="col" { "Took" } } }
+                    tbody data-rows aria-live="off" {}
+                }
+            }
+            p.muted data-waiting { "Attempts appear here as they end. What has been stands in " a href="/ui/deliveries" { "Deliveries" } "." }
+        }
+        script src=(assets::TAIL.path()) defer {}
+    };
+    Ok(Page { title: "Live tail", place: PLACE, actions: html! {}, body }.show(&visit))
+}
+
+/// `GET /ui/tail/stream`: the API's stream, for the viewer.
+pub(super) async fn stream(visit: Visit) -> Result<Response, Problem> {
+    let asked = url::form_urlencoded::parse(visit.request.query_text().as_bytes());
+    let asked = asked.filter(|(name, value)| name != "tenant" && !value.is_empty());
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(asked).finish();
+    visit.ask_raw(Method::GET, &format!("/v1/tail?{query}"), visit.tenant_asked()?.as_ref(), None).await
+}

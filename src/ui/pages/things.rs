@@ -1,0 +1,101 @@
+//! What the pages of tenants, keys, signing keys and people share: each is a list with a form beneath it, and a page for
+//! each thing where it is changed and deleted.
+
+use ::http::Method;
+use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::super::act::Visit;
+use super::super::parts::{moment, pager};
+use crate::http::problem::Problem;
+use crate::model::Timestamp;
+
+/// Rows on a page.
+const ROWS: &str = "50";
+
+/// The roles of keys, with what each may do.
+pub(super) const KEY_ROLES: [(&str, &str); 4] = [
+    ("ingest", "ingest: hands events in, sees nothing"),
+    ("read", "read: sees everything but payloads"),
+    ("operate", "operate: also resends, pauses and changes webhooks"),
+    ("admin", "admin: everything"),
+];
+
+/// A text of an answer of the API; the empty one when there is none.
+pub(super) fn text<'a>(thing: &'a Value, name: &str) -> &'a str {
+    thing[name].as_str().unwrap_or_default()
+}
+
+/// A moment of an answer of the API.
+pub(super) fn when(visit: &Visit, thing: &Value, name: &str) -> Markup {
+    match text(thing, name).parse::<Timestamp>() {
+        Ok(at) => moment(at, visit.service().now()),
+        Err(_) => html! { "–" },
+    }
+}
+
+/// One segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// A page of a list of the API, and the link to the next one. What the visit's query says goes along, but for `own`, which
+/// are the page's own names.
+pub(super) async fn rows(visit: &Visit, path: &str, plural: &str) -> Result<(Vec<Value>, Markup), Problem> {
+    let own = ["done", "tenant"];
+    let asked = url::form_urlencoded::parse(visit.request.query_text().as_bytes());
+    let asked: Vec<_> = asked.filter(|(name, value)| !value.is_empty() && !own.contains(&name.as_ref())).collect();
+    let query =
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&asked).append_pair("limit", ROWS).finish();
+    let tenant = visit.tenant_asked()?;
+    let mut answer = visit.ask(Method::GET, &format!("{path}?{query}"), tenant.as_ref(), None).await?;
+    let next = answer["next"].as_str().map(|cursor| {
+        let mut link = url::form_urlencoded::Serializer::new(String::new());
+        link.extend_pairs(asked.iter().filter(|(name, _)| name != "after"));
+        if let Some(tenant) = &tenant {
+            link.append_pair("tenant", tenant.as_str());
+        }
+        format!("{}?{}", visit.request.path(), link.append_pair("after", cursor).finish())
+    });
+    let rows = match answer[plural].take() {
+        Value::Array(rows) => rows,
+        _ => Vec::new(),
+    };
+    Ok((rows, pager(next)))
+}
+
+/// How a thing is deleted: folded away, told what it means, and a button of its own.
+pub(super) fn deletion(path: &str, what: &str, meaning: &str) -> Markup {
+    html! {
+        section.card.narrow {
+            details {
+                summary { "Delete " (what) }
+                p { (meaning) }
+                form method="post" action={ (path) "/delete" } {
+                    div.buttons { button.danger.primary type="submit" { "Delete " (what) } }
+                }
+            }
+        }
+    }
+}
+
+/// A secret that is shown this once, with where to go on.
+pub(super) fn shown_once(secret: &str, words: Markup, back: &str) -> Markup {
+    html! {
+        section.card.narrow {
+            p { (words) }
+            code.secret tabindex="0" { (secret) }
+            p.muted { "It is shown this once: keep it where it is safe before you leave this page." }
+            div.buttons {
+                button type="button" hidden data-copy=(secret) { "Copy" }
+                a.button.primary href=(back) { "Done" }
+            }
+        }
+    }
+}
+
+/// Whose a thing is.
+pub(super) fn reach(thing: &Value) -> Markup {
+    html! { @match thing["tenant"].as_str() { Some(tenant) => (tenant), None => em { "all tenants" } } }
+}

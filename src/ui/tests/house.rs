@@ -1,0 +1,127 @@
+//! Tenants, keys, the audit log and the live tail.
+
+use serde_json::json;
+
+use super::*;
+
+const XSS: &str = "<img src=x onerror=alert(1)>";
+
+fn encoded(pairs: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+fn admin() -> Viewer {
+    viewer(Role::Admin, None)
+}
+
+#[tokio::test]
+async fn a_tenant_is_added_changed_and_deleted() {
+    let world = World::new();
+    let form = encoded(&[("id", "shop"), ("name", XSS), ("parent", "default")]);
+    let made = world.act(&admin(), "POST", "/ui/tenants", &form).await;
+    assert_eq!((made.status, made.location.as_str()), (303, "/ui/tenants?done=created"));
+    let listed = world.look(&admin(), "/ui/tenants?done=created").await;
+    assert!(listed.text.contains("It was created.") && listed.text.contains("/ui/tenants/shop"));
+    assert!(listed.text.contains("&lt;img") && !listed.text.contains("<img"), "{}", listed.text);
+
+    let saved = world.act(&admin(), "POST", "/ui/tenants/shop", "name=Shop&parent=").await;
+    assert_eq!((saved.status, saved.location.as_str()), (303, "/ui/tenants/shop?done=saved"));
+    let tenant = world.done("GET", "/v1/tenants/shop", Value::Null).await;
+    assert_eq!((&tenant["name"], &tenant["parent"]), (&json!("Shop"), &Value::Null));
+
+    let deleted = world.act(&admin(), "POST", "/ui/tenants/shop/delete", "").await;
+    assert_eq!((deleted.status, deleted.location.as_str()), (303, "/ui/tenants?done=deleted"));
+    assert_eq!(world.look(&admin(), "/ui/tenants/shop").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_form_that_is_refused_keeps_what_was_typed_and_says_what_is_wrong() {
+    let world = World::new();
+    let form = encoded(&[("id", "a b"), ("name", "Shop \"1\""), ("parent", "")]);
+    let refused = world.act(&admin(), "POST", "/ui/tenants", &form).await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.text.contains("role=\"alert\"") && refused.text.contains("aria-invalid=\"true\""),
+        "{}",
+        refused.text
+    );
+    assert!(refused.text.contains("value=\"a b\"") && refused.text.contains("value=\"Shop &quot;1&quot;\""));
+    assert_eq!(world.done("GET", "/v1/tenants", Value::Null).await["tenants"].as_array().unwrap().len(), 1);
+}
+
+/// A key's secret stands in the answer to the form that made it and on no other page.
+#[tokio::test]
+async fn a_keys_secret_is_shown_once() {
+    let world = World::new();
+    let made = world.act(&admin(), "POST", "/ui/keys", "name=till&role=ingest&tenant=default").await;
+    assert_eq!(made.status, 200);
+    let keys = world.done("GET", "/v1/keys", Value::Null).await;
+    let key = &keys["keys"][0];
+    assert_eq!((&key["name"], &key["role"], &key["tenant"]), (&json!("till"), &json!("ingest"), &json!("default")));
+    let id = key["id"].as_str().unwrap();
+    let secret = made.text.split("<code class=\"secret\" tabindex=\"0\">").nth(1).unwrap().split('<').next().unwrap();
+    assert!(secret.len() > 30 && secret.contains(id), "{secret}");
+    for path in ["/ui/keys", &format!("/ui/keys/{id}"), "/ui/audit"] {
+        let shown = world.look(&admin(), path).await;
+        assert!(shown.status == 200 && !shown.text.contains(secret), "{path}");
+    }
+    let saved = world.act(&admin(), "POST", &format!("/ui/keys/{id}"), "name=till+2&role=read").await;
+    assert_eq!(saved.status, 303);
+    let deleted = world.act(&admin(), "POST", &format!("/ui/keys/{id}/delete"), "").await;
+    assert_eq!((deleted.status, deleted.location.as_str()), (303, "/ui/keys?done=deleted"));
+    assert_eq!(world.look(&admin(), &format!("/ui/keys/{id}")).await.status, 404);
+}
+
+/// P17: who belongs to one tenant sees its keys only, and makes none that reaches further.
+#[tokio::test]
+async fn a_tenants_administrator_keeps_to_it() {
+    let world = World::new();
+    world.done("POST", "/v1/tenants", json!({"id": "shop"})).await;
+    let foreign = world.done("POST", "/v1/keys", json!({"role": "read", "tenant": "default", "name": "foreign"})).await;
+    let own = viewer(Role::Admin, Some("shop"));
+    let made = world.act(&own, "POST", "/ui/keys", "name=own&role=read&tenant=default").await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    let keys = world.look(&own, "/ui/keys").await;
+    assert!(keys.text.contains("own") && !keys.text.contains("foreign"));
+    let id = foreign["id"].as_str().unwrap();
+    for (method, path) in [("GET", format!("/ui/keys/{id}")), ("POST", format!("/ui/keys/{id}/delete"))] {
+        assert_eq!(world.act(&own, method, &path, "").await.status, 404, "{path}");
+    }
+    assert_eq!(world.look(&own, "/ui/keys?tenant=default").await.status, 403);
+    let tenants = world.look(&own, "/ui/tenants").await;
+    assert!(tenants.text.contains("shop") && !tenants.text.contains("/ui/tenants/default"));
+    assert!(!tenants.text.contains("Add a tenant"));
+    assert_eq!(world.act(&own, "POST", "/ui/tenants", "id=other").await.status, 400);
+    assert_eq!(world.done("GET", "/v1/tenants", Value::Null).await["tenants"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_audit_log_is_filtered_and_paged() {
+    let world = World::new();
+    for number in 0..60 {
+        world.done("POST", "/v1/tenants", json!({"id": format!("t{number}")})).await;
+    }
+    world.done("POST", "/v1/keys", json!({"role": "read", "tenant": null, "name": XSS})).await;
+    let all = world.look(&admin(), "/ui/audit").await;
+    assert!(all.text.contains("key.create") && all.text.contains("uid:1000") && !all.text.contains("<img"));
+    let filtered = world.look(&admin(), "/ui/audit?action=tenant.create&object=&from=").await;
+    assert!(filtered.text.contains("tenant.create") && !filtered.text.contains("<td data-label=\"What\">key.create"));
+    let next = filtered.text.split("class=\"button\" href=\"").find(|it| it.contains("rel=\"next\"")).unwrap();
+    let next = next.split('"').next().unwrap().replace("&amp;", "&");
+    assert!(next.starts_with("/ui/audit?action=tenant.create&after="), "{next}");
+    let second = world.look(&admin(), &next).await;
+    assert!(second.status == 200 && second.text.contains("t0") && !second.text.contains("rel=\"next\""));
+    assert_eq!(world.look(&admin(), "/ui/audit?from=yesterday").await.status, 400);
+}
+
+#[tokio::test]
+async fn the_live_tail_is_the_apis_stream() {
+    let world = World::new();
+    let page = world.look(&viewer(Role::Read, None), "/ui/tail?type=transaction.*&outcome=failed").await;
+    assert!(page.text.contains("data-tail=\"/ui/tail/stream\"") && page.text.contains("value=\"transaction.*\""));
+    assert!(page.text.contains("value=\"failed\" selected"));
+    let stream = world.look(&viewer(Role::Read, None), "/ui/tail/stream?type=transaction.*&outcome=").await;
+    assert_eq!((stream.status, stream.content_type.as_str()), (200, "text/event-stream"));
+    assert!(stream.text.starts_with(": attempts"), "{}", stream.text);
+    assert_eq!(world.look(&viewer(Role::Read, Some("default")), "/ui/tail/stream?tenant=other").await.status, 403);
+}
