@@ -150,6 +150,7 @@ impl House {
         let of = service::Settings {
             pending_max,
             schedules: Default::default(),
+            schedule: String::new(),
             confirmation: Default::default(),
             policy,
             chance,
@@ -219,6 +220,7 @@ async fn furnish(store: &Store) {
         roll_up: false,
         filter: None,
         destinations: vec![no],
+        registered: None,
         created,
     };
     store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();

@@ -295,6 +295,7 @@ fn simulate(seed: u64) -> u64 {
                 roll_up: false,
                 filter: None,
                 destinations: vec![no],
+                registered: None,
                 created: START,
             };
             store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
@@ -438,6 +439,7 @@ fn the_janitor_keeps_the_house() {
             roll_up: false,
             filter: None,
             destinations: nos.clone(),
+            registered: None,
             created: START,
         };
         store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
@@ -498,6 +500,7 @@ async fn an_attempt_that_takes_its_time_survives_a_kill_in_the_history() {
         roll_up: false,
         filter: None,
         destinations: vec![no],
+        registered: None,
         created: START,
     };
     store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
@@ -567,6 +570,7 @@ async fn with_failures(store: &Store, count: usize) -> DestinationNo {
         roll_up: false,
         filter: None,
         destinations: vec![no],
+        registered: None,
         created: START,
     };
     store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();

@@ -162,6 +162,7 @@ impl Daemon {
             service::Settings {
                 pending_max: service.pending_max,
                 schedules: service.schedules,
+                schedule: service.schedule,
                 confirmation: service.confirmation,
                 policy: Arc::new(policy(client.clone())),
                 chance: Arc::new(chance),

@@ -1,13 +1,13 @@
 //! From the configuration to each part's own settings.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use nix::unistd::Gid;
 
 use crate::client::guard;
 use crate::config::{Config, EgressTarget, Group, Tenants, Who};
-use crate::model::EventTypes;
+use crate::model::{EventTypes, Schedule};
 use crate::{api, client, engine, http, ingest, service, store, ui};
 
 use super::{StartError, drawn};
@@ -47,7 +47,8 @@ impl StoreSettings {
 /// The configured part of the service's settings.
 pub(super) struct ServiceSettings {
     pub(super) pending_max: u64,
-    pub(super) schedules: HashSet<String>,
+    pub(super) schedules: HashMap<String, Schedule>,
+    pub(super) schedule: String,
     pub(super) confirmation: service::ConfirmationSettings,
 }
 
@@ -55,6 +56,8 @@ impl Settings {
     /// The settings that a configuration asks for.
     pub fn of(config: &Config) -> Result<Self, StartError> {
         let line_max = size(config.ingest.line_max.bytes());
+        let schedules: HashMap<_, _> =
+            config.schedules.iter().map(|(name, schedule)| (name.clone(), schedule.clone())).collect();
         let prefix: [u8; 4] = drawn()?;
         let http = http::serve::Settings {
             request_id_prefix: crate::model::id::hex(&prefix),
@@ -72,7 +75,7 @@ impl Settings {
                 timeout: config.delivery.timeout,
                 in_flight_max: config.delivery.in_flight_max,
                 in_flight_total: config.delivery.in_flight_total as usize,
-                schedules: config.schedules.iter().map(|(name, schedule)| (name.clone(), schedule.clone())).collect(),
+                schedules: schedules.clone(),
                 schedule: config.delivery.schedule.clone(),
                 breaker: engine::BreakerSettings {
                     failures_max: config.delivery.breaker_failures,
@@ -88,7 +91,8 @@ impl Settings {
             },
             service: ServiceSettings {
                 pending_max: config.ingest.pending_max,
-                schedules: config.schedules.keys().cloned().collect(),
+                schedules,
+                schedule: config.delivery.schedule.clone(),
                 confirmation: service::ConfirmationSettings {
                     mode: config.confirmation.mode,
                     reset_on_url_change: config.confirmation.reset_on_url_change,

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::model::{Seq, Timestamp};
 use crate::store::audit::DropAged;
+use crate::store::commands::DropCommands;
 use crate::store::op::{Ages, Purge, Sweep};
 use crate::store::replays::DropReplays;
 use crate::store::requests::{self, DropRequests};
@@ -25,8 +26,8 @@ const BETWEEN_SLICES: Duration = Duration::from_millis(20);
 const WALK_EVERY: u32 = 3600;
 /// Producers' ids are remembered this long, so their events stay at least as long.
 const EVENTS_STAY: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Bulk replays are kept this long after their end.
-const REPLAYS_STAY: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Bulk replays, and commands of dialects, are kept this long after their end.
+const JOBS_STAY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Before this moment (2024-01-01) the clock is wrong: nothing is removed by its word.
 const PLAUSIBLE: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 
@@ -99,6 +100,7 @@ impl Janitor {
                     self.next = Some(Seq(0));
                     let Ok(()) = self.sweep_audit(now, &stop).await else { return };
                     let Ok(()) = self.sweep_replays(now).await else { return };
+                    let Ok(()) = self.sweep_commands(now).await else { return };
                     let Ok(()) = self.sweep_requests(now, &stop).await else { return };
                 }
                 rounds = (rounds + 1) % WALK_EVERY;
@@ -153,7 +155,7 @@ impl Janitor {
 
     /// Drops bulk replays that ended long ago. There are few of them: one look, and one operation where there is something to drop.
     async fn sweep_replays(&self, now: Timestamp) -> Result<(), StoreFailed> {
-        let before = now.before(REPLAYS_STAY);
+        let before = now.before(JOBS_STAY);
         let aged = self.store.read(move |snapshot| {
             Ok(snapshot.replays(None)?.iter().any(|replay| replay.ended.is_some_and(|ended| ended < before)))
         });
@@ -163,6 +165,19 @@ impl Janitor {
             }
             Ok(false) => {}
             Err(error) => tracing::error!(event = "replays_unreadable", %error, "look for bulk replays that have aged"),
+        }
+        Ok(())
+    }
+
+    /// Drops commands that ended long ago, likewise.
+    async fn sweep_commands(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        let before = now.before(JOBS_STAY);
+        match self.store.read(move |snapshot| snapshot.commands_have_aged(before)).await {
+            Ok(true) => {
+                let _ = self.store.submit(DropCommands { before }).await?;
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(event = "commands_unreadable", %error, "look for commands that have aged"),
         }
         Ok(())
     }

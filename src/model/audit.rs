@@ -22,7 +22,7 @@ use super::{Invalid, KeyId, Role, TenantId, Timestamp, TypePattern};
 pub use view::{CHANGED, MASK, changes, destination, event_type, key, subscription, tenant};
 
 /// Who acts, from where, in which request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// Who.
     pub who: Who,
@@ -38,7 +38,7 @@ impl Actor {
 }
 
 /// Who acts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Who {
     /// Whoever holds a key.
     Key {
@@ -85,7 +85,7 @@ impl Who {
 }
 
 /// From where somebody acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// Over a Unix socket: the process, as the kernel says.
     Socket(Peer),

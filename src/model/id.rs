@@ -240,6 +240,43 @@ pub struct RunId(Uuid);
 
 const DESTINATION_BITS: u32 = 32;
 
+/// A command's name: a UUID of version 8 of the command's number, by which it is found, and chance, so that nobody guesses
+/// one. Written in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CommandId(Uuid);
+
+/// Bits of chance in a command's name, below its number.
+const COMMAND_CHANCE_BITS: u32 = 74;
+
+impl CommandId {
+    /// Of the command of this number; of the number the lower 48 bits count, and of chance the lower 74.
+    pub fn new(number: u64, chance: u128) -> Self {
+        let chance = chance & ((1 << COMMAND_CHANCE_BITS) - 1);
+        let number = u128::from(number & ((1 << 48) - 1));
+        CommandId(Uuid::from_u128(version_8((number << COMMAND_CHANCE_BITS) | chance)))
+    }
+
+    /// Which number it may be of: to be compared with the command that is there.
+    pub fn number(self) -> u64 {
+        (of_version_8(self.0.as_u128()) >> COMMAND_CHANCE_BITS) as u64
+    }
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for CommandId {
+    type Err = Invalid;
+
+    /// Reads any UUID, without regard to case: whether it is a command's is for the command to say.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.parse().map(|DestinationId(uuid)| CommandId(uuid))
+    }
+}
+
 impl RunId {
     /// Of this delivery.
     pub fn of(delivery: DeliveryId) -> Self {
@@ -368,6 +405,14 @@ mod tests {
             prop_assert_eq!(run.hint(), (Seq(seq), DestinationNo(destination)));
             let elsewhere = DeliveryId { event: EventId::new(Epoch(epoch ^ 1), Seq(seq)), ..delivery };
             prop_assert_ne!(RunId::of(elsewhere), run);
+        }
+
+        #[test]
+        fn a_command_is_found_by_its_name(number in 0u64..1 << 48, chance: u128) {
+            let id = CommandId::new(number, chance);
+            prop_assert_eq!(id.number(), number);
+            prop_assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
+            prop_assert_ne!(CommandId::new(number, chance ^ 1), id);
         }
 
         #[test]

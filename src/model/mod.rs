@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod card;
+pub mod command;
 pub mod confirmation;
 pub mod delivery;
 pub mod destination;
@@ -16,6 +17,7 @@ pub mod id;
 pub mod key;
 pub mod milestone;
 pub mod outcome;
+pub mod registration;
 pub mod replay;
 pub mod schedule;
 pub mod secret;
@@ -25,6 +27,7 @@ pub mod time;
 pub mod words;
 
 pub use audit::Actor;
+pub use command::{Command, CommandState};
 pub use confirmation::{Confirmation, ConfirmationMode, ConfirmationRequest};
 pub use delivery::{Attempt, DeliveryKey, DeliveryState, Ended, Headers, Trigger, WaitingReason};
 pub use destination::{Auth, Destination, Rate, Success, TlsOptions};
@@ -32,12 +35,13 @@ pub use event::{Event, EventType};
 pub use event_type::{EventTypes, KnownType};
 pub use filter::Filter;
 pub use id::{
-    DeliveryId, DestinationId, DestinationNo, Epoch, EventId, NumberMap, NumberSet, RunId, Seq, SubscriptionId,
-    SubscriptionNo,
+    CommandId, DeliveryId, DestinationId, DestinationNo, Epoch, EventId, NumberMap, NumberSet, RunId, Seq,
+    SubscriptionId, SubscriptionNo,
 };
 pub use key::{ApiKey, KeyId, Role};
 pub use milestone::Milestone;
 pub use outcome::{Outcome, Reason};
+pub use registration::{Order, Registered, Registration, RegistrationChange};
 pub use replay::{Replay, ReplayId, ReplayState, ReplayWanted};
 pub use schedule::{Retry, Schedule};
 pub use secret::Secret;

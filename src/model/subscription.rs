@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::event::{EventType, is_type_byte};
-use super::{DestinationNo, Filter, Invalid, SubscriptionId, SubscriptionNo, TenantId, Timestamp};
+use super::{DestinationNo, Filter, Invalid, Registered, SubscriptionId, SubscriptionNo, TenantId, Timestamp};
 
 /// One event type, a whole branch of them (`transaction.*`), or every one (`*`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub struct Subscription {
     pub filter: Option<Filter>,
     /// Where they go. Many subscriptions may name one destination; an event makes one delivery for it all the same.
     pub destinations: Vec<DestinationNo>,
+    /// The mark of what a dialect registered; none for what was made otherwise.
+    pub registered: Option<Registered>,
     /// When it was created.
     pub created: Timestamp,
 }

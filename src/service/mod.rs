@@ -4,6 +4,7 @@
 //! One that changes something takes the actor as well, and the store writes the record of it in the same transaction.
 
 mod metrics;
+mod registrations;
 mod rotation;
 mod samples;
 pub mod stats;
@@ -26,7 +27,7 @@ use crate::model::id::hex;
 use crate::model::schedule::Plan;
 use crate::model::{
     ApiKey, Confirmation, ConfirmationMode, ConfirmationRequest, DeliveryId, DeliveryKey, DeliveryState, Destination,
-    DestinationId, DestinationNo, Event, EventId, EventType, KeyId, KnownType, Retry, Role, RunId, Secret,
+    DestinationId, DestinationNo, Event, EventId, EventType, KeyId, KnownType, Retry, Role, RunId, Schedule, Secret,
     Subscription, SubscriptionId, Tenant, TenantId, Timestamp, Trigger, TypePattern, WaitingReason,
 };
 use crate::sign;
@@ -47,8 +48,10 @@ pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, 
 pub struct Settings {
     /// Deliveries that may wait on disk; above it events are refused as `queue_full`.
     pub pending_max: u64,
-    /// The names of the schedules that destinations may use.
-    pub schedules: HashSet<String>,
+    /// The schedules that destinations may use, by name.
+    pub schedules: HashMap<String, Schedule>,
+    /// The schedule of destinations that name none.
+    pub schedule: String,
     /// When receivers are asked for their confirmation.
     pub confirmation: ConfirmationSettings,
     /// What the client says of a destination before it is saved: its URL's admission, its TLS options.
@@ -802,9 +805,9 @@ impl Service {
         }
         let Retry { plan, .. } = &destination.retry;
         if let Plan::Named(name) = plan
-            && !self.settings.schedules.contains(name)
+            && !self.settings.schedules.contains_key(name)
         {
-            let mut known: Vec<_> = self.settings.schedules.iter().map(String::as_str).collect();
+            let mut known: Vec<_> = self.settings.schedules.keys().map(String::as_str).collect();
             known.sort_unstable();
             return invalid(
                 "/retry/schedule",
@@ -829,12 +832,16 @@ impl Service {
         actor: &Actor,
         subscription: Subscription,
     ) -> Result<Arc<Subscription>, Error> {
-        if let TypePattern::One(kind) = &subscription.pattern
-            && !self.catalog().event_types().takes(kind)
-        {
-            return Err(Error::UnknownType);
-        }
+        self.check_pattern(&subscription.pattern)?;
         created(self.store.steer(actor, op::CreateSubscription { subscription }).await?.answer, "subscription")
+    }
+
+    /// Where types are strict, one type that nobody knows is none.
+    fn check_pattern(&self, pattern: &TypePattern) -> Result<(), Error> {
+        match pattern {
+            TypePattern::One(kind) if !self.catalog().event_types().takes(kind) => Err(Error::UnknownType),
+            TypePattern::One(_) | TypePattern::Branch(_) | TypePattern::Any => Ok(()),
+        }
     }
 
     /// Changes a subscription. The change is a function, so that it applies to what is there when it is made.

@@ -30,8 +30,8 @@ pub trait Steer: Send + 'static {
 /// What came of a [`Steer`].
 #[derive(Debug)]
 pub enum Effect<A> {
-    /// It is done, and goes into the log, also when everything is as it was before.
-    Done(A, Deed),
+    /// It is done, and goes into the log, also when everything is as it was before: a record for each thing that it was done to.
+    Done(A, Vec<Deed>),
     /// Nothing has changed.
     Refused(A),
 }
@@ -55,8 +55,8 @@ impl<S: Steer> Op for Audited<S> {
     fn apply(self, batch: &mut Batch<'_>) -> Result<S::Answer, ApplyError> {
         match self.op.steer(batch)? {
             Effect::Refused(answer) => Ok(answer),
-            Effect::Done(answer, deed) => {
-                note(batch, &self.actor, &deed)?;
+            Effect::Done(answer, deeds) => {
+                deeds.iter().try_for_each(|deed| note(batch, &self.actor, deed))?;
                 Ok(answer)
             }
         }

@@ -11,6 +11,7 @@ mod bell;
 mod cache;
 mod catalog;
 mod codec;
+pub mod commands;
 mod dedup;
 mod history;
 mod inbox;
@@ -20,6 +21,7 @@ pub mod offline;
 pub mod op;
 mod reader;
 mod record;
+pub mod registrations;
 pub mod replays;
 pub mod requests;
 mod segments;
@@ -41,8 +43,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::clock::Clock;
 use crate::model::audit::Chain;
 use crate::model::{
-    Actor, ApiKey, DeliveryKey, Destination, DestinationNo, Epoch, Event, EventTypes, KnownType, NumberSet, ReplayId,
-    Seq, Subscription, Tenant, TenantId, Timestamp,
+    Actor, ApiKey, CommandId, DeliveryKey, Destination, DestinationNo, Epoch, Event, EventTypes, KnownType, NumberSet,
+    ReplayId, Seq, Subscription, Tenant, TenantId, Timestamp,
 };
 
 pub use audit::{Audited, Effect, Steer};
@@ -375,7 +377,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let loaded = load(&db, &keys, settings, clock.now());
         let loaded = loaded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
-        let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays } = loaded;
+        let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays, commands } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
             keys,
@@ -391,6 +393,7 @@ impl Store {
         });
         let mut writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, sealer, Arc::clone(&shared));
         writer.end_cut_off(cut_off);
+        writer.run_left_over(commands);
         let failure = shared.failure.borrow().clone();
         if let Some(why) = failure {
             return Err(OpenError::Damaged { path: settings.path.clone(), why });
@@ -655,6 +658,7 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
         transaction.open_table(tables::TALLIES.table())?;
         transaction.open_table(tables::AUDIT.table())?;
         transaction.open_table(tables::REPLAYS.table())?;
+        transaction.open_table(tables::COMMANDS.table())?;
         transaction.open_table(tables::REQUESTS.table())?;
         transaction.open_table(tables::REQUEST_TIMES.table())?;
         let mut things = tables::THINGS.write(&transaction, keys)?;
@@ -688,6 +692,8 @@ struct Loaded {
     cut_off: Vec<(DeliveryKey, StartedRow)>,
     /// The bulk replays that have not ended.
     replays: Arc<[ReplayId]>,
+    /// The commands that have not been carried out.
+    commands: Vec<CommandId>,
 }
 
 fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp) -> Result<Loaded, LoadError> {
@@ -714,7 +720,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
             op::kind::TOMBSTONE => catalog.bury(codec::decode::<Tombstone>(place, record)?),
             op::kind::SUBSCRIPTION => drop(catalog.put_subscription(codec::decode::<Subscription>(place, record)?)),
             // Looked at when somebody asks for the id.
-            op::kind::FORMER_TENANT => {}
+            op::kind::FORMER_TENANT | op::kind::SERIAL => {}
             op::kind::EVENT_TYPE => {
                 // The row stays: the type is back when the configuration no longer says otherwise.
                 if let Err(taken) = catalog.put_event_type(codec::decode::<KnownType>(place, record)?) {
@@ -761,7 +767,8 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
     }
     let (runs, sealer) = segments::seal::load(&transaction, keys, settings.run_events, Seq(numbers.next_seq), now)?;
     let replays = replays::running(&tables::REPLAYS.read(&transaction, keys)?)?.into();
-    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays })
+    let commands = commands::left_over(&tables::COMMANDS.read(&transaction, keys)?)?;
+    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays, commands })
 }
 
 /// The destinations whose tally disagrees with their due rows, and how many rows they have.

@@ -23,7 +23,7 @@ use super::codec::Content;
 use super::record::{AttemptRow, DueRow, EndedRow, FormerTenant, LaneHealth, Plan, StartedRow, Tombstone};
 use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
-use super::{codec, dedup, replays};
+use super::{codec, commands, dedup, replays};
 
 /// The keys under which things lie in their one table.
 pub(super) mod kind {
@@ -34,6 +34,8 @@ pub(super) mod kind {
     pub const SUBSCRIPTION: u8 = b's';
     pub const KEY: u8 = b'k';
     pub const EVENT_TYPE: u8 = b'e';
+    /// By tenant: the number of its last registration.
+    pub const SERIAL: u8 = b'n';
 }
 
 /// Nothing has changed, and the answer says why.
@@ -49,8 +51,12 @@ fn done<A>(
     object: impl ToString,
     (before, after): (Value, Value),
 ) -> Result<Effect<A>, ApplyError> {
-    let deed = Deed { action, tenant: tenant.cloned(), object: Some(object.to_string()), before, after };
-    Ok(Effect::Done(answer, deed))
+    Ok(Effect::Done(answer, vec![deed_of(action, tenant, object, (before, after))]))
+}
+
+/// The record of a thing of a tenant's that was as `before` and is as `after`.
+fn deed_of(action: Action, tenant: Option<&TenantId>, object: impl ToString, (before, after): (Value, Value)) -> Deed {
+    Deed { action, tenant: tenant.cloned(), object: Some(object.to_string()), before, after }
 }
 
 // ---------------------------------------------------------------------------------------------------------- events
@@ -285,7 +291,7 @@ impl Steer for NoteRead {
             several => (None, json!({"events": several})),
         };
         let (action, tenant) = (Action::EventReadPayload, Some(self.tenant));
-        Ok(Effect::Done((), Deed { action, tenant, object, before: Value::Null, after }))
+        Ok(Effect::Done((), vec![Deed { action, tenant, object, before: Value::Null, after }]))
     }
 }
 
@@ -1312,6 +1318,8 @@ impl Steer for DeleteTenant {
         batch.things.put((kind::FORMER_TENANT, name), &former)?;
         batch.catalog_mut().remove_tenant(&self.id);
         replays::forget_tenant(batch, &self.id)?;
+        commands::forget_tenant(batch, &self.id)?;
+        batch.things.remove((kind::SERIAL, name))?;
         done(Ok(()), Action::TenantDelete, Some(&self.id), &self.id, (before, Value::Null))
     }
 }
@@ -1330,20 +1338,29 @@ impl Steer for CreateDestination {
     }
 
     fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
-        let mut destination = self.destination;
+        let destination = self.destination;
         if batch.catalog().tenant(&destination.tenant).is_none() {
             return refused(Err(Rejected::UnknownTenant));
         }
         if batch.catalog().destination_no(destination.id).is_some() {
             return refused(Err(Rejected::Exists));
         }
-        destination.no = DestinationNo(batch.numbers.next_destination);
-        batch.numbers.next_destination += 1;
-        let stored = put_destination(batch, destination)?;
-        let (tenant, id) = (stored.tenant.clone(), stored.id);
-        let view = audit::destination(&stored, None);
-        done(Ok(stored), Action::DestinationCreate, Some(&tenant), id, (Value::Null, view))
+        let (stored, deed) = create_destination(batch, destination)?;
+        Ok(Effect::Done(Ok(stored), vec![deed]))
     }
+}
+
+/// Puts a new destination, under the next number.
+pub(super) fn create_destination(
+    batch: &mut Batch<'_>,
+    mut destination: Destination,
+) -> Result<(Arc<Destination>, Deed), StorageError> {
+    destination.no = DestinationNo(batch.numbers.next_destination);
+    batch.numbers.next_destination += 1;
+    let stored = put_destination(batch, destination)?;
+    let view = audit::destination(&stored, None);
+    let deed = deed_of(Action::DestinationCreate, Some(&stored.tenant), stored.id, (Value::Null, view));
+    Ok((stored, deed))
 }
 
 /// Replaces a destination, if it still is what the caller saw.
@@ -1369,20 +1386,30 @@ impl Steer for UpdateDestination {
             Some(present) if **present != *self.before => return refused(Err(Rejected::Stale)),
             Some(_) => {}
         }
-        let moved = self.after.url != self.before.url;
-        if self.after.asked != self.before.asked {
-            withdraw(batch, &self.before)?;
-        }
-        let stored = put_destination(batch, self.after)?;
-        if moved {
-            // What was found out is of the receiver at the old URL.
-            open_anew(batch, stored.no);
-        }
-        let (tenant, id) = (stored.tenant.clone(), stored.id);
-        let before = audit::destination(&self.before, None);
-        let changes = audit::changes(before, audit::destination(&stored, Some(&self.before)));
-        done(Ok(stored), self.action, Some(&tenant), id, changes)
+        let (stored, deed) = replace_destination(batch, &self.before, self.after, self.action)?;
+        Ok(Effect::Done(Ok(stored), vec![deed]))
     }
+}
+
+/// Puts a destination in the place of what it was.
+pub(super) fn replace_destination(
+    batch: &mut Batch<'_>,
+    before: &Destination,
+    after: Destination,
+    action: Action,
+) -> Result<(Arc<Destination>, Deed), ApplyError> {
+    let moved = after.url != before.url;
+    if after.asked != before.asked {
+        withdraw(batch, before)?;
+    }
+    let stored = put_destination(batch, after)?;
+    if moved {
+        // What was found out is of the receiver at the old URL.
+        open_anew(batch, stored.no);
+    }
+    let changes = audit::changes(audit::destination(before, None), audit::destination(&stored, Some(before)));
+    let deed = deed_of(action, Some(&stored.tenant), stored.id, changes);
+    Ok((stored, deed))
 }
 
 /// Asks a destination's receiver for its confirmation, in the place of whatever request still waits (decision D22). It also
@@ -1446,8 +1473,8 @@ impl<S: Steer<Answer = Result<Arc<Destination>, Rejected>>> Steer for AndAsk<S> 
 
     fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
         match (self.change.steer(batch)?, self.request) {
-            (Effect::Done(Ok(destination), deed), Some(request)) => {
-                Ok(Effect::Done(Ok(ask(batch, &destination, request)?), deed))
+            (Effect::Done(Ok(destination), deeds), Some(request)) => {
+                Ok(Effect::Done(Ok(ask(batch, &destination, request)?), deeds))
             }
             (effect, _) => Ok(effect),
         }
@@ -1478,34 +1505,41 @@ impl Steer for DeleteDestination {
         let Some(destination) = batch.catalog().destination(self.no).map(Arc::clone) else {
             return refused(Err(Rejected::Unknown));
         };
-        let naming: Vec<_> = batch
-            .catalog()
-            .subscriptions()
-            .filter(|subscription| subscription.destinations.contains(&self.no))
-            .map(|subscription| Subscription::clone(subscription))
-            .collect();
-        let mut before = audit::destination(&destination, None);
-        before["subscriptions"] = naming.iter().map(|subscription| subscription.id.to_string()).collect();
-        for mut subscription in naming {
-            subscription.destinations.retain(|no| *no != self.no);
-            put_subscription(batch, subscription)?;
-        }
-        let tombstone = Tombstone {
-            no: self.no,
-            id: destination.id,
-            tenant: destination.tenant.clone(),
-            name: destination.name.clone(),
-            deleted: batch.now,
-        };
-        let key = self.no.0.to_be_bytes();
-        batch.things.remove((kind::DESTINATION, key.as_slice()))?;
-        batch.things.put((kind::TOMBSTONE, key.as_slice()), &tombstone)?;
-        *batch.lane_mut(self.no) = Default::default();
-        batch.catalog_mut().bury(tombstone);
-        batch.changes.push(Change::Lane(self.no));
-        let Destination { tenant, id, .. } = &*destination;
-        done(Ok(()), Action::DestinationDelete, Some(tenant), id, (before, Value::Null))
+        let deeds = delete_destination(batch, &destination)?;
+        Ok(Effect::Done(Ok(()), deeds))
     }
+}
+
+/// Deletes a destination. A subscription that was registered with it goes too: whoever registered the two knows them as one.
+pub(super) fn delete_destination(batch: &mut Batch<'_>, destination: &Destination) -> Result<Vec<Deed>, ApplyError> {
+    let no = destination.no;
+    let naming: Vec<_> = batch
+        .catalog()
+        .subscriptions()
+        .filter(|subscription| subscription.destinations.contains(&no))
+        .map(|subscription| Subscription::clone(subscription))
+        .collect();
+    let mut before = audit::destination(destination, None);
+    before["subscriptions"] = naming.iter().map(|subscription| subscription.id.to_string()).collect();
+    let mut deeds = Vec::new();
+    for mut subscription in naming {
+        if subscription.registered.as_ref().is_some_and(|registered| registered.destination == no) {
+            deeds.push(delete_subscription(batch, &subscription)?);
+            continue;
+        }
+        subscription.destinations.retain(|other| *other != no);
+        put_subscription(batch, subscription)?;
+    }
+    let Destination { id, tenant, name, .. } = destination;
+    let tombstone = Tombstone { no, id: *id, tenant: tenant.clone(), name: name.clone(), deleted: batch.now };
+    let key = no.0.to_be_bytes();
+    batch.things.remove((kind::DESTINATION, key.as_slice()))?;
+    batch.things.put((kind::TOMBSTONE, key.as_slice()), &tombstone)?;
+    *batch.lane_mut(no) = Default::default();
+    batch.catalog_mut().bury(tombstone);
+    batch.changes.push(Change::Lane(no));
+    deeds.push(deed_of(Action::DestinationDelete, Some(tenant), id, (before, Value::Null)));
+    Ok(deeds)
 }
 
 /// Creates a subscription; the writer gives its number.
@@ -1522,20 +1556,29 @@ impl Steer for CreateSubscription {
     }
 
     fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Self::Answer>, ApplyError> {
-        let mut subscription = self.subscription;
+        let subscription = self.subscription;
         if batch.catalog().subscription_by_id(subscription.id).is_some() {
             return refused(Err(Rejected::Exists));
         }
-        subscription.no = SubscriptionNo(batch.numbers.next_subscription);
         if let Err(rejected) = may_subscribe(batch, &subscription) {
             return refused(Err(rejected));
         }
-        batch.numbers.next_subscription += 1;
-        let stored = put_subscription(batch, subscription)?;
-        let (tenant, id) = (stored.tenant.clone(), stored.id);
-        let view = subscription_view(batch, &stored);
-        done(Ok(stored), Action::SubscriptionCreate, Some(&tenant), id, (Value::Null, view))
+        let (stored, deed) = create_subscription(batch, subscription)?;
+        Ok(Effect::Done(Ok(stored), vec![deed]))
     }
+}
+
+/// Puts a new subscription, under the next number.
+pub(super) fn create_subscription(
+    batch: &mut Batch<'_>,
+    mut subscription: Subscription,
+) -> Result<(Arc<Subscription>, Deed), StorageError> {
+    subscription.no = SubscriptionNo(batch.numbers.next_subscription);
+    batch.numbers.next_subscription += 1;
+    let stored = put_subscription(batch, subscription)?;
+    let view = subscription_view(batch, &stored);
+    let deed = deed_of(Action::SubscriptionCreate, Some(&stored.tenant), stored.id, (Value::Null, view));
+    Ok((stored, deed))
 }
 
 /// Replaces a subscription, if it still is what the caller saw.
@@ -1564,12 +1607,26 @@ impl Steer for UpdateSubscription {
         if let Err(rejected) = may_subscribe(batch, &self.after) {
             return refused(Err(rejected));
         }
-        let before = subscription_view(batch, &self.before);
-        let stored = put_subscription(batch, self.after)?;
-        let (tenant, id) = (stored.tenant.clone(), stored.id);
-        let changes = audit::changes(before, subscription_view(batch, &stored));
-        done(Ok(stored), self.action, Some(&tenant), id, changes)
+        let (stored, deed) = replace_subscription(batch, &self.before, self.after, self.action)?;
+        Ok(Effect::Done(Ok(stored), vec![deed]))
     }
+}
+
+/// Puts a subscription in the place of what it was. One that no longer links what it was registered with is as if it had been
+/// made without a dialect.
+pub(super) fn replace_subscription(
+    batch: &mut Batch<'_>,
+    before: &Subscription,
+    mut after: Subscription,
+    action: Action,
+) -> Result<(Arc<Subscription>, Deed), StorageError> {
+    let destinations = &after.destinations;
+    after.registered.take_if(|registered| !destinations.contains(&registered.destination));
+    let before = subscription_view(batch, before);
+    let stored = put_subscription(batch, after)?;
+    let changes = audit::changes(before, subscription_view(batch, &stored));
+    let deed = deed_of(action, Some(&stored.tenant), stored.id, changes);
+    Ok((stored, deed))
 }
 
 /// A subscription names destinations of its own tenant, or of a tenant above it.
@@ -1613,11 +1670,17 @@ impl Steer for DeleteSubscription {
         let Some(stored) = batch.catalog().subscription_by_id(self.id).map(Arc::clone) else {
             return refused(Err(Rejected::Unknown));
         };
-        let (no, before) = (stored.no, subscription_view(batch, &stored));
-        batch.things.remove((kind::SUBSCRIPTION, no.0.to_be_bytes().as_slice()))?;
-        batch.catalog_mut().remove_subscription(no);
-        done(Ok(()), Action::SubscriptionDelete, Some(&stored.tenant), stored.id, (before, Value::Null))
+        let deed = delete_subscription(batch, &stored)?;
+        Ok(Effect::Done(Ok(()), vec![deed]))
     }
+}
+
+fn delete_subscription(batch: &mut Batch<'_>, subscription: &Subscription) -> Result<Deed, StorageError> {
+    let (no, before) = (subscription.no, subscription_view(batch, subscription));
+    batch.things.remove((kind::SUBSCRIPTION, no.0.to_be_bytes().as_slice()))?;
+    batch.catalog_mut().remove_subscription(no);
+    let (tenant, id) = (Some(&subscription.tenant), subscription.id);
+    Ok(deed_of(Action::SubscriptionDelete, tenant, id, (before, Value::Null)))
 }
 
 /// Creates a key, or replaces one that is there.

@@ -341,7 +341,7 @@ impl Steer for CreateReplay {
         batch.replays_mut().insert(id);
         let after = shown(batch, &replay);
         let deed = deed(&replay, Action::ReplayCreate, (Value::Null, after));
-        Ok(Effect::Done(Ok(replay), deed))
+        Ok(Effect::Done(Ok(replay), vec![deed]))
     }
 }
 
@@ -380,7 +380,7 @@ impl Steer for CancelReplay {
         end(batch, &mut replay, ReplayState::Cancelled);
         put(batch, &replay)?;
         let deed = deed(&replay, Action::ReplayCancel, (before, state(&replay)));
-        Ok(Effect::Done(Ok(replay), deed))
+        Ok(Effect::Done(Ok(replay), vec![deed]))
     }
 }
 

@@ -42,6 +42,8 @@ pub const LANES: Definition<u32> = Definition::new("lanes");
 pub const TALLIES: Definition<u32> = Definition::new("tallies");
 /// `number -> bulk replay`, with how far it has come.
 pub const REPLAYS: Definition<u64> = Definition::new("replays");
+/// `number -> command of a dialect`; see [`super::commands`].
+pub const COMMANDS: Definition<u64> = Definition::new("commands");
 /// `hash of who asked what with which key -> request`; see [`super::requests`].
 pub const REQUESTS: Definition<&'static [u8]> = Definition::new("requests");
 /// `(begun in ms, the same hash)`, for what has aged.
@@ -52,7 +54,7 @@ pub const AUDIT: Definition<u64> = Definition::new("audit");
 pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
 
 /// All tables.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 17] = [
     META.name,
     DATA_KEYS.name,
     THINGS.name,
@@ -66,6 +68,7 @@ pub const NAMES: [&str; 16] = [
     LANES.name,
     SEGMENTS.name,
     REPLAYS.name,
+    COMMANDS.name,
     REQUESTS.name,
     REQUEST_TIMES.name,
     AUDIT.name,
@@ -144,7 +147,7 @@ impl<K: Key + 'static, T: ReadableTable<K, &'static [u8]>> Records<K> for Rows<K
             &self.keys,
             self.name,
             K::as_bytes(key.borrow()).as_ref(),
-            [THINGS.name, REQUESTS.name].contains(&self.name),
+            [THINGS.name, REQUESTS.name, COMMANDS.name].contains(&self.name),
         )
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Sub
         roll_up: false,
         filter: None,
         destinations: destinations.to_vec(),
+        registered: None,
         created: START,
     }
 }

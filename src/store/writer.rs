@@ -22,11 +22,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::clock::{Clock, Stopwatch};
 use crate::model::audit::Chain;
 use crate::model::event::EventHead;
-use crate::model::{DeliveryKey, DestinationNo, Epoch, Event, ReplayId, Seq, Timestamp};
+use crate::model::{CommandId, DeliveryKey, DestinationNo, Epoch, Event, ReplayId, Seq, Timestamp};
 
 use super::bell::Change;
 use super::catalog::Catalog;
 use super::codec::DecodeError;
+use super::commands::RunCommand;
 use super::inbox::{Inbox, Message};
 use super::keyring::Keyring;
 use super::op::EndCutOff;
@@ -148,11 +149,12 @@ pub(super) struct Numbers {
     pub next_destination: u32,
     pub next_subscription: u32,
     pub next_replay: u64,
+    pub next_command: u64,
 }
 
 impl Default for Numbers {
     fn default() -> Self {
-        Numbers { next_seq: 1, next_destination: 1, next_subscription: 1, next_replay: 1 }
+        Numbers { next_seq: 1, next_destination: 1, next_subscription: 1, next_replay: 1, next_command: 1 }
     }
 }
 
@@ -222,6 +224,13 @@ impl Writer {
         self.marked = attempts.iter().map(|(key, _)| *key).collect();
         // Nobody waits for the answer: a commit that fails is the store's failure.
         self.commit(vec![Box::new(Submission::new(EndCutOff { attempts }, None, None))]);
+    }
+
+    /// Carries out the commands that the last run accepted and did not come to, before anything else.
+    pub(super) fn run_left_over(&mut self, commands: Vec<CommandId>) {
+        let run = |id| Box::new(Submission::new(RunCommand { id }, None, None)) as Box<dyn Job>;
+        // Nobody waits for the answers: a commit that fails is the store's failure.
+        self.commit(commands.into_iter().map(run).collect());
     }
 
     /// Applies the jobs in one transaction (or several, where they change much), syncs it, publishes what changed, and answers
@@ -533,6 +542,11 @@ impl<'tx> Batch<'tx> {
     /// The table of when they were begun, likewise.
     pub(super) fn request_times(&self) -> Result<Write<'tx, (u64, &'static [u8])>, ApplyError> {
         Ok(tables::REQUEST_TIMES.write(self.transaction, self.keys)?)
+    }
+
+    /// The table of commands, likewise.
+    pub(super) fn commands(&self) -> Result<Write<'tx, u64>, ApplyError> {
+        Ok(tables::COMMANDS.write(self.transaction, self.keys)?)
     }
 
     /// The bulk replays that have not ended.

@@ -312,6 +312,7 @@ fn subscription(pattern: &str, destinations: Vec<DestinationNo>, rng: &mut fastr
         roll_up: false,
         filter: None,
         destinations,
+        registered: None,
         created: START,
     }
 }

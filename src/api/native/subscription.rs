@@ -320,6 +320,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
         roll_up,
         filter,
         destinations: numbers(service, &caller.sight(), &destinations, &[])?,
+        registered: None,
         created: service.now(),
     };
     let subscription = service.create_subscription(caller.actor(), subscription).await?;
@@ -448,6 +449,7 @@ mod tests {
             roll_up: true,
             filter: None,
             destinations: vec![DestinationNo(1)],
+            registered: None,
             created: Timestamp::from_millis(1_700_000_000_000),
         }
     }

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::http::request::Peer;
 use crate::http::response::Body;
 use crate::model::event;
-use crate::model::{Ended, EventTypes, Timestamp};
+use crate::model::{Ended, EventTypes, Schedule, Timestamp};
 use crate::service;
 use crate::store::{self, InMemoryBackend, Store, WriterRuns};
 
@@ -136,7 +136,8 @@ impl World {
         let service = Service::new(
             service::Settings {
                 pending_max: 1000,
-                schedules: ["standard".to_owned()].into(),
+                schedules: Schedule::named().into_iter().take(1).map(|(name, it)| (name.to_owned(), it)).collect(),
+                schedule: "standard".to_owned(),
                 confirmation,
                 policy: Arc::new(policy),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),

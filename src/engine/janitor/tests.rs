@@ -105,6 +105,7 @@ async fn delivered(store: &Store) -> Seq {
         roll_up: false,
         filter: None,
         destinations: vec![made.no],
+        registered: None,
         created: START,
     };
     store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();

@@ -214,6 +214,7 @@ fn a_key_shows_no_digest_and_a_subscription_names_its_destinations() {
         roll_up: true,
         filter: None,
         destinations: vec![DestinationNo(1), DestinationNo(9)],
+        registered: None,
         created: THEN,
     };
     let view = subscription(&it, |no| (no.0 == 1).then_some(DestinationId(Uuid::from_u128(1))));

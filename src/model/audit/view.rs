@@ -61,13 +61,15 @@ pub fn event_type(known: &KnownType, before: Option<&KnownType>) -> Value {
 
 /// A subscription; `name` knows the ids of destinations.
 pub fn subscription(it: &Subscription, name: impl Fn(DestinationNo) -> Option<DestinationId>) -> Value {
-    let Subscription { no: _, id, tenant, pattern, name: label, roll_up, filter, destinations, created: _ } = it;
+    let Subscription { no: _, id, tenant, pattern, name: label, roll_up, filter, destinations, registered, created: _ } =
+        it;
     let destinations: Vec<_> = destinations.iter().filter_map(|no| name(*no)).map(|id| id.to_string()).collect();
     json!({
         "destinations": destinations,
         "filter": filter.as_ref().map(Filter::view),
         "id": id.to_string(),
         "name": label,
+        "registered_by": registered.as_ref().map(|registered| &registered.dialect),
         "roll_up": roll_up,
         "tenant": tenant.as_str(),
         "type": pattern.to_string(),

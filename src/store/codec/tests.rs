@@ -264,6 +264,7 @@ fn each_kind_of_record_keeps_its_bytes() {
         roll_up: true,
         filter: Some(filter()),
         destinations: vec![DestinationNo(3), DestinationNo(4)],
+        registered: Some(Registered { dialect: "backoffice".into(), serial: 6, destination: DestinationNo(3) }),
         created: THEN,
     };
     let tombstone = Tombstone {
@@ -329,6 +330,34 @@ fn each_kind_of_record_keeps_its_bytes() {
         walk: replay::ReplayWalk { parts: vec![(DestinationNo(3), Seq(7))], next: Some(DestinationNo(4)) },
     };
     holds("replay-1", &replay);
+    let command = Command {
+        id: CommandId::new(3, 1 << 70),
+        tenant: tenant_id("merchant-1"),
+        dialect: "backoffice".into(),
+        state: CommandState::Failed,
+        created: THEN,
+        ended: Some(THEN),
+        error: Some("gone".into()),
+        message: Some("done".into()),
+    };
+    let row = |work| crate::store::commands::CommandRow { command: command.clone(), work };
+    let (who, from) = (audit::Who::Operator { uid: 5 }, audit::Origin::Address(([127, 0, 0, 1], 5).into()));
+    let by = Actor { who, from, request: Some("req_1".into()) };
+    let who = audit::Who::Key { id: key.id, role: key.role, tenant: None };
+    let by_key = Actor { who, from: audit::Origin::Socket(Peer { uid: 1, gid: 2, pid: Some(3) }), request: None };
+    let change = RegistrationChange {
+        pattern: Some("a.b".parse().unwrap()),
+        url: Some("https://hooks.example.com/in".into()),
+        auth: Some(Auth::None),
+        attempts_max: Some(4),
+        moves_openings: true,
+    };
+    let (destination, subscription) = (Box::new(destination()), Box::new(subscription));
+    let id = subscription.id;
+    holds("command-1", &row(None));
+    holds("command-register-1", &row(Some((Order::Register { destination, subscription, only: true }, by))));
+    holds("command-change-1", &row(Some((Order::Change { subscription: id, change }, by_key))));
+    holds("command-deregister-1", &row(Some((Order::Deregister { subscription: id }, Actor::SYSTEM))));
     let answer = crate::store::requests::KeptAnswer {
         status: 201,
         content_type: Some("application/json".into()),
@@ -340,7 +369,13 @@ fn each_kind_of_record_keeps_its_bytes() {
     holds("epoch-1", &Epoch(0x0102_0304));
     holds(
         "numbers-1",
-        &crate::store::writer::Numbers { next_seq: 1 << 40, next_destination: 7, next_subscription: 9, next_replay: 3 },
+        &crate::store::writer::Numbers {
+            next_seq: 1 << 40,
+            next_destination: 7,
+            next_subscription: 9,
+            next_replay: 3,
+            next_command: 4,
+        },
     );
 }
 

@@ -17,6 +17,7 @@ use crate::model::{
 };
 use crate::store::catalog::Catalog;
 use crate::store::codec::{DecodeError, Place};
+use crate::store::commands::CommandRow;
 use crate::store::keyring::Keyring;
 use crate::store::reader::Snapshot;
 use crate::store::record::{AttemptRow, EndedRow, FormerTenant, Lane, Plan, StartedRow, Tally, Tombstone};
@@ -240,6 +241,7 @@ impl<'a> Inspection<'a> {
                     // One that the present configuration leaves no room for is whole all the same.
                     let _ = catalog.put_event_type(decoded::<KnownType>(place, record)?);
                 }
+                op::kind::SERIAL => drop(decoded::<u32>(place, record)?),
                 op::kind::FORMER_TENANT => {
                     former.insert(String::from_utf8_lossy(key).into_owned(), decoded(place, record)?);
                 }
@@ -392,8 +394,12 @@ impl<'a> Inspection<'a> {
         });
     }
 
-    /// Bulk replays, and the requests that came with a key.
+    /// Bulk replays, commands, and the requests that came with a key.
     fn work(&mut self) {
+        self.walk(&tables::COMMANDS, u64::to_string, |number: u64, place, record| {
+            let row: CommandRow = decoded(place, record)?;
+            if row.command.id.number() == number { Ok(()) } else { Err("it bears another number".into()) }
+        });
         self.walk(&tables::REPLAYS, u64::to_string, |_: u64, place, record| decoded::<Replay>(place, record).map(drop));
         let show = |hash: &[u8]| crate::model::id::hex(hash);
         let mut begun = BTreeSet::new();
@@ -508,6 +514,7 @@ fn show_thing((kind, key): &(u8, &[u8])) -> String {
         op::kind::DESTINATION => "destination",
         op::kind::TOMBSTONE => "deleted destination",
         op::kind::FORMER_TENANT => "deleted tenant",
+        op::kind::SERIAL => "last registration of tenant",
         op::kind::SUBSCRIPTION => "subscription",
         op::kind::KEY => "key",
         op::kind::EVENT_TYPE => "event type",

@@ -20,7 +20,7 @@ use super::*;
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// Tables of what is under way, empty here.
-const WORK: [&str; 3] = ["replays", "requests", "request_times"];
+const WORK: [&str; 4] = ["replays", "commands", "requests", "request_times"];
 
 fn settings(folder: &Path) -> Settings {
     Settings { cache_bytes: 1 << 20, run_events: 8, ..Settings::at(folder.join("s.redb"), keys()) }
