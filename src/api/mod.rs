@@ -7,9 +7,13 @@
 //! The wire's own types live here and nowhere else: a request becomes a value of the model at the door, or an error that
 //! names each wrong field; a view shows a value of the model without its secrets. What is done with them is the
 //! service's business.
+//!
+//! [`native`] is the API of this product; [`dialects`] are those of other systems. A new dialect is a file there and a line in
+//! its list, and its section `[dialects.NAME]` in the configuration.
 
 pub mod caller;
 pub mod credentials;
+pub mod dialects;
 pub mod door;
 pub mod idempotency;
 pub mod metrics;
@@ -38,7 +42,7 @@ use native::destination::Limits;
 use tail::Tail;
 
 /// What the admin API has to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Bounds on destinations.
     pub limits: Limits,
@@ -46,11 +50,18 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Bytes of a `POST /v1/events` at most, as on the ingest socket (`ingest.line_max`); default 1 MiB.
     pub events_bytes_max: usize,
+    /// Which dialects are spoken, and how.
+    pub dialects: Arc<dialects::Settings>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { limits: Limits::default(), body_bytes_max: 1 << 20, events_bytes_max: 1 << 20 }
+        Settings {
+            limits: Limits::default(),
+            body_bytes_max: 1 << 20,
+            events_bytes_max: 1 << 20,
+            dialects: Arc::default(),
+        }
     }
 }
 
@@ -64,7 +75,7 @@ pub struct Api(Arc<Inner>);
 impl Api {
     /// The API over these verbs.
     pub fn new(service: Service, settings: Settings, metrics: Metrics, tail: Tail) -> Self {
-        let routes = Routes::new(native::routes()).expect("the tests build the same table");
+        let routes = Routes::new(routes(&settings)).expect("the tests build the same table");
         let under_way = UnderWay::default();
         Api(Arc::new(Inner { house: House { service, settings, metrics, tail }, routes, under_way }))
     }
@@ -82,6 +93,11 @@ impl Api {
     pub async fn answer_for(self, request: Request, caller: Caller) -> Result<Response, Problem> {
         self.0.answer_for(request, caller).await
     }
+}
+
+/// Every route that there is.
+fn routes(settings: &Settings) -> Vec<Route<Act>> {
+    native::routes().into_iter().chain(dialects::routes(&settings.dialects)).collect()
 }
 
 struct Inner {

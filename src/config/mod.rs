@@ -27,7 +27,7 @@ pub use reader::{ConfigError, Entry, Problem};
 use reader::{Reader, Report};
 pub use tree::Origin;
 use tree::{SyntaxError, Table, Tree};
-pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel, MasterKey, ProxyAddress};
+pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel, MasterKey, ProxyAddress, WebhookTypes};
 use value::{Ports, TenantName};
 
 use crate::model::schedule::JITTER_DEFAULT;
@@ -77,6 +77,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[limits]`
     pub limits: Limits,
+    /// `[dialects.…]`
+    pub dialects: Dialects,
     /// The schedules that every installation knows, and those of `[schedules]`, by name.
     pub schedules: BTreeMap<String, Schedule>,
     /// `[log]`
@@ -253,6 +255,31 @@ pub struct Limits {
     pub disk_reserve: ByteSize,
 }
 
+/// `[dialects.…]`: the APIs of other systems that the admin API speaks as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialects {
+    /// `[dialects.backoffice]`
+    pub backoffice: Backoffice,
+    /// `[dialects.subscribe]`
+    pub subscribe: Subscribe,
+}
+
+/// `[dialects.backoffice]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoffice {
+    /// Whether it is spoken.
+    pub enabled: bool,
+    /// Types of webhooks beside those of the document.
+    pub types: WebhookTypes,
+}
+
+/// `[dialects.subscribe]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Whether it is spoken.
+    pub enabled: bool,
+}
+
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -373,6 +400,7 @@ fn read(tree: Tree, places: &Places) -> Result<(Config, Vec<Entry>), ConfigError
         egress: Egress::read(&mut sections, &mut report),
         retention: Retention::read(&mut sections, &mut report),
         limits: Limits::read(&mut sections, &mut report),
+        dialects: Dialects::read(&mut sections, &mut report),
         schedules: read_schedules(&mut sections, &mut report),
         log: Log::read(&mut sections, &mut report),
     };
@@ -580,6 +608,23 @@ impl Limits {
         };
         section.finish();
         limits
+    }
+}
+
+impl Dialects {
+    fn read(sections: &mut Table, report: &mut Report) -> Self {
+        let mut dialects = Reader::of_section(sections, "dialects", report);
+        let mut section = dialects.section("backoffice", "dialects.backoffice");
+        let backoffice = Backoffice {
+            enabled: section.value("enabled", true),
+            types: section.value("types", WebhookTypes::default()),
+        };
+        section.finish();
+        let mut section = dialects.section("subscribe", "dialects.subscribe");
+        let subscribe = Subscribe { enabled: section.value("enabled", true) };
+        section.finish();
+        dialects.finish();
+        Dialects { backoffice, subscribe }
     }
 }
 

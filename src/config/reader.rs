@@ -167,6 +167,21 @@ impl<'r> Reader<'r> {
         Reader { section: name, heading: format!("[{name}]"), block: 0, table, report }
     }
 
+    /// A section within this one, whose name is `section` in full; one that nobody wrote is empty.
+    pub(super) fn section(&mut self, key: &'static str, section: &'static str) -> Reader<'_> {
+        self.report.known.push((self.section.to_owned(), key));
+        let table = match self.table.remove(key) {
+            None => Table::new(),
+            Some(Node { value: Value::Table(table), .. }) => table,
+            Some(Node { value, origin }) => {
+                let what = format!("{section} = {value} is not a section");
+                self.report.problem(Some(origin), what, &format!("its keys stand under [{section}]"), HELP_EXAMPLE);
+                Table::new()
+            }
+        };
+        Reader { section, heading: format!("[{section}]"), block: 0, table, report: self.report }
+    }
+
     /// The value of a key, or its default.
     pub(super) fn value<T: Setting>(&mut self, key: &'static str, default: T) -> T {
         let (value, origin) = match self.take::<T>(key) {

@@ -106,6 +106,42 @@ fn the_example_as_it_is_changes_nothing() {
     assert_eq!(loaded(EXAMPLE).unwrap().config, Config::of_places(&Places::packaged()));
 }
 
+/// S0.20: the list of webhook types is open. Files and environment each add their part to a dialect's section.
+#[test]
+fn a_dialects_section_is_laid_over_key_by_key() {
+    let folder = folder(&[
+        ("config.toml", "[dialects.backoffice]\ntypes = { 9 = \"refund.settled\", 12 = \"a.b\" }"),
+        ("conf.d/10-a.toml", "[dialects]\nsubscribe = { enabled = false }"),
+    ]);
+    let mut sources = sources(folder.path());
+    sources.env = vec![("POSTRIDER__DIALECTS__BACKOFFICE__ENABLED".to_owned(), "false".to_owned())];
+    let loaded = Loaded::load(&sources).unwrap();
+    let Dialects { backoffice, subscribe } = &loaded.config.dialects;
+    assert!(!backoffice.enabled && !subscribe.enabled);
+    let types: Vec<_> = backoffice.types.0.iter().map(|(code, kind)| (*code, kind.as_str())).collect();
+    assert_eq!(types, [(9, "refund.settled"), (12, "a.b")]);
+    let shown = loaded.entries.iter().find(|entry| entry.key == "types").unwrap();
+    assert_eq!((&*shown.heading, &*shown.value), ("[dialects.backoffice]", "{ 9 = \"refund.settled\", 12 = \"a.b\" }"));
+    sources.flags = vec![("dialects.backoffice.types".to_owned(), "{ 10 = \"c\" }".to_owned())];
+    let types = Loaded::load(&sources).unwrap().config.dialects.backoffice.types;
+    assert_eq!(types.0.keys().copied().collect::<Vec<_>>(), [10]);
+    for wrong in [
+        "{ 4 = \"a\" }",
+        "{ 9 = \"a b\" }",
+        "{ x = \"a\" }",
+        "{ 09 = \"a\" }",
+        "{ 9 = \"a\", 10 = \"a\" }",
+        "{ 9 = 1 }",
+        "7",
+    ] {
+        let text = format!("[dialects.backoffice]\ntypes = {wrong}");
+        let problem = self::loaded(&text).unwrap_err().problems.remove(0);
+        assert!(problem.cause.starts_with("expected numbers other than 4 to 8"), "{wrong}: {problem}");
+    }
+    let unknown = self::loaded("[dialects.backofice]\nenabled = false").unwrap_err();
+    assert!(unknown.problems[0].cause.contains("\"backoffice\""), "{unknown}");
+}
+
 #[test]
 fn the_packaged_file_gives_the_socket_to_the_producers() {
     let config = loaded(include_str!("../../packaging/config.toml")).unwrap().config;

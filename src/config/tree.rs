@@ -120,28 +120,40 @@ impl Tree {
     }
 
     fn add_section(&mut self, name: String, section: Node) {
-        let Value::Table(keys) = section.value else {
-            self.sections.insert(name, section);
-            return;
-        };
-        let present = self
-            .sections
-            .entry(name)
-            .or_insert_with(|| Node { value: Value::Table(Table::new()), origin: section.origin.clone() });
-        let Value::Table(present) = &mut present.value else {
-            present.value = Value::Table(keys);
-            return;
-        };
-        for (key, node) in keys {
-            match (present.get_mut(&key).map(|node| &mut node.value), node) {
-                (Some(Value::List(blocks)), Node { value: Value::List(more), .. })
-                    if blocks.iter().chain(&more).all(|node| matches!(node.value, Value::Table(_))) =>
-                {
-                    blocks.extend(more);
-                }
-                (_, node) => {
-                    present.insert(key, node);
-                }
+        lay_over(&mut self.sections, name, section);
+    }
+}
+
+/// Sections whose keys are sections themselves: these are laid over each other key by key.
+const OF_SECTIONS: [&str; 1] = ["dialects"];
+
+/// Lays a section over the one of its name.
+fn lay_over(sections: &mut Table, name: String, section: Node) {
+    let Value::Table(keys) = section.value else {
+        sections.insert(name, section);
+        return;
+    };
+    let of_sections = OF_SECTIONS.contains(&&*name);
+    let present = sections
+        .entry(name)
+        .or_insert_with(|| Node { value: Value::Table(Table::new()), origin: section.origin.clone() });
+    let Value::Table(present) = &mut present.value else {
+        present.value = Value::Table(keys);
+        return;
+    };
+    for (key, node) in keys {
+        if of_sections {
+            lay_over(present, key, node);
+            continue;
+        }
+        match (present.get_mut(&key).map(|node| &mut node.value), node) {
+            (Some(Value::List(blocks)), Node { value: Value::List(more), .. })
+                if blocks.iter().chain(&more).all(|node| matches!(node.value, Value::Table(_))) =>
+            {
+                blocks.extend(more);
+            }
+            (_, node) => {
+                present.insert(key, node);
             }
         }
     }
@@ -153,6 +165,16 @@ pub(super) fn list_from_text(text: &str) -> Option<Vec<Value>> {
     let file = File { path: PathBuf::new().into(), text };
     match file.value(list.get_ref()) {
         Value::List(nodes) => Some(nodes.into_iter().map(|node| node.value).collect()),
+        _ => None,
+    }
+}
+
+/// Reads a table that was given as text, the way it would stand in a file.
+pub(super) fn table_from_text(text: &str) -> Option<Table> {
+    let table = DeValue::parse(text).ok()?;
+    let file = File { path: PathBuf::new().into(), text };
+    match file.value(table.get_ref()) {
+        Value::Table(table) => Some(table),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! The kinds of values that a key can have: how each is read, and how it is written in a file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::tree::{Value, list_from_text};
+use super::tree::{Value, list_from_text, table_from_text};
 use crate::model::{ConfirmationMode, EventType, Invalid, TenantId};
 
 /// A kind of value. `EXPECTED` completes the sentence "expected …".
@@ -629,6 +630,49 @@ words! {
         Debug = "debug",
         /// Everything.
         Trace = "trace",
+    }
+}
+
+/// The types of webhooks that the dialect `backoffice` knows beside those of its document: a number each, and the event type
+/// that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WebhookTypes(pub BTreeMap<u32, EventType>);
+
+impl WebhookTypes {
+    /// The numbers of the document keep their meaning.
+    const DOCUMENTED: RangeInclusive<u32> = 4..=8;
+}
+
+impl Setting for WebhookTypes {
+    const EXPECTED: &'static str =
+        "numbers other than 4 to 8, each with an event type of its own, such as { 9 = \"refund.settled\" }";
+
+    fn from_text(text: &str) -> Option<Self> {
+        Self::from_value(&Value::Table(table_from_text(text)?))
+    }
+
+    fn from_value(value: &Value) -> Option<Self> {
+        let table = match value {
+            Value::Table(table) => table,
+            Value::Untyped(text) => return Self::from_text(text),
+            _ => return None,
+        };
+        let mut types = BTreeMap::new();
+        for (code, node) in table {
+            let number = code.parse().ok().filter(|number: &u32| number.to_string() == *code)?;
+            let Value::Text(kind) = &node.value else { return None };
+            let kind = kind.parse::<EventType>().ok()?;
+            if WebhookTypes::DOCUMENTED.contains(&number) || types.values().any(|other| *other == kind) {
+                return None;
+            }
+            types.insert(number, kind);
+        }
+        Some(WebhookTypes(types))
+    }
+
+    fn to_toml(&self) -> String {
+        let pairs: Vec<_> = self.0.iter().map(|(code, kind)| format!("{code} = {}", quoted(kind.as_str()))).collect();
+        if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::unistd::Gid;
 
 use crate::client::guard;
-use crate::config::{Config, EgressTarget, Group, Tenants, Who};
+use crate::config::{Config, Dialects, EgressTarget, Group, Tenants, Who};
 use crate::model::{EventTypes, Schedule};
 use crate::{api, client, engine, http, ingest, service, store, ui};
 
@@ -107,6 +107,7 @@ impl Settings {
             api: api::Settings {
                 limits: api::native::destination::Limits { url_chars_max: config.limits.url_chars_max as usize },
                 events_bytes_max: line_max,
+                dialects: Arc::new(dialects(config)),
                 ..api::Settings::default()
             },
             ui: ui::Settings::default(),
@@ -114,6 +115,14 @@ impl Settings {
             disk_reserve: config.limits.disk_reserve.bytes(),
         })
     }
+}
+
+fn dialects(config: &Config) -> api::dialects::Settings {
+    let Dialects { backoffice, subscribe } = &config.dialects;
+    let switches = [("backoffice", backoffice.enabled), ("subscribe", subscribe.enabled)];
+    let off = switches.iter().filter(|(_, enabled)| !enabled).map(|(name, _)| (*name).to_owned()).collect();
+    let types = backoffice.types.0.iter().map(|(code, kind)| (*code, kind.clone()));
+    api::dialects::Settings { off, types: api::dialects::backoffice::Types::with(types) }
 }
 
 fn client_settings(config: &Config) -> Result<client::Settings, StartError> {

@@ -211,19 +211,29 @@ pub struct Admin {
 impl Admin {
     /// One call on a connection of its own. An answer that is not JSON is null.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, Value)> {
+        let message = self.exchange(&[], method, path, body)?;
+        Ok((message.status(), serde_json::from_slice(&message.body).unwrap_or(Value::Null)))
+    }
+
+    /// The same with these headers, and the answer as it came.
+    pub fn exchange(
+        &self,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> io::Result<Message> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let body = body.map(Value::to_string).unwrap_or_default();
+        let further: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: postrider\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+             content-length: {}\r\nconnection: close\r\n{further}\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes())?;
-        let message = Message::read(&mut BufReader::new(stream))?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let status = message.start.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.ok_or(io::ErrorKind::InvalidData)?;
-        Ok((status, serde_json::from_slice(&message.body).unwrap_or(Value::Null)))
+        Message::read(&mut BufReader::new(stream))?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// A call that must succeed.
@@ -288,6 +298,17 @@ impl Message {
     /// A header's value; empty when there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// A reply's status.
+    pub fn status(&self) -> u16 {
+        let status = self.start.split(' ').nth(1).and_then(|status| status.parse().ok());
+        status.unwrap_or_else(|| panic!("no status line: {}", self.start))
+    }
+
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
     /// A request's path and query.

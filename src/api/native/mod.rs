@@ -103,12 +103,12 @@ pub(super) fn routes() -> Vec<Route<Act>> {
 }
 
 /// A 200 with a view.
-fn ok(view: &impl Serialize) -> Response {
+pub(super) fn ok(view: &impl Serialize) -> Response {
     Response::json(::http::StatusCode::OK, view)
 }
 
 /// A 201 with a view, and where the new thing is.
-fn created(path: &str, view: &impl Serialize) -> Response {
+pub(super) fn created(path: &str, view: &impl Serialize) -> Response {
     located(::http::StatusCode::CREATED, path, view)
 }
 

@@ -14,6 +14,9 @@ pub(super) struct Things {
     replay: String,
     key: String,
     event_type: String,
+    /// The number of a webhook of the dialect `backoffice`, and the command that made it.
+    webhook: String,
+    command: String,
 }
 
 impl Things {
@@ -27,6 +30,10 @@ impl Things {
         let replay = world.ask(Who::OperatorFor(tenant), "POST", "/v1/replays", json!({})).await.json();
         let key = world.done(201, "POST", "/v1/keys", json!({"role": "read", "tenant": tenant})).await;
         let event_type = world.done(201, "POST", "/v1/event-types", json!({"name": format!("own.{tenant}")})).await;
+        let subscribe = json!({"webhook_url": "https://example.com/status", "retry_attempts": 3});
+        world.done(201, "POST", &format!("/webhooks/subscribe/{tenant}"), subscribe).await;
+        let command = world.done(200, "POST", &format!("/api/{tenant}/webhooks"), webhook()).await;
+        let webhooks = world.done(200, "GET", &format!("/api/{tenant}/webhooks"), Value::Null).await;
         Things {
             tenant: tenant.into(),
             destination,
@@ -36,6 +43,8 @@ impl Things {
             replay: text(&replay["id"]),
             key: text(&key["id"]),
             event_type: text(&event_type["name"]),
+            webhook: webhooks[0]["id"].to_string(),
+            command: text(&command["commandFingerprint"]),
         }
     }
 
@@ -52,6 +61,8 @@ impl Things {
             replay: "rpl_4000000000".into(),
             key: KeyId::from_chance([9; 6]).to_string(),
             event_type: "nobody.knows".into(),
+            webhook: "4000000000".into(),
+            command: "9603f4b2-1874-82fe-a2bc-f7b45c45a9d6".into(),
         }
     }
 
@@ -66,11 +77,13 @@ impl Things {
             Some("keys") => &self.key,
             Some("replays") => &self.replay,
             Some("event-types") => &self.event_type,
-            _ if !pattern.contains('{') => "",
+            Some("{tenantslug}") => &self.webhook,
+            _ if !["{id}", "{name}"].iter().any(|name| pattern.contains(name)) => "",
             _ => panic!("{pattern}: say here how such a thing is named"),
         };
         let path = pattern.replace("{id}", id).replace("{name}", id).replace("{type}", "transaction");
-        let path = path.replace("{destination}", &self.destination);
+        let path = path.replace("{destination}", &self.destination).replace("{fingerprint}", &self.command);
+        let path = path.replace("{tenantslug}", &self.tenant).replace("{tenantId}", &self.tenant);
         assert!(!path.contains('{'), "{pattern}: say here what stands in its place");
         path
     }
@@ -79,6 +92,12 @@ impl Things {
     pub(super) fn all(&self) -> [&str; 7] {
         [&self.tenant, &self.destination, &self.subscription, &self.event, &self.delivery, &self.replay, &self.key]
     }
+}
+
+/// A webhook of the dialect `backoffice`.
+pub(super) fn webhook() -> Value {
+    let secret = json!({"Method": 1, "SharedSecret": "s"});
+    json!({"Type": 6, "DestinationURL": "https://example.com/hooks", "AuthenticationMethod": secret})
 }
 
 const ROLES: [Role; 4] = [Role::Ingest, Role::Read, Role::Operate, Role::Admin];
@@ -105,7 +124,7 @@ async fn every_route_refuses_whoever_may_not() {
     let stranger = world.key("admin", Some("m1")).await.replace(['0', '1', '2', '3'], "4");
     let house = world.key("admin", None).await;
     let before = world.get("/v1/keys?limit=1000").await.text;
-    for route in native::routes() {
+    for route in routes(&Settings::default()) {
         let at = format!("{} {}", route.method, route.pattern);
         let Access::Role(needed) = route.access else {
             for who in [Who::Nobody, Who::Key(&stranger)] {
@@ -131,7 +150,7 @@ async fn every_route_refuses_whoever_may_not() {
                 let answered = ask(&world, Who::KeyFor(&key, tenant), &route, &own).await;
                 assert_eq!((answered.status, answered.code()), (403, "forbidden".into()), "{at}");
             }
-            if !route.pattern.contains("{id}") {
+            if !["{id}", "{tenantslug}", "{tenantId}"].iter().any(|name| route.pattern.contains(name)) {
                 continue;
             }
             let answers = [
@@ -159,7 +178,7 @@ async fn every_route_refuses_whoever_may_not() {
 /// P17 in short: a key with the role does reach its own tenant's things on every route, and sees nothing of another's.
 #[tokio::test]
 async fn every_route_lets_in_whoever_may() {
-    for route in native::routes() {
+    for route in routes(&Settings::default()) {
         let Access::Role(needed) = route.access else { continue };
         for role in ROLES.into_iter().filter(|role| role.covers(needed)) {
             let world = World::new();
@@ -230,7 +249,7 @@ async fn an_all_tenant_key_names_its_tenant() {
     let key = world.key("operate", None).await;
     let count =
         async |who| world.ask(who, "GET", WEBHOOKS, Value::Null).await.json()["webhook"].as_array().unwrap().len();
-    assert_eq!((count(Who::Key(&key)).await, count(Who::KeyFor(&key, "m1")).await), (0, 1));
+    assert_eq!((count(Who::Key(&key)).await, count(Who::KeyFor(&key, "m1")).await), (0, 3));
     let path = things.path("/v1/destinations/webhook/{id}");
     for (who, status) in [(Who::Key(&key), 200), (Who::KeyFor(&key, "m1"), 200), (Who::KeyFor(&key, "default"), 404)] {
         assert_eq!(world.ask(who, "GET", &path, Value::Null).await.status, status, "{who:?}");
@@ -285,9 +304,13 @@ async fn what_is_not_there_is_a_problem_too() {
 #[tokio::test]
 async fn a_malformed_id_is_a_400_everywhere() {
     let world = World::new();
-    for route in native::routes().into_iter().filter(|route| route.pattern.contains("{id}")) {
+    for route in routes(&Settings::default())
+        .into_iter()
+        .filter(|route| ["{id}", "{fingerprint}", "{tenantId}"].iter().any(|it| route.pattern.contains(it)))
+    {
+        let path = route.pattern.replace("{id}", "x%20y").replace("{fingerprint}", "x").replace("{tenantId}", "x%20y");
         let path =
-            route.pattern.replace("{id}", "x%20y").replace("{type}", "transaction").replace("{destination}", "x");
+            path.replace("{type}", "transaction").replace("{destination}", "x").replace("{tenantslug}", "default");
         let answered = world.ask(Who::Operator, route.method.as_str(), &path, Value::Null).await;
         assert_eq!((answered.status, answered.code().as_str()), (400, "bad_id"), "{} {path}", route.method);
     }

@@ -54,7 +54,7 @@ static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
 
 /// The operation that a request is, if it is one.
 fn operation(method: &str, path: &str) -> Option<&'static Operation> {
-    static ROUTES: LazyLock<Routes<Act>> = LazyLock::new(|| Routes::new(native::routes()).unwrap());
+    static ROUTES: LazyLock<Routes<Act>> = LazyLock::new(|| Routes::new(routes(&Settings::default())).unwrap());
     let found = ROUTES.find(&method.parse().unwrap(), path).ok()?;
     let is_it = |it: &&Operation| it.method == found.route.method.as_str() && it.path == found.route.pattern;
     OPERATIONS.iter().find(is_it)
@@ -203,7 +203,7 @@ fn every_route_is_described_and_every_description_is_a_route() {
         Access::Public => "public",
         Access::Role(role) => role.as_str(),
     };
-    let routes = native::routes();
+    let routes = routes(&Settings::default());
     let routes = routes.iter().map(|it| (it.pattern, it.method.to_string(), role(it.access))).collect::<BTreeSet<_>>();
     let described = OPERATIONS.iter().map(|it| (it.path, it.method.clone(), it.itself["x-role"].as_str().unwrap()));
     assert_eq!(described.collect::<BTreeSet<_>>(), routes);

@@ -65,7 +65,8 @@ impl World {
         let service = Service::new(
             service::Settings {
                 pending_max: 1000,
-                schedules: ["standard".to_owned()].into(),
+                schedules: std::collections::HashMap::new(),
+                schedule: "standard".to_owned(),
                 confirmation: service::ConfirmationSettings { mode, reset_on_url_change: true },
                 policy: Arc::new(|_| Ok(())),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),

@@ -30,6 +30,7 @@ use super::signature::{SIGNATURES_MAX, Signing};
 
 pub(super) use request::header_name;
 pub use request::{DestinationRequest, Identity, Weighed};
+pub(in crate::api) use request::{SHARED_SECRET_HEADER, password, sent_verbatim, username};
 pub use view::DestinationView;
 
 /// The path of destinations of this type; a destination's own path is this, a slash and its id.

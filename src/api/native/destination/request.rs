@@ -34,7 +34,8 @@ const HEADERS_MAX: usize = 50;
 const HEADER_NAME_MAX: usize = 128;
 const HEADER_VALUE_MAX: usize = 4096;
 const CREDENTIAL_CHARS_MAX: usize = 4096;
-const SHARED_SECRET_HEADER: &str = "X-Shared-Secret";
+/// The header of a shared secret whose caller names none (decision D4).
+pub(in crate::api) const SHARED_SECRET_HEADER: &str = "X-Shared-Secret";
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(120);
 const IN_FLIGHT_MAX: u32 = 1000;
@@ -505,21 +506,13 @@ impl AuthRequest {
             }
             "basic" => {
                 takes(&["username", "password"]);
-                let username = match username {
-                    Some(username) => plain_text(username, 0, 255).and_then(|username| match username.contains(':') {
-                        true => Err(Invalid::new("has no colon (RFC 7617)")),
-                        false => Ok(username),
-                    }),
-                    None => Err(Invalid::new("is required")),
-                };
-                let username = faults.weigh("/auth/username", username)?;
+                let name = username.map_or_else(|| Err(Invalid::new("is required")), self::username);
+                let username = faults.weigh("/auth/username", name)?;
                 let kept = match stored {
                     Auth::Basic { username: before, password } if *before == username => Some(password),
                     _ => None,
                 };
-                let password = credential("/auth/password", password, kept, faults, |text| {
-                    plain_text(text.to_owned(), 0, CREDENTIAL_CHARS_MAX).map(|_| ())
-                })?;
+                let password = credential("/auth/password", password, kept, faults, self::password)?;
                 Some(Auth::Basic { username, password })
             }
             "shared_secret" => {
@@ -552,7 +545,21 @@ impl AuthRequest {
     }
 }
 
-fn sent_verbatim(text: &str) -> Result<(), Invalid> {
+/// A name for basic authentication.
+pub(in crate::api) fn username(text: String) -> Result<String, Invalid> {
+    match text.contains(':') {
+        true => Err(Invalid::new("has no colon (RFC 7617)")),
+        false => plain_text(text, 0, 255),
+    }
+}
+
+/// A password for basic authentication.
+pub(in crate::api) fn password(text: &str) -> Result<(), Invalid> {
+    plain_text(text.to_owned(), 0, CREDENTIAL_CHARS_MAX).map(|_| ())
+}
+
+/// A secret that is sent as it is, in a header.
+pub(in crate::api) fn sent_verbatim(text: &str) -> Result<(), Invalid> {
     if text.is_empty() {
         return Err(Invalid::new("is not empty"));
     }
