@@ -183,8 +183,14 @@ struct Fields {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     success_status: Vec<String>,
     /// Success asks for this text in the reply's body as well
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", group = "success_body")]
     success_contains: Option<String>,
+    /// Success asks for this text as the reply's whole body as well
+    #[arg(long, value_name = "TEXT", group = "success_body")]
+    success_equals: Option<String>,
+    /// Success asks for this text at the beginning of the reply's body as well
+    #[arg(long, value_name = "TEXT", group = "success_body")]
+    success_prefix: Option<String>,
     /// Sign by this preset; may be repeated. "none" signs nothing
     #[arg(long = "signature", value_name = "PRESET", value_parser = presets(), hide_possible_values = true)]
     signatures: Vec<String>,
@@ -276,8 +282,12 @@ impl Fields {
         if !self.success_status.is_empty() {
             success.insert("status".into(), self.success_status.clone().into());
         }
-        if let Some(text) = &self.success_contains {
-            success.insert("body".into(), json!({ "contains": text }));
+        for (rule, text) in
+            [("contains", &self.success_contains), ("equals", &self.success_equals), ("prefix", &self.success_prefix)]
+        {
+            if let Some(text) = text {
+                success.insert("body".into(), json!({ rule: text }));
+            }
         }
         Some(Value::Object(success)).filter(|success| *success != json!({}))
     }
