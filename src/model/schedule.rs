@@ -180,6 +180,16 @@ mod tests {
         assert!(adyen <= hours(30 * 24, 0, 0) && adyen > hours(30 * 24 - 8, 0, 0), "{adyen:?}");
     }
 
+    /// Source 001's policy (NOTES 2.3): every 5 minutes for the first hour, hourly for the next 11 hours, every 3 hours for the
+    /// next 12 and every 6 for the next 48.
+    #[test]
+    fn the_consoles_schedule_is_its_policy() {
+        let minutes = |delays: &[Duration]| delays.iter().map(|delay| delay.as_secs() / 60).collect::<Vec<_>>();
+        let policy = [vec![5; 12], vec![60; 11], vec![180; 4], vec![360; 8]].concat();
+        assert_eq!(minutes(named("console-72h").delays()), policy);
+        assert_eq!(policy.iter().sum::<u64>(), 72 * 60);
+    }
+
     #[test]
     fn attempts_beyond_the_list_repeat_its_last_delay() {
         let schedule = Schedule::new(vec![Duration::from_secs(1), Duration::from_secs(5)], Some(5), 0.0).unwrap();

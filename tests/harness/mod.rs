@@ -202,6 +202,18 @@ impl Drop for Daemon {
     }
 }
 
+/// Hands lines to an ingest socket as they are; the replies, which must all say that the events are on disk.
+pub fn emit(socket: &Path, lines: &[String]) -> Vec<Value> {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    lines.iter().for_each(|line| writeln!(stream, "{line}").unwrap());
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let replies = BufReader::new(stream).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
+    let replies: Vec<Value> = replies.collect();
+    assert!(replies.len() == lines.len() && replies.iter().all(|reply| reply["ok"] == true), "{replies:?}");
+    replies
+}
+
 /// The admin API on its socket.
 #[derive(Clone)]
 pub struct Admin {
@@ -322,6 +334,8 @@ impl Message {
 pub enum Reaction {
     /// Answers with this status.
     Answer(u16),
+    /// Answers with this status and this body.
+    Say(u16, &'static str),
     /// Answers with 200 and the request's own body.
     Echo,
     /// Closes the connection without an answer.
@@ -371,14 +385,17 @@ impl Drop for Receiver {
     }
 }
 
+fn say(mut writer: &TcpStream, status: u16, body: &str) -> io::Result<()> {
+    write!(writer, "HTTP/1.1 {status} Said So\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
 fn converse(stream: &TcpStream, react: &impl Fn(&Message) -> Reaction) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
     while let Some(message) = Message::read(&mut reader)? {
         match react(&message) {
-            Reaction::Answer(status) => {
-                write!(writer, "HTTP/1.1 {status} Said So\r\ncontent-length: 2\r\n\r\nok")?;
-            }
+            Reaction::Answer(status) => say(writer, status, "ok")?,
+            Reaction::Say(status, body) => say(writer, status, body)?,
             Reaction::Echo => {
                 write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", message.body.len())?;
                 writer.write_all(&message.body)?;
