@@ -155,6 +155,7 @@ impl From<Error> for Problem {
             }
             Error::UnknownType => Problem::new(ProblemCode::UnknownType, error.to_string()),
             Error::Store(detail) => Problem::new(ProblemCode::StoreFailed, detail),
+            Error::Damaged(detail) => Problem::new(ProblemCode::Internal, detail),
         }
     }
 }

@@ -141,9 +141,10 @@ pub(super) fn open_failure(what: &str, error: StartError) -> Failure {
         StartError::Store(OpenError::Io { path, .. }) => {
             (path.display().to_string(), "give this user the folder, or choose another one (store.path)")
         }
-        StartError::Store(OpenError::Damaged { path, .. }) => {
-            (path.display().to_string(), "move the file away and restore a backup, or choose another one (store.path)")
-        }
+        StartError::Store(OpenError::Damaged { path, .. }) => (
+            path.display().to_string(),
+            "see what is damaged with `postrider db check`; move the file away and put back its last copy, or choose another one (store.path)",
+        ),
         StartError::Store(OpenError::WrongKey { path }) => {
             (path.display().to_string(), "bring the store's own key file back, or name it (store.master_key)")
         }

@@ -27,6 +27,8 @@ struct Status {
     failed: u64,
     cancelled: u64,
     oldest_pending_seconds: Option<f64>,
+    #[serde(default)]
+    damaged_records: Option<u64>,
 }
 
 pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
@@ -51,6 +53,7 @@ fn table(status: &Status) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let oldest = status.oldest_pending_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.0} s"));
+    let damaged = status.damaged_records.filter(|damaged| *damaged > 0);
     let rows = [
         ("events", status.events.map_or_else(|| "-".to_owned(), |events| events.to_string())),
         ("deliveries", status.accepted.to_string()),
@@ -61,7 +64,9 @@ fn table(status: &Status) -> Table {
         ("  cancelled", status.cancelled.to_string()),
         ("oldest pending", oldest),
     ];
-    for (name, value) in rows {
+    // Nothing anybody wants to see each day: told when there is something to tell.
+    let damaged = damaged.map(|damaged| ("damaged records", damaged.to_string()));
+    for (name, value) in rows.into_iter().chain(damaged) {
         table.add_row([name.to_owned(), value]);
     }
     if let Some(values) = table.column_mut(1) {

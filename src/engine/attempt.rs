@@ -173,6 +173,8 @@ async fn make<W: Wire>(parts: Arc<Parts<W>>, row: DueRow, nonce: String) -> Done
         Ok(Some(event)) => event,
         // An unfinished event is never removed; if its row is gone all the same, nothing can be sent.
         Ok(None) => return Done::GivenUp(Ending::Erased),
+        // It has been told where it was read. There is nothing to send, and those behind it need not wait.
+        Err(ReadError::Damaged(_)) => return Done::GivenUp(Ending::Damaged),
         Err(error) => {
             tracing::error!(event = "event_unreadable", seq = row.seq.0, %error, "read an event for its attempt");
             return Done::PutBack;

@@ -13,6 +13,8 @@ mod metrics;
 mod receiver;
 mod replayer;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
 
 use std::collections::HashMap;

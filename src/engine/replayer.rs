@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::model::{Rate, Replay, ReplayId};
-use crate::store::replays::{Bounds, Found, ReplaySlice, Scope};
+use crate::store::replays::{Bounds, Found, ReplaySlice, Scope, SetAside};
 use crate::store::{ReadError, Store, StoreFailed};
 
 /// The pause between two rounds over all jobs.
@@ -98,6 +98,10 @@ impl Replayer {
         let (replay, scope) = match read.await {
             Ok(Some(read)) => read,
             Ok(None) => return Ok(()),
+            Err(ReadError::Damaged(_)) => {
+                tracing::error!(event = "replay_damaged", replay = %id, "a bulk replay has stopped: its record is damaged");
+                return self.store.submit(SetAside { id }).await.map(drop);
+            }
             Err(error) => return unreadable(id, &error),
         };
         let allowed = pace.allows(replay.rate, now);

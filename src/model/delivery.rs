@@ -153,6 +153,8 @@ pub enum Ending {
     Cancelled,
     /// Its destination was deleted.
     DestinationDeleted,
+    /// A record that it needs is damaged on disk: its event's, or the one of its end.
+    Damaged,
 }
 
 impl Ending {
@@ -164,13 +166,14 @@ impl Ending {
             Ending::Erased => "erased",
             Ending::Cancelled => "cancelled",
             Ending::DestinationDeleted => "destination_deleted",
+            Ending::Damaged => "damaged",
         }
     }
 
     /// The state that the delivery is in after it.
     pub fn state(self) -> DeliveryState {
         match self {
-            Ending::Exhausted | Ending::Expired | Ending::Erased => DeliveryState::Failed,
+            Ending::Exhausted | Ending::Expired | Ending::Erased | Ending::Damaged => DeliveryState::Failed,
             Ending::Cancelled | Ending::DestinationDeleted => DeliveryState::Cancelled,
         }
     }

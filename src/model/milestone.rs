@@ -106,7 +106,7 @@ impl<'a> Course<'a> {
             match ending {
                 // The last attempt has told it.
                 Ending::Exhausted if before.is_some() => {}
-                Ending::Exhausted | Ending::Expired | Ending::Erased => {
+                Ending::Exhausted | Ending::Expired | Ending::Erased | Ending::Damaged => {
                     passed.push(Passed { ending: Some(ending), ..step(Milestone::Failed, at) });
                 }
                 // The history has no word for it.

@@ -12,6 +12,7 @@ pub fn why(state: &str, reason: &str, is_disabled: bool) -> String {
         (_, "erased") => "its payload was erased before it could be delivered",
         (_, "cancelled") => "an operator gave it up",
         (_, "destination_deleted") => "its destination was deleted",
+        (_, "damaged") => "a record that it needs is damaged on disk",
         (_, "due_later") => "its producer asked for it to be delivered later",
         (_, "retry_later") => "it waits for the next attempt of its schedule",
         (_, "retry_after") => "the receiver asked for time (Retry-After)",
@@ -107,8 +108,14 @@ mod tests {
         for reason in waiting {
             assert_ne!(why("pending", reason.as_str(), false), reason.as_str());
         }
-        let endings =
-            [Ending::Exhausted, Ending::Expired, Ending::Erased, Ending::Cancelled, Ending::DestinationDeleted];
+        let endings = [
+            Ending::Exhausted,
+            Ending::Expired,
+            Ending::Erased,
+            Ending::Cancelled,
+            Ending::DestinationDeleted,
+            Ending::Damaged,
+        ];
         for ending in endings {
             assert_ne!(why(ending.state().as_str(), ending.as_str(), false), ending.as_str());
         }

@@ -31,7 +31,7 @@ use crate::model::{
     Subscription, SubscriptionId, Tenant, TenantId, Timestamp, Trigger, TypePattern, WaitingReason,
 };
 use crate::sign;
-use crate::store::op::{self, Refusal, Rejected, Steered};
+use crate::store::op::{self, Erased, Refusal, Rejected, Steered};
 use crate::store::requests::{BeginRequest, EndRequest};
 use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
 
@@ -261,6 +261,9 @@ pub enum Error {
     /// The store has failed, or cannot be read.
     #[error("{0}")]
     Store(String),
+    /// What was asked for is damaged; everything else is as it was.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// Why a destination was sent no test event.
@@ -292,7 +295,10 @@ impl From<StoreFailed> for Error {
 
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
-        Error::Store(error.to_string())
+        match error {
+            ReadError::Damaged(_) => Error::Damaged(error.to_string()),
+            ReadError::Storage(_) | ReadError::Stopped => Error::Store(error.to_string()),
+        }
     }
 }
 
@@ -351,6 +357,8 @@ pub struct Status {
     pub cancelled: u64,
     /// How long ago the oldest event with an unfinished delivery was accepted, over all tenants.
     pub oldest_pending_seconds: Option<u64>,
+    /// Damaged records that have been met since the start, over all tenants.
+    pub damaged_records: Option<u64>,
 }
 
 /// The verbs. Clones share the store.
@@ -567,10 +575,10 @@ impl Service {
         if !head.is_some_and(|head| sight.takes(&head.tenant)) {
             return Err(Error::NotFound("event"));
         }
-        if self.store.steer(actor, op::ErasePayload { seq: id.seq() }).await?.answer {
-            Ok(())
-        } else {
-            Err(Error::NotFound("event"))
+        match self.store.steer(actor, op::ErasePayload { seq: id.seq() }).await?.answer {
+            Erased::Done => Ok(()),
+            Erased::Unknown => Err(Error::NotFound("event")),
+            Erased::Damaged => Err(damaged("event")),
         }
     }
 
@@ -1043,6 +1051,7 @@ impl Service {
             failed: 0,
             cancelled: 0,
             oldest_pending_seconds: None,
+            damaged_records: (*sight == Sight::All).then(|| self.store.damaged_records()),
         };
         for (no, tally, lane) in lanes {
             let destination = catalog.destination(no);
@@ -1207,7 +1216,13 @@ fn steered(steered: Steered, participle: &str) -> Result<(), Error> {
         }
         Steered::Erased => Err(Error::Conflict("the event's payload has been erased; there is nothing to send".into())),
         Steered::NoDestination => Err(Error::Conflict("the delivery's destination has been deleted".into())),
+        Steered::Damaged => Err(damaged("delivery's event")),
     }
+}
+
+/// Why nothing can be done to something.
+fn damaged(what: &str) -> Error {
+    Error::Conflict(format!("the record of the {what} is damaged on disk; there is nothing left to act on"))
 }
 
 fn created<T>(answer: Result<T, Rejected>, noun: &'static str) -> Result<T, Error> {

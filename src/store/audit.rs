@@ -121,8 +121,8 @@ pub(super) fn aged(
     let mut aged = None;
     for entry in rows.iter()?.take(limit) {
         let (number, record) = entry?;
-        let Kept { previous, text } = codec::decode(rows.place(number.value()), record.value())?;
         // What cannot be read is kept: somebody has to look at it.
+        let Ok(Kept { previous, text }) = codec::decode(rows.place(number.value()), record.value()) else { break };
         let Some(at) = Record::of(&text).ok().and_then(|record| record.at()) else { break };
         if at < before {
             aged = Some(Link { number: number.value() - 1, hash: previous }.next(&text));

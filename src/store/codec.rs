@@ -22,6 +22,7 @@ use crate::model::event::{Body, EventHead};
 use crate::model::{Event, Seq};
 
 use super::keyring::{Keyring, TAG_BYTES};
+use super::tables;
 
 const VERSION: u8 = 1;
 const CODEC: u8 = 1;
@@ -52,6 +53,7 @@ pub struct Place {
     keys: Arc<Keyring>,
     // The table's name and the key; room behind them for an envelope.
     bytes: Vec<u8>,
+    table: &'static str,
     /// Whether the record holds secrets: its plain bytes are wiped.
     secret: bool,
 }
@@ -62,7 +64,21 @@ impl Place {
         bytes.push(table.len() as u8);
         bytes.extend_from_slice(table.as_bytes());
         bytes.extend_from_slice(key);
-        Place { keys: Arc::clone(keys), bytes, secret }
+        Place { keys: Arc::clone(keys), bytes, table, secret }
+    }
+
+    /// The table, and the key in words.
+    pub fn named(&self) -> (&'static str, String) {
+        (self.table, tables::shown(self.table, self.key()))
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.bytes[1 + self.table.len()..]
+    }
+
+    /// What lies here cannot be read.
+    fn is_damaged(&self, error: &DecodeError) {
+        self.keys.damage().met(self.table, self.key(), error);
     }
 
     /// Does something with the place's bytes, and behind them a header and which part of the record it is.
@@ -153,14 +169,17 @@ fn encode_whole(mut place: Place, bytes: usize, write: impl FnOnce(&mut Vec<u8>)
 }
 
 /// The value of the record at a place.
-pub fn decode<T: DeserializeOwned>(place: Place, record: &[u8]) -> Result<T, DecodeError> {
-    let secret = place.secret;
-    let mut plain = open_packed(place, record)?;
-    let value = value(&plain);
-    if secret {
-        plain.zeroize();
-    }
-    value
+///
+/// Like all that reads records here, this tells of one that is damaged, and counts it. What it costs is for the caller to say.
+pub fn decode<T: DeserializeOwned>(mut place: Place, record: &[u8]) -> Result<T, DecodeError> {
+    let read = open_whole(&mut place, record).and_then(|mut plain| {
+        let value = value(&plain);
+        if place.secret {
+            plain.zeroize();
+        }
+        value
+    });
+    read.inspect_err(|error| place.is_damaged(error))
 }
 
 /// The record of what is packed already, for its place.
@@ -168,8 +187,17 @@ pub fn encode_packed(place: Place, packed: &[u8]) -> Vec<u8> {
     encode_whole(place, packed.len(), |record| record.extend_from_slice(packed))
 }
 
-/// The bytes of the packed record at a place.
-pub fn open_packed(mut place: Place, record: &[u8]) -> Result<Vec<u8>, DecodeError> {
+/// What the packed record at a place holds, by what unpacks it.
+pub fn decode_packed<T>(
+    mut place: Place,
+    record: &[u8],
+    unpack: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let read = open_whole(&mut place, record).and_then(|packed| unpack(&packed));
+    read.inspect_err(|error| place.is_damaged(error))
+}
+
+fn open_whole(place: &mut Place, record: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let (id, counter) = read_envelope(record)?;
     let (header, sealed) = record.split_at(ENVELOPE_BYTES);
     place.open(header, WHOLE, id, counter, sealed)
@@ -210,7 +238,8 @@ fn join_event(mut place: Place, mark: u8, head: &EventHead, bytes: &[u8]) -> Vec
 
 /// The head of the event's record at a place, without its body.
 pub fn decode_event_head(mut place: Place, record: &[u8]) -> Result<EventHead, DecodeError> {
-    open_head(&mut place, &split_event(record)?)
+    let read = split_event(record).and_then(|parts| open_head(&mut place, &parts));
+    read.inspect_err(|error| place.is_damaged(error))
 }
 
 fn open_head(place: &mut Place, parts: &EventParts<'_>) -> Result<EventHead, DecodeError> {
@@ -219,13 +248,15 @@ fn open_head(place: &mut Place, parts: &EventParts<'_>) -> Result<EventHead, Dec
 
 /// The whole event of the record at a place.
 pub fn decode_event(mut place: Place, seq: Seq, record: &[u8]) -> Result<Event, DecodeError> {
-    let parts = split_event(record)?;
-    let head = open_head(&mut place, &parts)?;
-    let body = match open_content(&mut place, &parts)? {
-        Content::Kept(bytes) => Body::Kept(Bytes::from(bytes)),
-        Content::Erased(_) => Body::Erased,
-    };
-    Ok(Event { seq, head, body })
+    let read = split_event(record).and_then(|parts| {
+        let head = open_head(&mut place, &parts)?;
+        let body = match open_content(&mut place, &parts)? {
+            Content::Kept(bytes) => Body::Kept(Bytes::from(bytes)),
+            Content::Erased(_) => Body::Erased,
+        };
+        Ok(Event { seq, head, body })
+    });
+    read.inspect_err(|error| place.is_damaged(error))
 }
 
 /// What an event's record holds beside the head.
@@ -238,7 +269,8 @@ pub enum Content {
 
 /// The content of the event's record at a place.
 pub fn content(mut place: Place, record: &[u8]) -> Result<Content, DecodeError> {
-    open_content(&mut place, &split_event(record)?)
+    let read = split_event(record).and_then(|parts| open_content(&mut place, &parts));
+    read.inspect_err(|error| place.is_damaged(error))
 }
 
 fn open_content(place: &mut Place, parts: &EventParts<'_>) -> Result<Content, DecodeError> {

@@ -175,7 +175,8 @@ fn drop_where(batch: &Batch<'_>, is_dropped: impl Fn(&Command) -> bool) -> Resul
     let mut dropped = Vec::new();
     for entry in rows.iter()? {
         let (number, record) = entry?;
-        let row: CommandRow = codec::decode(rows.place(number.value()), record.value())?;
+        // A damaged one goes when it is the oldest and room is needed.
+        let Ok(row) = codec::decode::<CommandRow>(rows.place(number.value()), record.value()) else { continue };
         if is_dropped(&row.command) {
             dropped.push(number.value());
         }
@@ -195,8 +196,9 @@ fn make_room(batch: &Batch<'_>) -> Result<bool, ApplyError> {
     // They end in the order in which they came.
     let oldest = match rows.first()? {
         Some((number, record)) => {
-            let row: CommandRow = codec::decode(rows.place(number.value()), record.value())?;
-            row.work.is_none().then(|| number.value())
+            let row = codec::decode::<CommandRow>(rows.place(number.value()), record.value());
+            // What is damaged is never carried out.
+            row.map_or(true, |row| row.work.is_none()).then(|| number.value())
         }
         None => None,
     };
@@ -206,10 +208,11 @@ fn make_room(batch: &Batch<'_>) -> Result<bool, ApplyError> {
     }
 }
 
+/// The command of this number; none when its record is damaged, for nobody knows what it was to do.
 fn get(batch: &Batch<'_>, number: u64) -> Result<Option<CommandRow>, ApplyError> {
     let rows = batch.commands()?;
     match rows.get(number)? {
-        Some(record) => Ok(Some(codec::decode(rows.place(number), record.value())?)),
+        Some(record) => Ok(codec::decode(rows.place(number), record.value()).ok()),
         None => Ok(None),
     }
 }
@@ -219,7 +222,7 @@ pub(super) fn left_over(rows: &Read<u64>) -> Result<Vec<CommandId>, ApplyError> 
     let mut left = Vec::new();
     for entry in rows.iter()? {
         let (number, record) = entry?;
-        let row: CommandRow = codec::decode(rows.place(number.value()), record.value())?;
+        let Ok(row) = codec::decode::<CommandRow>(rows.place(number.value()), record.value()) else { continue };
         if row.work.is_some() {
             left.push(row.command.id);
         }

@@ -13,7 +13,7 @@ use crate::model::{EventType, Seq, TenantId};
 
 use super::codec::{self, Content, Place};
 use super::segments::pack::{self, Hash};
-use super::segments::{Runs, SegmentKey};
+use super::segments::{Led, Runs, SegmentKey};
 use super::tables::Records;
 use super::writer::{ApplyError, Batch};
 
@@ -75,12 +75,14 @@ impl Said<'_> {
         *digest.first_chunk().expect("a SHA-256 has 32 bytes")
     }
 
-    fn is_in(&self, head: &EventHead, place: Place, record: &[u8]) -> Result<bool, ApplyError> {
+    fn is_in(&self, head: &EventHead, place: Place, record: &[u8]) -> bool {
         let key = head.key.as_ref().map_or("", |key| key.as_str());
-        Ok(match codec::content(place, record)? {
-            Content::Kept(body) => (self.kind, self.key, self.body) == (&head.kind, key, &body[..]),
-            Content::Erased(fingerprint) => fingerprint == Some(self.fingerprint()),
-        })
+        match codec::content(place, record) {
+            Ok(Content::Kept(body)) => (self.kind, self.key, self.body) == (&head.kind, key, &body[..]),
+            Ok(Content::Erased(fingerprint)) => fingerprint == Some(self.fingerprint()),
+            // Nothing tells it apart: the id counts.
+            Err(_) => true,
+        }
     }
 }
 
@@ -95,15 +97,18 @@ pub(super) fn look_up(batch: &Batch<'_>, event: &NewEvent) -> Result<Verdict, Ap
     let Some(name) = Name::of_new(event) else { return Ok(Verdict::New) };
     let key = event.key.as_ref().map_or("", |key| key.as_str());
     let said = Said { kind: &event.kind, key, body: &event.body };
-    let found = batch.places_of(name.hash()).first(&batch.segments, |seq| {
+    let found = batch.places_of(name.hash()).first(&batch.segments, |seq, led| {
         let Some(record) = batch.events.get(seq.0)? else { return Ok(None) };
-        let head = codec::decode_event_head(batch.events.place(seq.0), record.value())?;
+        let Ok(head) = codec::decode_event_head(batch.events.place(seq.0), record.value()) else {
+            // That its id has this hash is all that is known of a damaged event. It was taken once, so it is not taken again.
+            return Ok((led == Led::ByHash).then_some(Verdict::Same(seq)));
+        };
         if Name::of(&head).is_none_or(|other| other != name) {
             return Ok(None);
         }
         Ok(Some(if batch.now.since(head.accepted) >= REMEMBERED {
             Verdict::New
-        } else if said.is_in(&head, batch.events.place(seq.0), record.value())? {
+        } else if said.is_in(&head, batch.events.place(seq.0), record.value()) {
             Verdict::Same(seq)
         } else {
             Verdict::Conflict(seq)
@@ -121,10 +126,10 @@ pub(super) fn find(
     id: &ProducerId,
 ) -> Result<Option<Seq>, ApplyError> {
     let name = Name { tenant, cloud_source: None, id };
-    runs.places_of(name.hash(), None).first(segments, |seq| {
+    runs.places_of(name.hash(), None).first(segments, |seq, _| {
         let Some(record) = events.get(seq.0)? else { return Ok(None) };
-        let head = codec::decode_event_head(events.place(seq.0), record.value())?;
-        Ok(Name::of(&head).is_some_and(|other| other == name).then_some(seq))
+        let head = codec::decode_event_head(events.place(seq.0), record.value()).ok();
+        Ok(head.is_some_and(|head| Name::of(&head).is_some_and(|other| other == name)).then_some(seq))
     })
 }
 
@@ -136,6 +141,6 @@ pub(super) fn leads_to(
     seq: Seq,
 ) -> Result<bool, ApplyError> {
     let Some(hash) = hash_of(head) else { return Ok(true) };
-    let found = runs.places_of(hash, None).first(segments, |place| Ok((place == seq).then_some(())))?;
+    let found = runs.places_of(hash, None).first(segments, |place, _| Ok((place == seq).then_some(())))?;
     Ok(found.is_some())
 }

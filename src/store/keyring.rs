@@ -21,6 +21,8 @@ use std::sync::{Arc, OnceLock};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use secrecy::zeroize::Zeroizing;
 
+use super::damage::Damage;
+
 /// Bytes of a master key and of a data key.
 pub const KEY_BYTES: usize = 32;
 /// Bytes that a seal adds.
@@ -88,6 +90,8 @@ pub(super) struct Keyring {
     /// Whether the fresh key's row is on disk.
     kept: AtomicBool,
     old: BTreeMap<u32, Old>,
+    /// What did not open, or did not hold what it should.
+    damage: Damage,
 }
 
 struct Old {
@@ -118,7 +122,21 @@ impl Keyring {
         key_room.copy_from_slice(data_key);
         tag_room.copy_from_slice(&seal_with(&master, nonce, &wrap_place(id), key_room));
         let fresh = key_of(data_key);
-        Ok(Keyring { master, id, fresh, wrapped, blocks: AtomicU64::new(0), kept: AtomicBool::new(false), old })
+        Ok(Keyring {
+            master,
+            id,
+            fresh,
+            wrapped,
+            blocks: AtomicU64::new(0),
+            kept: AtomicBool::new(false),
+            old,
+            damage: Damage::default(),
+        })
+    }
+
+    /// The records that were found to be damaged.
+    pub(super) fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     /// The number of the key that seals, and its row.

@@ -12,6 +12,7 @@ mod cache;
 mod catalog;
 mod codec;
 pub mod commands;
+mod damage;
 mod dedup;
 mod history;
 mod inbox;
@@ -37,14 +38,16 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
+use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable};
+use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::model::audit::Chain;
+use crate::model::delivery::Ending;
 use crate::model::{
-    Actor, ApiKey, CommandId, DeliveryKey, Destination, DestinationNo, Epoch, Event, EventTypes, KnownType, NumberSet,
-    ReplayId, Seq, Subscription, Tenant, TenantId, Timestamp,
+    Actor, ApiKey, CommandId, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, EventTypes,
+    KnownType, NumberSet, ReplayId, Seq, Subscription, Tenant, TenantId, Timestamp,
 };
 
 pub use audit::{Audited, Effect, Steer};
@@ -64,7 +67,7 @@ use inbox::{Inbox, Message};
 use keyring::Keyring;
 use record::StartedRow;
 use segments::Runs;
-use segments::seal::Sealer;
+use segments::seal::{LoadedRuns, Sealer};
 use tables::Records;
 use writer::{Job, META_AUDIT, META_EPOCH, META_NUMBERS, Numbers, Submission, Writer};
 
@@ -380,6 +383,7 @@ impl Store {
         let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays, commands } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
+            metrics: Metrics::new(keys.damage().records().clone()),
             keys,
             catalog: RwLock::new(Arc::new(catalog)),
             standing: Mutex::new(standing.clone()),
@@ -389,7 +393,6 @@ impl Store {
             replays: watch::Sender::new(replays),
             bell: Bell::default(),
             failure: watch::Sender::new(None),
-            metrics: Metrics::default(),
         });
         let mut writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, sealer, Arc::clone(&shared));
         writer.end_cut_off(cut_off);
@@ -554,6 +557,11 @@ impl Store {
         &self.0.shared.metrics
     }
 
+    /// How many damaged records have been met since the start.
+    pub fn damaged_records(&self) -> u64 {
+        self.0.shared.keys.damage().records().get()
+    }
+
     /// Whether the store has failed.
     pub fn has_failed(&self) -> bool {
         self.0.shared.has_failed()
@@ -689,7 +697,7 @@ struct Loaded {
     runs: Runs,
     sealer: Sealer,
     /// The attempts that were under way when the store was used last.
-    cut_off: Vec<(DeliveryKey, StartedRow)>,
+    cut_off: Vec<(DeliveryKey, Option<StartedRow>)>,
     /// The bulk replays that have not ended.
     replays: Arc<[ReplayId]>,
     /// The commands that have not been carried out.
@@ -700,9 +708,9 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
     let transaction = db.begin_read()?;
     let meta = tables::META.read(&transaction, keys)?;
     let fact = |name: &str| meta.get(name)?.ok_or_else(|| LoadError(format!("the store has no {name} row")));
-    let epoch: Epoch = codec::decode(meta.place(META_EPOCH), fact(META_EPOCH)?.value())?;
-    let numbers: Numbers = codec::decode(meta.place(META_NUMBERS), fact(META_NUMBERS)?.value())?;
-    let chain: Chain = codec::decode(meta.place(META_AUDIT), fact(META_AUDIT)?.value())?;
+    let epoch: Epoch = needed(&meta, META_EPOCH, fact(META_EPOCH)?.value())?;
+    let numbers: Numbers = needed(&meta, META_NUMBERS, fact(META_NUMBERS)?.value())?;
+    let chain: Chain = needed(&meta, META_AUDIT, fact(META_AUDIT)?.value())?;
     if let Some(cut) = audit::cut_at(&tables::AUDIT.read(&transaction, keys)?, chain)? {
         // The log goes on from the head that was written: whatever is missing before it stays missing, and is found.
         tracing::error!(event = "audit_cut", last = cut, head = %chain.head, "the audit log does not end at its head");
@@ -713,36 +721,52 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
     let things = tables::THINGS.read(&transaction, keys)?;
     for entry in things.iter()? {
         let (key, record) = entry?;
-        let (place, record) = (things.place(key.value()), record.value());
-        match key.value().0 {
-            op::kind::TENANT => catalog.put_tenant(codec::decode::<Tenant>(place, record)?),
-            op::kind::DESTINATION => drop(catalog.put_destination(codec::decode::<Destination>(place, record)?)),
-            op::kind::TOMBSTONE => catalog.bury(codec::decode::<Tombstone>(place, record)?),
-            op::kind::SUBSCRIPTION => drop(catalog.put_subscription(codec::decode::<Subscription>(place, record)?)),
+        let (key, record) = (key.value(), record.value());
+        match key.0 {
+            op::kind::TENANT => catalog.put_tenant(needed::<_, Tenant>(&things, key, record)?),
+            op::kind::DESTINATION => {
+                catalog.put_destination(needed::<_, Destination>(&things, key, record)?);
+            }
+            op::kind::TOMBSTONE => catalog.bury(needed::<_, Tombstone>(&things, key, record)?),
+            op::kind::SUBSCRIPTION => {
+                catalog.put_subscription(needed::<_, Subscription>(&things, key, record)?);
+            }
             // Looked at when somebody asks for the id.
             op::kind::FORMER_TENANT | op::kind::SERIAL => {}
             op::kind::EVENT_TYPE => {
                 // The row stays: the type is back when the configuration no longer says otherwise.
-                if let Err(taken) = catalog.put_event_type(codec::decode::<KnownType>(place, record)?) {
+                if let Err(taken) = catalog.put_event_type(needed::<_, KnownType>(&things, key, record)?) {
                     tracing::warn!(event = "event_type_hidden", why = %taken, "an event type of the API is left out");
                 }
             }
-            op::kind::KEY => catalog.put_key(codec::decode::<ApiKey>(place, record)?),
+            op::kind::KEY => catalog.put_key(needed::<_, ApiKey>(&things, key, record)?),
             other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
         }
     }
 
     let mut standing = Standing::new(numbers.next_seq - 1, chain);
     let tallies = tables::TALLIES.read(&transaction, keys)?;
+    let mut uncounted = HashSet::new();
     for entry in tallies.iter()? {
         let (no, record) = entry?;
-        let tally = codec::decode(tallies.place(no.value()), record.value())?;
-        standing.tallies.insert(DestinationNo(no.value()), tally);
+        match codec::decode(tallies.place(no.value()), record.value()) {
+            Ok(tally) => drop(standing.tallies.insert(DestinationNo(no.value()), tally)),
+            Err(_) => drop(uncounted.insert(no.value())),
+        }
     }
     let lanes = tables::LANES.read(&transaction, keys)?;
     for entry in lanes.iter()? {
         let (no, record) = entry?;
-        standing.lanes.insert(DestinationNo(no.value()), codec::decode(lanes.place(no.value()), record.value())?);
+        let lane = codec::decode(lanes.place(no.value()), record.value()).unwrap_or_else(|_| {
+            let no = no.value();
+            tracing::error!(
+                event = "lane_damaged",
+                destination = no,
+                "the destination is paused, for it may have been; resume it"
+            );
+            Lane { paused: true, ..Lane::default() }
+        });
+        standing.lanes.insert(DestinationNo(no.value()), lane);
     }
     let mut waiting = HashMap::<u32, u64>::new();
     for entry in transaction.open_table(tables::DUE.table())?.iter()? {
@@ -751,6 +775,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
         *waiting.entry(destination).or_default() += 1;
         standing.begin(Seq(seq));
     }
+    count_anew(&transaction, keys, &uncounted, &waiting, &mut standing)?;
     for (no, rows) in waiting_per_destination(&standing, waiting) {
         // The rows are the truth. This cannot happen while each operation changes both in one transaction.
         let tally = standing.tallies.entry(no).or_default();
@@ -763,12 +788,105 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
         let (key, record) = entry?;
         let (destination, seq) = key.value();
         let delivery = DeliveryKey { destination: DestinationNo(destination), seq: Seq(seq) };
-        cut_off.push((delivery, codec::decode(started.place(key.value()), record.value())?));
+        cut_off.push((delivery, codec::decode(started.place(key.value()), record.value()).ok()));
     }
-    let (runs, sealer) = segments::seal::load(&transaction, keys, settings.run_events, Seq(numbers.next_seq), now)?;
+    let (runs, sealer) = load_runs(db, keys, settings.run_events, Seq(numbers.next_seq), now)?;
     let replays = replays::running(&tables::REPLAYS.read(&transaction, keys)?)?.into();
     let commands = commands::left_over(&tables::COMMANDS.read(&transaction, keys)?)?;
     Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays, commands })
+}
+
+/// The runs of events, mended where that is needed.
+fn load_runs(
+    db: &Database,
+    keys: &Arc<Keyring>,
+    run_events: usize,
+    end: Seq,
+    now: Timestamp,
+) -> Result<(Runs, Sealer), LoadError> {
+    let mut is_mended = false;
+    loop {
+        let broken = match segments::seal::load(&db.begin_read()?, keys, run_events, end, now)? {
+            LoadedRuns::Whole(whole) => return Ok(*whole),
+            LoadedRuns::Broken(_) if is_mended => {
+                return Err(LoadError("lists that were just written are damaged".into()));
+            }
+            LoadedRuns::Broken(broken) => broken,
+        };
+        is_mended = true;
+        let mut transaction = db.begin_write()?;
+        transaction.set_two_phase_commit(true);
+        if !keys.is_kept() {
+            writer::keep_key(&transaction, keys)?;
+        }
+        segments::seal::mend(&transaction, keys, &broken)?;
+        transaction.commit()?;
+        keys.set_kept();
+    }
+}
+
+/// A record that nobody can guess or make anew: without it there is no start.
+fn needed<'k, K: redb::Key + 'static, T: DeserializeOwned>(
+    rows: &tables::Read<K>,
+    key: K::SelfType<'k>,
+    record: &[u8],
+) -> Result<T, LoadError> {
+    let place = rows.place(&key);
+    let (table, shown) = place.named();
+    codec::decode(place, record).map_err(|error| {
+        LoadError(format!(
+            "{shown} in the table {table} is damaged, and nothing is delivered without it: {error}; \
+             see what else is with `postrider db check`, and put back the last copy of the store"
+        ))
+    })
+}
+
+/// Counts the deliveries of destinations whose tallies are damaged, as far as they are still there: what retention has removed
+/// is not counted any more. Walks over all events.
+fn count_anew(
+    transaction: &ReadTransaction,
+    keys: &Arc<Keyring>,
+    uncounted: &HashSet<u32>,
+    waiting: &HashMap<u32, u64>,
+    standing: &mut Standing,
+) -> Result<(), LoadError> {
+    if uncounted.is_empty() {
+        return Ok(());
+    }
+    let mut made = HashMap::<u32, u64>::new();
+    let events = tables::EVENTS.read(transaction, keys)?;
+    for entry in events.iter()? {
+        let (seq, record) = entry?;
+        let Ok(head) = codec::decode_event_head(events.place(seq.value()), record.value()) else { continue };
+        for target in head.targets.iter().filter(|target| uncounted.contains(&target.destination.0)) {
+            *made.entry(target.destination.0).or_default() += 1;
+        }
+    }
+    let ended = tables::ENDED.read(transaction, keys)?;
+    for no in uncounted {
+        let mut tally = Tally::default();
+        for entry in ended.range((*no, 0)..=(*no, u64::MAX))? {
+            let (key, record) = entry?;
+            let row: Option<EndedRow> = codec::decode(ended.place(key.value()), record.value()).ok();
+            match row.map_or(Ending::Damaged, |row| row.ending).state() {
+                DeliveryState::Cancelled => tally.cancelled += 1,
+                DeliveryState::Failed => tally.failed += 1,
+                DeliveryState::Pending | DeliveryState::Held | DeliveryState::Succeeded => {}
+            }
+        }
+        let waiting = waiting.get(no).copied().unwrap_or_default();
+        let others = waiting + tally.failed + tally.cancelled;
+        tally.succeeded = made.get(no).copied().unwrap_or_default().saturating_sub(others);
+        tally.accepted = others + tally.succeeded;
+        tracing::error!(
+            event = "tally_counted",
+            destination = no,
+            accepted = tally.accepted,
+            "deliveries are counted anew"
+        );
+        standing.tallies.insert(DestinationNo(*no), tally);
+    }
+    Ok(())
 }
 
 /// The destinations whose tally disagrees with their due rows, and how many rows they have.

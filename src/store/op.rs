@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::model::audit::{self, Action, Actor, Deed};
 use crate::model::delivery::{Ending, Phases};
 use crate::model::event::{Body, EventHead, NewEvent, Target};
+use crate::model::milestone;
 use crate::model::{
     ApiKey, Attempt, Confirmation, DeliveryId, DeliveryKey, DeliveryState, Destination, DestinationId, DestinationNo,
     Event, EventId, EventType, Headers, KeyId, KnownType, Outcome, Reason, Seq, Subscription, SubscriptionId,
@@ -19,7 +20,7 @@ use crate::model::{
 use super::audit::{Effect, Steer, note};
 use super::bell::Change;
 use super::catalog::{Routed, TENANT_DEPTH_MAX};
-use super::codec::Content;
+use super::codec::{Content, DecodeError};
 use super::record::{AttemptRow, DueRow, EndedRow, FormerTenant, LaneHealth, Plan, StartedRow, Tombstone};
 use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
@@ -115,13 +116,13 @@ fn accept(batch: &mut Batch<'_>, new: NewEvent, waiting_max: u64) -> Result<Resu
     match dedup::look_up(batch, &new)? {
         dedup::Verdict::New => {}
         dedup::Verdict::Same(seq) => {
-            let head = head(batch, seq)?;
+            let head = head(batch, seq)?.and_then(Result::ok);
             let epoch = head.as_ref().map_or(batch.epoch, |head| head.epoch);
             let deliveries = head.map_or(0, |head| head.targets.len());
             return Ok(Ok(Accepted { id: EventId::new(epoch, seq), duplicate: true, deliveries }));
         }
         dedup::Verdict::Conflict(seq) => {
-            let epoch = head(batch, seq)?.map_or(batch.epoch, |head| head.epoch);
+            let epoch = head(batch, seq)?.and_then(Result::ok).map_or(batch.epoch, |head| head.epoch);
             return Ok(Err(Refusal::IdConflict(EventId::new(epoch, seq))));
         }
     }
@@ -230,43 +231,58 @@ pub struct ErasePayload {
     pub seq: Seq,
 }
 
+/// What became of an [`ErasePayload`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erased {
+    /// It is erased.
+    Done,
+    /// There is no such event.
+    Unknown,
+    /// What the event says of itself is damaged, and with it everything that would remain.
+    Damaged,
+}
+
 impl Steer for ErasePayload {
-    type Answer = bool;
+    type Answer = Erased;
 
     fn bytes(&self) -> usize {
         512
     }
 
-    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<bool>, ApplyError> {
-        let Some(head) = head(batch, self.seq)? else { return refused(false) };
-        let erased = |erased: bool| json!({"erased": erased});
-        let kept = match batch.events.get(self.seq.0)? {
-            Some(record) => codec::keeps_body(record.value())?,
-            None => false,
+    fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Erased>, ApplyError> {
+        let head = match head(batch, self.seq)? {
+            None => return refused(Erased::Unknown),
+            Some(Err(_)) => return refused(Erased::Damaged),
+            Some(Ok(head)) => head,
         };
-        erase(batch, self.seq)?;
+        let erased = |erased: bool| json!({"erased": erased});
+        let kept = keeps_body(batch, self.seq)?;
+        erase(batch, self.seq, &head)?;
         let id = EventId::new(head.epoch, self.seq);
-        done(true, Action::EventErasePayload, Some(&head.tenant), id, (erased(!kept), erased(true)))
+        done(Erased::Done, Action::EventErasePayload, Some(&head.tenant), id, (erased(!kept), erased(true)))
     }
 }
 
-fn erase(batch: &mut Batch<'_>, seq: Seq) -> Result<bool, ApplyError> {
-    let (head, remains) = {
-        let Some(record) = batch.events.get(seq.0)? else { return Ok(false) };
-        let place = || batch.events.place(seq.0);
-        let head = codec::decode_event_head(place(), record.value())?;
-        let remains = match codec::content(place(), record.value()) {
-            Ok(Content::Kept(body)) => dedup::remains(&head, &body),
-            Ok(Content::Erased(_)) => return Ok(true),
-            // It is damaged: what cannot be read is erased all the same.
-            Err(codec::DecodeError::Broken) => None,
-            Err(error) => return Err(error.into()),
-        };
-        (head, remains)
+/// Erases the payload of an event that says this of itself.
+fn erase(batch: &mut Batch<'_>, seq: Seq, head: &EventHead) -> Result<(), ApplyError> {
+    let remains = {
+        let Some(record) = batch.events.get(seq.0)? else { return Ok(()) };
+        match codec::content(batch.events.place(seq.0), record.value()) {
+            Ok(Content::Kept(body)) => dedup::remains(head, &body),
+            Ok(Content::Erased(_)) => return Ok(()),
+            // What cannot be read is erased all the same.
+            Err(_) => None,
+        }
     };
-    batch.events.put_with(seq.0, |place| codec::encode_erased(place, &head, remains))?;
+    batch.events.put_with(seq.0, |place| codec::encode_erased(place, head, remains))?;
     batch.erased.push(seq);
-    Ok(true)
+    Ok(())
+}
+
+/// Whether an event's payload is kept, as far as anybody can tell.
+fn keeps_body(batch: &Batch<'_>, seq: Seq) -> Result<bool, ApplyError> {
+    let record = batch.events.get(seq.0)?;
+    Ok(record.is_some_and(|record| codec::keeps_body(record.value()).unwrap_or(false)))
 }
 
 /// Notes that somebody is about to be shown payloads.
@@ -295,9 +311,14 @@ impl Steer for NoteRead {
     }
 }
 
-fn head(batch: &Batch<'_>, seq: Seq) -> Result<Option<EventHead>, ApplyError> {
-    let Some(record) = batch.events.get(seq.0)? else { return Ok(None) };
-    Ok(Some(codec::decode_event_head(batch.events.place(seq.0), record.value())?))
+/// What an event says of itself, if it is there; or that it is damaged.
+fn head(batch: &Batch<'_>, seq: Seq) -> Result<Option<Result<EventHead, DecodeError>>, ApplyError> {
+    head_in(&batch.events, seq)
+}
+
+fn head_in(events: &impl Records<u64>, seq: Seq) -> Result<Option<Result<EventHead, DecodeError>>, ApplyError> {
+    let record = events.get(seq.0)?;
+    Ok(record.map(|record| codec::decode_event_head(events.place(seq.0), record.value())))
 }
 
 // ------------------------------------------------------------------------------------------------------ deliveries
@@ -373,7 +394,8 @@ const CUT_OFF_DELAY: Duration = Duration::from_secs(60);
 /// Ends the attempts that were under way when the daemon ended: the first thing that a start does. They spend nothing of their
 /// schedules, for the daemon's end is no failure of theirs.
 pub(super) struct EndCutOff {
-    pub(super) attempts: Vec<(DeliveryKey, StartedRow)>,
+    /// Of a damaged row only the place is known: its delivery is due as if that attempt had not been.
+    pub(super) attempts: Vec<(DeliveryKey, Option<StartedRow>)>,
 }
 
 impl Op for EndCutOff {
@@ -386,7 +408,9 @@ impl Op for EndCutOff {
     fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
         for (key, started) in self.attempts {
             batch.unmark(key)?;
-            end_cut_off(batch, key, started)?;
+            if let Some(started) = started {
+                end_cut_off(batch, key, started)?;
+            }
         }
         Ok(())
     }
@@ -619,6 +643,8 @@ pub enum Steered {
     Erased,
     /// Its destination has been deleted.
     NoDestination,
+    /// Its event is damaged.
+    Damaged,
 }
 
 impl Steer for Cancel {
@@ -631,6 +657,7 @@ impl Steer for Cancel {
     fn steer(self, batch: &mut Batch<'_>) -> Result<Effect<Steered>, ApplyError> {
         match state(batch, self.key)? {
             Trail::None => refused(Steered::Unknown),
+            Trail::Damaged => refused(Steered::Damaged),
             Trail::Ended(state) => refused(Steered::NotFrom(state)),
             Trail::Waiting(row) => {
                 cancel(batch, &row)?;
@@ -699,11 +726,10 @@ fn sendable(batch: &Batch<'_>, key: DeliveryKey, trigger: Trigger) -> Result<Res
     };
     // The request that a destination waits for stays one.
     let trigger = if destination.asked == Some(key.seq) { Trigger::Confirmation } else { trigger };
-    let kept = match batch.events.get(key.seq.0)? {
-        Some(record) => codec::keeps_body(record.value())?,
-        None => false,
-    };
-    Ok(if kept { Ok(trigger) } else { Err(Steered::Erased) })
+    if matches!(head(batch, key.seq)?, Some(Err(_))) {
+        return Ok(Err(Steered::Damaged));
+    }
+    Ok(if keeps_body(batch, key.seq)? { Ok(trigger) } else { Err(Steered::Erased) })
 }
 
 /// Makes the next attempt of a delivery due now, on a fresh schedule.
@@ -723,6 +749,7 @@ pub(super) fn resend(
 ) -> Result<Result<DeliveryState, Steered>, ApplyError> {
     let before = match state(batch, key)? {
         Trail::None => return Ok(Err(Steered::Unknown)),
+        Trail::Damaged => return Ok(Err(Steered::Damaged)),
         Trail::Waiting(_) => return Ok(Err(Steered::NotFrom(DeliveryState::Pending))),
         Trail::Ended(state) if !wanted(state) => return Ok(Err(Steered::NotFrom(state))),
         Trail::Ended(state) => state,
@@ -746,7 +773,7 @@ fn steered(
     action: Action,
     (before, after): (DeliveryState, DeliveryState),
 ) -> Result<Effect<Steered>, ApplyError> {
-    let epoch = head(batch, key.seq)?.map_or(batch.epoch, |head| head.epoch);
+    let epoch = head(batch, key.seq)?.and_then(Result::ok).map_or(batch.epoch, |head| head.epoch);
     let id = DeliveryId { event: EventId::new(epoch, key.seq), destination: key.destination };
     let state = |state: DeliveryState| json!({"state": state.as_str()});
     done(Steered::Done, action, batch.catalog().owner(key.destination), id, (state(before), state(after)))
@@ -763,14 +790,17 @@ fn take_due(batch: &mut Batch<'_>, row: &DueRow) -> Result<bool, ApplyError> {
     let key = (row.destination.0, row.due.as_millis(), row.seq.0);
     let place = batch.due.place(key);
     let Some(record) = batch.due.remove(key)? else { return Ok(false) };
-    // A cancelled and resent delivery may be due in the same millisecond: the plan tells the two rows apart.
-    let plan: Plan = codec::decode(place, record.value())?;
+    // A cancelled and resent delivery may be due in the same millisecond: the plan tells the two rows apart. A damaged one
+    // tells nothing, so that its place alone counts.
+    let plan: Result<Plan, _> = codec::decode(place, record.value());
     drop(record);
-    if plan != row.plan {
-        batch.due.put(key, &plan)?;
-        return Ok(false);
+    match plan {
+        Ok(plan) if plan != row.plan => {
+            batch.due.put(key, &plan)?;
+            Ok(false)
+        }
+        Ok(_) | Err(_) => Ok(true),
     }
-    Ok(true)
 }
 
 fn put_attempt(batch: &mut Batch<'_>, key: DeliveryKey, number: u32, row: &AttemptRow) -> Result<(), StorageError> {
@@ -790,7 +820,10 @@ fn note_failure(batch: &mut Batch<'_>, key: DeliveryKey) -> Result<(), StorageEr
 fn remove_plan(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
     let key = (row.seq.0, row.destination.0, row.plan.number);
     let planned = match batch.attempts.get(key)? {
-        Some(record) => matches!(codec::decode(batch.attempts.place(key), record.value())?, AttemptRow::Planned { .. }),
+        // No attempt has this number yet, so that a damaged row is a plan, too.
+        Some(record) => {
+            matches!(codec::decode(batch.attempts.place(key), record.value()), Ok(AttemptRow::Planned { .. }) | Err(_))
+        }
         None => false,
     };
     if planned {
@@ -819,42 +852,49 @@ fn end(batch: &mut Batch<'_>, key: DeliveryKey, ending: Ending) -> Result<(), Ap
 fn take_ended(batch: &mut Batch<'_>, key: DeliveryKey) -> Result<Option<EndedRow>, ApplyError> {
     let place = batch.ended.place((key.destination.0, key.seq.0));
     match batch.ended.remove((key.destination.0, key.seq.0))? {
-        Some(record) => Ok(Some(codec::decode(place, record.value())?)),
+        Some(record) => Ok(Some(codec::decode(place, record.value()).unwrap_or(EndedRow::damaged(batch.now)))),
         None => Ok(None),
     }
 }
 
 fn uncount(batch: &mut Batch<'_>, no: DestinationNo, state: DeliveryState) {
     let tally = batch.tally_mut(no);
-    match state {
-        DeliveryState::Succeeded => tally.succeeded -= 1,
-        DeliveryState::Failed => tally.failed -= 1,
-        DeliveryState::Cancelled => tally.cancelled -= 1,
-        DeliveryState::Pending | DeliveryState::Held => {}
+    let counts = match state {
+        DeliveryState::Succeeded => [&mut tally.succeeded, &mut tally.failed, &mut tally.cancelled],
+        DeliveryState::Failed => [&mut tally.failed, &mut tally.cancelled, &mut tally.succeeded],
+        DeliveryState::Cancelled => [&mut tally.cancelled, &mut tally.failed, &mut tally.succeeded],
+        DeliveryState::Pending | DeliveryState::Held => return,
+    };
+    // Whoever could not read how it had ended may have taken it for another end. It was counted once: the sum stays right.
+    if let Some(count) = counts.into_iter().find(|count| **count > 0) {
+        *count -= 1;
     }
 }
 
 /// Where a delivery stands, by its rows.
 enum Trail {
     None,
+    /// Its event is damaged, so that nobody knows whether it is one.
+    Damaged,
     Waiting(DueRow),
     Ended(DeliveryState),
 }
 
 fn state(batch: &Batch<'_>, key: DeliveryKey) -> Result<Trail, ApplyError> {
-    let known = head(batch, key.seq)?
-        .is_some_and(|head| head.targets.iter().any(|target| target.destination == key.destination));
-    if !known {
-        return Ok(Trail::None);
+    match head(batch, key.seq)? {
+        Some(Err(_)) => return Ok(Trail::Damaged),
+        Some(Ok(head)) if head.targets.iter().any(|target| target.destination == key.destination) => {}
+        Some(Ok(_)) | None => return Ok(Trail::None),
     }
     if let Some(row) = waiting_row(batch, key)? {
         return Ok(Trail::Waiting(row));
     }
     let row = (key.destination.0, key.seq.0);
     match batch.ended.get(row)? {
-        Some(record) => {
-            Ok(Trail::Ended(codec::decode::<EndedRow>(batch.ended.place(row), record.value())?.ending.state()))
-        }
+        Some(record) => Ok(Trail::Ended(match codec::decode::<EndedRow>(batch.ended.place(row), record.value()) {
+            Ok(ended) => ended.ending.state(),
+            Err(_) => Ending::Damaged.state(),
+        })),
         None => Ok(Trail::Ended(DeliveryState::Succeeded)),
     }
 }
@@ -863,9 +903,12 @@ fn waiting_row(batch: &Batch<'_>, key: DeliveryKey) -> Result<Option<DueRow>, Ap
     find_waiting(&batch.events, &batch.attempts, &batch.due, key)
 }
 
-fn last_attempt(batch: &Batch<'_>, key: DeliveryKey) -> Result<Option<(u32, AttemptRow)>, ApplyError> {
+fn last_attempt(batch: &Batch<'_>, key: DeliveryKey) -> Result<Option<LastAttempt>, ApplyError> {
     last_attempt_in(&batch.attempts, key)
 }
+
+/// The last attempt of a delivery, or the plan of its next: its number, and its row where that can be read.
+type LastAttempt = (u32, Result<AttemptRow, DecodeError>);
 
 /// The key range of a delivery's attempts.
 pub(super) fn attempts_of(key: DeliveryKey) -> RangeInclusive<(u64, u32, u32)> {
@@ -875,11 +918,11 @@ pub(super) fn attempts_of(key: DeliveryKey) -> RangeInclusive<(u64, u32, u32)> {
 fn last_attempt_in(
     attempts: &impl Records<(u64, u32, u32)>,
     key: DeliveryKey,
-) -> Result<Option<(u32, AttemptRow)>, ApplyError> {
+) -> Result<Option<LastAttempt>, ApplyError> {
     match attempts.range(attempts_of(key))?.next_back() {
         Some(entry) => {
             let (place, record) = entry?;
-            Ok(Some((place.value().2, codec::decode(attempts.place(place.value()), record.value())?)))
+            Ok(Some((place.value().2, codec::decode(attempts.place(place.value()), record.value()))))
         }
         None => Ok(None),
     }
@@ -892,43 +935,98 @@ pub(super) fn find_waiting(
     due: &impl Records<(u32, u64, u64)>,
     key: DeliveryKey,
 ) -> Result<Option<DueRow>, ApplyError> {
-    let first_due = || match events.get(key.seq.0)? {
-        Some(record) => Ok(Some(codec::decode_event_head(events.place(key.seq.0), record.value())?.due)),
-        None => Ok(None),
+    let first_due = || match head_in(events, key.seq)? {
+        Some(Ok(head)) => Ok(Due::At(head.due)),
+        Some(Err(_)) => Ok(Due::Unknown),
+        None => Ok(Due::Never),
     };
-    find_waiting_from(first_due, attempts, due, key)
+    find_waiting_from(first_due, events, attempts, due, key)
 }
 
 /// The due row of a delivery of an event whose head is at hand: a head of many targets is not read again for each.
 pub(super) fn find_waiting_of(
     head: &EventHead,
+    events: &impl Records<u64>,
     attempts: &impl Records<(u64, u32, u32)>,
     due: &impl Records<(u32, u64, u64)>,
     key: DeliveryKey,
 ) -> Result<Option<DueRow>, ApplyError> {
-    find_waiting_from(|| Ok(Some(head.due)), attempts, due, key)
+    find_waiting_from(|| Ok(Due::At(head.due)), events, attempts, due, key)
+}
+
+/// When a delivery is due, as what came before says.
+enum Due {
+    At(Timestamp),
+    /// It has ended.
+    Never,
+    /// What would say it is damaged.
+    Unknown,
 }
 
 fn find_waiting_from(
-    first_due: impl FnOnce() -> Result<Option<Timestamp>, ApplyError>,
+    first_due: impl FnOnce() -> Result<Due, ApplyError>,
+    events: &impl Records<u64>,
     attempts: &impl Records<(u64, u32, u32)>,
     due: &impl Records<(u32, u64, u64)>,
     key: DeliveryKey,
 ) -> Result<Option<DueRow>, ApplyError> {
-    let moment = match last_attempt_in(attempts, key)? {
-        Some((_, AttemptRow::Planned { due })) => Some(due),
-        Some((_, AttemptRow::Done(attempt))) => attempt.next,
+    let last = last_attempt_in(attempts, key)?;
+    let moment = match &last {
+        Some((_, Ok(AttemptRow::Planned { due }))) => Due::At(*due),
+        Some((_, Ok(AttemptRow::Done(attempt)))) => attempt.next.map_or(Due::Never, Due::At),
+        Some((_, Err(_))) => Due::Unknown,
         None => first_due()?,
     };
-    let Some(moment) = moment else { return Ok(None) };
-    let row = (key.destination.0, moment.as_millis(), key.seq.0);
-    match due.get(row)? {
-        Some(record) => {
-            let plan = codec::decode(due.place(row), record.value())?;
-            Ok(Some(DueRow { destination: key.destination, due: moment, seq: key.seq, plan }))
+    let place = match moment {
+        Due::Never => return Ok(None),
+        Due::At(moment) => (key.destination.0, moment.as_millis(), key.seq.0),
+        Due::Unknown => match sought_in_lane(due, key)? {
+            Some(place) => place,
+            None => return Ok(None),
+        },
+    };
+    let Some(record) = due.get(place)? else { return Ok(None) };
+    let plan = match codec::decode(due.place(place), record.value()) {
+        Ok(plan) => plan,
+        Err(_) => plan_after(last, events, key)?,
+    };
+    Ok(Some(DueRow { destination: key.destination, due: Timestamp::from_millis(place.1), seq: key.seq, plan }))
+}
+
+/// The place of a delivery's due row, by a walk over its lane: for the one whose last attempt cannot be read.
+fn sought_in_lane(
+    due: &impl Records<(u32, u64, u64)>,
+    key: DeliveryKey,
+) -> Result<Option<(u32, u64, u64)>, ApplyError> {
+    for entry in due.range((key.destination.0, 0, 0)..=(key.destination.0, u64::MAX, u64::MAX))? {
+        let place = entry?.0.value();
+        if place.2 == key.seq.0 {
+            return Ok(Some(place));
         }
-        None => Ok(None),
     }
+    Ok(None)
+}
+
+/// The plan of a waiting delivery whose due row is damaged, made anew from what came before: its number follows the last
+/// attempt's, and each attempt counts on its schedule. Where a resend had begun a fresh one, that is shorter by as many.
+fn plan_after(last: Option<LastAttempt>, events: &impl Records<u64>, key: DeliveryKey) -> Result<Plan, ApplyError> {
+    let is_request = || -> Result<bool, ApplyError> {
+        let head = head_in(events, key.seq)?.and_then(Result::ok);
+        Ok(head.is_some_and(|head| head.kind.as_str() == milestone::CONFIRMATION))
+    };
+    let first =
+        || -> Result<Trigger, ApplyError> { Ok(if is_request()? { Trigger::Confirmation } else { Trigger::Schedule }) };
+    Ok(match last {
+        None => Plan { trigger: first()?, ..Plan::FIRST },
+        Some((number, Ok(AttemptRow::Planned { .. }))) => {
+            let trigger = if is_request()? { Trigger::Confirmation } else { Trigger::Manual };
+            Plan { number, trigger, ..Plan::FIRST }
+        }
+        Some((number, Ok(AttemptRow::Done(attempt)))) => {
+            Plan { number: number + 1, tried: number, trigger: attempt.trigger.of_retry(), cut_off: 0 }
+        }
+        Some((number, Err(_))) => Plan { number: number + 1, tried: number, trigger: first()?, cut_off: 0 },
+    })
 }
 
 // ----------------------------------------------------------------------------------------------------------- lanes
@@ -992,7 +1090,8 @@ impl Op for Purge {
         if batch.catalog().destination(self.no).is_some() {
             return Ok(0);
         }
-        let rows = due_rows(&batch.due, self.no, (Timestamp::ZERO, Seq(0)), self.limit)?;
+        let lane = (self.no, (Timestamp::ZERO, Seq(0)));
+        let rows = due_rows(&batch.events, &batch.attempts, &batch.due, lane, self.limit)?;
         for row in &rows {
             end_waiting(batch, row, Ending::DestinationDeleted)?;
         }
@@ -1002,9 +1101,10 @@ impl Op for Purge {
 
 /// The first due rows of a lane from a place on.
 pub(super) fn due_rows(
+    events: &impl Records<u64>,
+    attempts: &impl Records<(u64, u32, u32)>,
     rows: &impl Records<(u32, u64, u64)>,
-    no: DestinationNo,
-    (from, seq): (Timestamp, Seq),
+    (no, (from, seq)): (DestinationNo, (Timestamp, Seq)),
     limit: usize,
 ) -> Result<Vec<DueRow>, ApplyError> {
     let lane = (no.0, from.as_millis(), seq.0)..=(no.0, u64::MAX, u64::MAX);
@@ -1013,8 +1113,12 @@ pub(super) fn due_rows(
         .map(|entry| {
             let (place, record) = entry?;
             let (_, due, seq) = place.value();
-            let plan = codec::decode(rows.place(place.value()), record.value())?;
-            Ok(DueRow { destination: no, due: Timestamp::from_millis(due), seq: Seq(seq), plan })
+            let key = DeliveryKey { destination: no, seq: Seq(seq) };
+            let plan = match codec::decode(rows.place(place.value()), record.value()) {
+                Ok(plan) => plan,
+                Err(_) => plan_after(last_attempt_in(attempts, key)?, events, key)?,
+            };
+            Ok(DueRow { destination: no, due: Timestamp::from_millis(due), seq: key.seq, plan })
         })
         .collect()
 }
@@ -1076,27 +1180,28 @@ impl Op for Sweep {
     fn apply(self, batch: &mut Batch<'_>) -> Result<Swept, ApplyError> {
         let newest = self.ages.newest();
         let (mut slice, mut deliveries) = (Vec::new(), 0);
+        let (mut next, mut reached) = (None, Seq(u64::MAX));
         for entry in batch.events.range(self.from.0..)? {
             let (seq, record) = entry?;
-            let head = codec::decode_event_head(batch.events.place(seq.value()), record.value())?;
-            let ended = self.ages.end_at(head.accepted);
-            deliveries += head.targets.len().max(1);
-            slice.push((Seq(seq.value()), head, codec::keeps_body(record.value())?));
-            if ended || deliveries >= self.limit {
+            let seq = Seq(seq.value());
+            // A damaged event stays where it is: nobody can tell its age, or what still waits of it.
+            match codec::decode_event_head(batch.events.place(seq.0), record.value()) {
+                Err(_) => deliveries += 1,
+                Ok(head) if self.ages.end_at(head.accepted) => {
+                    reached = seq;
+                    break;
+                }
+                Ok(head) => {
+                    deliveries += head.targets.len().max(1);
+                    slice.push((seq, head, codec::keeps_body(record.value()).unwrap_or(false)));
+                }
+            }
+            if deliveries >= self.limit {
+                next = Some(Seq(seq.0 + 1));
+                reached = Seq(seq.0 + 1);
                 break;
             }
         }
-        let next = match slice.last() {
-            Some((seq, head, _)) if !self.ages.end_at(head.accepted) && deliveries >= self.limit => {
-                Some(Seq(seq.0 + 1))
-            }
-            Some(_) | None => None,
-        };
-        let reached = match (next, slice.last()) {
-            (Some(next), _) => next,
-            (None, Some((seq, head, _))) if self.ages.end_at(head.accepted) => *seq,
-            (None, Some(_) | None) => Seq(u64::MAX),
-        };
         let mut touched = 0;
         for (seq, head, keeps_body) in slice {
             if head.accepted < newest && !is_unfinished(batch, seq, &head)? {
@@ -1127,7 +1232,7 @@ impl Sweep {
             batch.events.remove(seq.0)?;
             batch.erased.push(seq);
         } else if keeps_body && head.accepted < self.ages.payloads_before {
-            erase(batch, seq)?;
+            erase(batch, seq, head)?;
             touched = true;
         }
         Ok(touched)
@@ -1137,7 +1242,7 @@ impl Sweep {
 fn is_unfinished(batch: &Batch<'_>, seq: Seq, head: &EventHead) -> Result<bool, ApplyError> {
     for target in &head.targets {
         let key = DeliveryKey { destination: target.destination, seq };
-        if find_waiting_of(head, &batch.attempts, &batch.due, key)?.is_some() {
+        if find_waiting_of(head, &batch.events, &batch.attempts, &batch.due, key)?.is_some() {
             return Ok(true);
         }
     }
@@ -1207,7 +1312,11 @@ const FORMER_EVENTS_MAX: usize = 1000;
 fn forget_former_tenant(batch: &mut Batch<'_>, id: &TenantId) -> Result<bool, ApplyError> {
     let place = (kind::FORMER_TENANT, id.as_str().as_bytes());
     let FormerTenant { until } = match batch.things.get(place)? {
-        Some(record) => codec::decode(batch.things.place(place), record.value())?,
+        Some(record) => match codec::decode(batch.things.place(place), record.value()) {
+            Ok(former) => former,
+            // Until when its events reach is not known any more: the id stays taken.
+            Err(_) => return Ok(false),
+        },
         None => return Ok(true),
     };
     let mut buried = Vec::new();
@@ -1216,8 +1325,11 @@ fn forget_former_tenant(batch: &mut Batch<'_>, id: &TenantId) -> Result<bool, Ap
     }
     for (looked_at, entry) in batch.events.range(..until.0)?.enumerate() {
         let (seq, record) = entry?;
-        let head = codec::decode_event_head(batch.events.place(seq.value()), record.value())?;
-        let is_seen = head.tenant == *id || head.targets.iter().any(|target| buried.contains(&target.destination));
+        // A damaged event is nobody's that anybody sees.
+        let head = codec::decode_event_head(batch.events.place(seq.value()), record.value()).ok();
+        let is_seen = head.is_some_and(|head| {
+            head.tenant == *id || head.targets.iter().any(|target| buried.contains(&target.destination))
+        });
         if is_seen || looked_at + 1 >= FORMER_EVENTS_MAX {
             return Ok(false);
         }

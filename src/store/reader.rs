@@ -33,12 +33,15 @@ const WAITING_ASKED: usize = 1000;
 /// Bytes of records on one page, at most, one record aside: payloads and kept replies are chosen by others.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// A read did not work: the file cannot be read, or holds a damaged record.
+/// A read did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file could not be read.
     #[error("read the store: {0}")]
     Storage(String),
+    /// What was asked for is damaged. Nothing else is.
+    #[error("read the store: {0}; stop the daemon and run `postrider db check`")]
+    Damaged(#[from] codec::DecodeError),
     /// The reading thread is gone: the daemon is going down.
     #[error("read the store: the daemon is stopping")]
     Stopped,
@@ -52,7 +55,7 @@ macro_rules! as_read_error {
     })* };
 }
 
-as_read_error!(redb::StorageError, redb::TableError, redb::TransactionError, ApplyError, codec::DecodeError);
+as_read_error!(redb::StorageError, redb::TableError, redb::TransactionError, ApplyError);
 
 /// The store as of one commit.
 pub struct Snapshot {
@@ -67,7 +70,7 @@ pub struct Snapshot {
     segments: Read<SegmentKey>,
     tallies: Read<u32>,
     audit: Read<u64>,
-    chain: Chain,
+    meta: Read<&'static str>,
     runs: Runs,
     looked_at: Cell<u64>,
 }
@@ -254,13 +257,7 @@ impl Snapshot {
             segments: tables::SEGMENTS.read(&transaction, keys)?,
             tallies: tables::TALLIES.read(&transaction, keys)?,
             audit: tables::AUDIT.read(&transaction, keys)?,
-            chain: {
-                let meta = tables::META.read(&transaction, keys)?;
-                match meta.get(META_AUDIT)? {
-                    Some(record) => codec::decode(meta.place(META_AUDIT), record.value())?,
-                    None => Chain::default(),
-                }
-            },
+            meta: tables::META.read(&transaction, keys)?,
             runs,
             looked_at: Cell::new(0),
         })
@@ -315,7 +312,8 @@ impl Snapshot {
             oldest = Some(oldest.map_or(seq, |oldest| oldest.min(seq)));
         }
         let Some(seq) = oldest else { return Ok(None) };
-        Ok(self.head(Seq(seq))?.map(|head| head.accepted))
+        // Of a damaged event nobody knows it.
+        Ok(self.readable_head(Seq(seq))?.map(|head| head.accepted))
     }
 
     /// The newest event before a place that this table has for a destination.
@@ -367,6 +365,14 @@ impl Snapshot {
         }
     }
 
+    /// The same, where it can be read.
+    fn readable_head(&self, seq: Seq) -> Result<Option<EventHead>, ReadError> {
+        match self.head(seq) {
+            Err(ReadError::Damaged(_)) => Ok(None),
+            other => other,
+        }
+    }
+
     /// The same by the event's id, when its epoch is the id's.
     pub fn head_by_id(&self, id: EventId) -> Result<Option<EventHead>, ReadError> {
         Ok(self.head(id.seq())?.filter(|head| EventId::new(head.epoch, id.seq()) == id))
@@ -387,7 +393,7 @@ impl Snapshot {
 
     /// A page of a lane: its first waiting deliveries from a place on, in order.
     pub fn lane(&self, no: DestinationNo, from: (Timestamp, Seq), limit: usize) -> Result<Vec<DueRow>, ReadError> {
-        Ok(op::due_rows(&self.due, no, from, limit)?)
+        Ok(op::due_rows(&self.events, &self.attempts, &self.due, (no, from), limit)?)
     }
 
     /// The row of a waiting delivery.
@@ -436,24 +442,27 @@ impl Snapshot {
     }
 
     fn delivery_of(&self, key: DeliveryKey, head: &Arc<EventHead>) -> Result<Delivery, ReadError> {
-        let row = op::find_waiting_of(head, &self.attempts, &self.due, key)?;
+        let row = op::find_waiting_of(head, &self.events, &self.attempts, &self.due, key)?;
+        let mut attempts = Vec::new();
+        for entry in self.attempts.range(op::attempts_of(key))? {
+            let (place, record) = entry?;
+            // A damaged one is missing in the numbers.
+            if let Ok(AttemptRow::Done(attempt)) = codec::decode(self.attempts.place(place.value()), record.value()) {
+                attempts.push(*attempt);
+            }
+        }
         let end = (key.destination.0, key.seq.0);
-        let ended = match self.ended.get(end)? {
-            Some(record) => Some(codec::decode::<EndedRow>(self.ended.place(end), record.value())?),
-            None => None,
-        };
+        let ended = self.ended.get(end)?.map(|record| {
+            let ended = codec::decode(self.ended.place(end), record.value());
+            // When it ended is not known either: not before this.
+            let last = attempts.last().map(|last| last.started.after(last.duration));
+            ended.unwrap_or_else(|_| EndedRow::damaged(last.unwrap_or(head.accepted)))
+        });
         let state = match (&row, &ended) {
             (Some(_), _) => DeliveryState::Pending,
             (None, Some(ended)) => ended.ending.state(),
             (None, None) => DeliveryState::Succeeded,
         };
-        let mut attempts = Vec::new();
-        for entry in self.attempts.range(op::attempts_of(key))? {
-            let (place, record) = entry?;
-            if let AttemptRow::Done(attempt) = codec::decode(self.attempts.place(place.value()), record.value())? {
-                attempts.push(*attempt);
-            }
-        }
         Ok(Delivery { key, head: Arc::clone(head), state, ended, row, attempts })
     }
 
@@ -462,7 +471,7 @@ impl Snapshot {
         let mut times = Vec::new();
         for entry in self.attempts.range(op::attempts_of(key))? {
             let (place, record) = entry?;
-            if let AttemptRow::Done(attempt) = codec::decode(self.attempts.place(place.value()), record.value())? {
+            if let Ok(AttemptRow::Done(attempt)) = codec::decode(self.attempts.place(place.value()), record.value()) {
                 times.push((attempt.number, attempt.started));
             }
         }
@@ -477,8 +486,11 @@ impl Snapshot {
             if filling.is_full() {
                 return Ok(Walk::Stop);
             }
-            if !filling.skips() {
-                filling.put(codec::decode_event(self.events.place(seq.0), seq, record)?, record.len());
+            // One with a damaged payload is left out, like one that says nothing of itself.
+            if let Ok(event) = codec::decode_event(self.events.place(seq.0), seq, record)
+                && !filling.skips()
+            {
+                filling.put(event, record.len());
             }
             Ok(Walk::On)
         })?;
@@ -491,7 +503,7 @@ impl Snapshot {
         let mut within = None;
         if let Some(place) = window.after {
             // The place may lie between two deliveries of one event: that event's further ones come first.
-            if let Some(head) = self.head(place.seq)?.map(Arc::new)
+            if let Some(head) = self.readable_head(place.seq)?.map(Arc::new)
                 && wanted.events.takes(&head)
             {
                 within = self.take_deliveries(wanted, place.seq, &head, Some(place.destination), &mut filling)?;
@@ -574,7 +586,7 @@ impl Snapshot {
             };
             self.look();
             let Some(record) = self.events.get(seq.0)? else { continue };
-            let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
+            let Ok(head) = codec::decode_event_head(self.events.place(seq.0), record.value()) else { continue };
             if wanted.from.is_some_and(|from| head.accepted.after(CLOCK_SLACK) < from) {
                 return Ok(None);
             }
@@ -588,8 +600,11 @@ impl Snapshot {
     }
 
     /// Where the audit log begins and ends.
-    pub fn chain(&self) -> Chain {
-        self.chain
+    pub fn chain(&self) -> Result<Chain, ReadError> {
+        match self.meta.get(META_AUDIT)? {
+            Some(record) => Ok(codec::decode(self.meta.place(META_AUDIT), record.value())?),
+            None => Ok(Chain::default()),
+        }
     }
 
     /// A page of the audit log, newest record first. A place is a record's number.
@@ -640,7 +655,10 @@ impl Snapshot {
             if looked_at >= limit {
                 return Ok(Aged { found: None, next: Some(seq) });
             }
-            let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
+            let Ok(head) = codec::decode_event_head(self.events.place(seq.0), record.value()) else {
+                looked_at += 1;
+                continue;
+            };
             looked_at += head.targets.len().max(1);
             if ages.end_at(head.accepted) {
                 break;
@@ -655,14 +673,14 @@ impl Snapshot {
     fn has_aged(&self, seq: Seq, head: &EventHead, record: &[u8], ages: Ages) -> Result<bool, ReadError> {
         let attempts = (seq.0, 0, 0)..=(seq.0, u32::MAX, u32::MAX);
         let touched = head.accepted < ages.events_before
-            || (head.accepted < ages.payloads_before && codec::keeps_body(record)?)
+            || (head.accepted < ages.payloads_before && codec::keeps_body(record).unwrap_or(false))
             || (head.accepted < ages.attempts_before && self.attempts.range(attempts)?.next().is_some());
         if !touched {
             return Ok(false);
         }
         for target in &head.targets {
             let key = DeliveryKey { destination: target.destination, seq };
-            if op::find_waiting_of(head, &self.attempts, &self.due, key)?.is_some() {
+            if op::find_waiting_of(head, &self.events, &self.attempts, &self.due, key)?.is_some() {
                 return Ok(false);
             }
         }
@@ -678,14 +696,14 @@ impl Snapshot {
             self.look();
             let (key, record) = entry?;
             let seq = Seq(key.value());
-            let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
+            let Ok(head) = codec::decode_event_head(self.events.place(seq.0), record.value()) else { continue };
             for target in &head.targets {
                 if self.looked_at() - begun_at >= LOOKED_AT_MAX {
                     return Ok(Some(head.accepted));
                 }
                 self.look();
                 let key = DeliveryKey { destination: target.destination, seq };
-                if op::find_waiting_of(&head, &self.attempts, &self.due, key)?.is_some() {
+                if op::find_waiting_of(&head, &self.events, &self.attempts, &self.due, key)?.is_some() {
                     return Ok(Some(head.accepted));
                 }
             }
@@ -694,7 +712,8 @@ impl Snapshot {
     }
 
     /// Checks that nothing is lost or counted twice: each destination's tally agrees with its due and ended rows, each due
-    /// row has its event, and each event is found by all that it can be found by. Walks everything: for tests and for `doctor`.
+    /// row has its event, and each event is found by all that it can be found by. What a damaged record would say is not asked for.
+    /// Walks everything: for tests and for `doctor`.
     pub fn conservation(&self) -> Result<(), ReadError> {
         let mut waiting = std::collections::BTreeMap::<u32, u64>::new();
         let broken = |what: String| Err(ReadError::Storage(format!("conservation is broken: {what}")));
@@ -715,8 +734,12 @@ impl Snapshot {
         let mut tallied = std::collections::BTreeMap::new();
         for entry in self.tallies.range::<u32>(..)? {
             let (no, record) = entry?;
-            let tally: Tally = codec::decode(self.tallies.place(no.value()), record.value())?;
-            tallied.insert(no.value(), tally.waiting());
+            let tally = codec::decode(self.tallies.place(no.value()), record.value());
+            // A damaged one is counted anew at the next start.
+            tallied.insert(
+                no.value(),
+                tally.as_ref().map_or(waiting.get(&no.value()).copied().unwrap_or(0), Tally::waiting),
+            );
         }
         tallied.retain(|_, waiting| *waiting > 0);
         if tallied != waiting {
@@ -725,7 +748,7 @@ impl Snapshot {
         for entry in self.attempts.range::<(u64, u32, u32)>(..)? {
             let (key, record) = entry?;
             let (seq, destination, number) = key.value();
-            if let AttemptRow::Done(attempt) = codec::decode(self.attempts.place(key.value()), record.value())?
+            if let Ok(AttemptRow::Done(attempt)) = codec::decode(self.attempts.place(key.value()), record.value())
                 && attempt.outcome != Outcome::Succeeded
                 && self.failures.get((destination, seq))?.is_none()
             {
@@ -742,21 +765,26 @@ impl Snapshot {
         for run in self.runs.newest_first() {
             in_runs += self.check_run(&run)?;
         }
-        let until_view = self.events.range(..self.runs.end().0)?.count();
+        let mut until_view = 0;
+        for entry in self.events.range(..self.runs.end().0)? {
+            let (seq, record) = entry?;
+            // A damaged event may be in none, for a start cannot read where it belongs.
+            until_view += usize::from(codec::decode_event_head(self.events.place(seq.value()), record.value()).is_ok());
+        }
         if in_runs != until_view {
             return broken(format!("{until_view} events are there, {in_runs} of them in runs"));
         }
         Ok(())
     }
 
-    /// Checks that the lists of a run name each of its events; answers how many there are.
+    /// Checks that the lists of a run name each of its events that can be read; answers how many there are.
     fn check_run(&self, run: &Stretch) -> Result<usize, ReadError> {
         let mut lists = HashMap::<Asked, Vec<Seq>>::new();
         let mut count = 0;
         for entry in self.event_rows(run.first(), run.end().min(self.runs.end()))? {
             let (place, record) = entry?;
             let seq = Seq(place.value());
-            let head = codec::decode_event_head(self.events.place(seq.0), record.value())?;
+            let Ok(head) = codec::decode_event_head(self.events.place(seq.0), record.value()) else { continue };
             count += 1;
             if !dedup::leads_to(&self.runs, &self.segments, &head, seq)? {
                 return Err(ReadError::Storage(format!("the id of the event at {} does not lead to it", seq.0)));

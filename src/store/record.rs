@@ -81,6 +81,13 @@ pub struct EndedRow {
     pub at: Timestamp,
 }
 
+impl EndedRow {
+    /// What is known of an end whose row is damaged, shown as of a moment.
+    pub(super) fn damaged(at: Timestamp) -> EndedRow {
+        EndedRow { ending: Ending::Damaged, at }
+    }
+}
+
 /// How many deliveries of a destination are in which state; waiting ones (pending or held) are what remains of `accepted`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {

@@ -119,10 +119,15 @@ fn register(
 /// The next number of a tenant's registrations. A deleted one's is not given again.
 fn next_serial(batch: &mut Batch<'_>, tenant: &TenantId) -> Result<u32, ApplyError> {
     let place = (kind::SERIAL, tenant.as_str().as_bytes());
-    let last: u32 = match batch.things.get(place)? {
-        Some(record) => codec::decode(batch.things.place(place), record.value())?,
-        None => 0,
+    let kept = match batch.things.get(place)? {
+        Some(record) => codec::decode::<u32>(batch.things.place(place), record.value()).ok(),
+        None => Some(0),
     };
+    // Where the record is damaged, the registrations that are there tell what has been given.
+    let last = kept.unwrap_or_else(|| {
+        let own = batch.catalog().subscriptions().filter(|it| it.tenant == *tenant);
+        own.filter_map(|it| it.registered.as_ref().map(|registered| registered.serial)).max().unwrap_or_default()
+    });
     let serial = last + 1;
     batch.things.put(place, &serial)?;
     Ok(serial)

@@ -11,6 +11,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use serde_json::{Value, json};
 
 use crate::model::audit::{Action, Deed};
+use crate::model::delivery::Ending;
 use crate::model::replay::{Replay, ReplayId, ReplayState, ReplayWalk, ReplayWanted};
 use crate::model::{
     DeliveryKey, DeliveryState, DestinationNo, Rate, Seq, TenantId, Timestamp, Trigger, TypePattern, milestone,
@@ -113,7 +114,9 @@ impl Snapshot {
         let mut found = Vec::new();
         for entry in self.replays.iter()?.rev() {
             let (number, record) = entry?;
-            let replay: Replay = codec::decode(self.replays.place(number.value()), record.value())?;
+            let Ok(replay) = codec::decode::<Replay>(self.replays.place(number.value()), record.value()) else {
+                continue;
+            };
             if tenant.is_none_or(|tenant| *tenant == replay.wanted.tenant) {
                 found.push(replay);
             }
@@ -187,9 +190,13 @@ impl Snapshot {
 
     /// How many deliveries of a lane are due and wait, as far as they are at most so many.
     fn waiting_now(&self, no: DestinationNo, now: Timestamp, most: usize) -> Result<usize, ReadError> {
-        let rows = op::due_rows(&self.due, no, (Timestamp::ZERO, Seq(0)), most)?;
-        rows.iter().for_each(|_| self.look());
-        Ok(rows.iter().filter(|row| row.due <= now).count())
+        let mut count = 0;
+        for entry in self.due.range((no.0, 0, 0)..=(no.0, now.as_millis(), u64::MAX))?.take(most) {
+            entry?;
+            self.look();
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Adds up to so many wanted deliveries of a destination. Answers where it left off, unless nothing is left.
@@ -216,8 +223,9 @@ impl Snapshot {
                 moved = true;
                 self.look();
                 let key = DeliveryKey { destination: no, seq };
-                let ended: EndedRow = codec::decode(self.ended.place((no.0, seq.0)), record.value())?;
-                if ended.ending.state() == search.wanted.state && self.is_of_wanted_event(search.wanted, key)? {
+                let ended = codec::decode(self.ended.place((no.0, seq.0)), record.value());
+                let ending = ended.map_or(Ending::Damaged, |ended: EndedRow| ended.ending);
+                if ending.state() == search.wanted.state && self.is_of_wanted_event(search.wanted, key)? {
                     into.push(key);
                 }
             }
@@ -229,7 +237,14 @@ impl Snapshot {
                 return Ok(Some(run.first().max(from)));
             }
             self.look();
-            let Answer::These(places) = run.ask(&asked, self.segments(), || self.look())? else { continue };
+            let places = match run.ask(&asked, self.segments(), || self.look())? {
+                Answer::These(places) => places,
+                // The destination's list is damaged.
+                Answer::All => {
+                    let rows = self.event_rows(run.first().max(from), run.end().min(search.until))?;
+                    rows.map(|row| row.map(|(seq, _)| Seq(seq.value()))).collect::<Result<_, _>>()?
+                }
+            };
             for seq in places.into_iter().filter(|seq| (from..search.until).contains(seq)) {
                 if stops(into, moved) {
                     return Ok(Some(seq));
@@ -250,7 +265,7 @@ impl Snapshot {
 
     fn is_of_wanted_event(&self, wanted: &ReplayWanted, key: DeliveryKey) -> Result<bool, ReadError> {
         let Some(record) = self.events.get(key.seq.0)? else { return Ok(false) };
-        let head = codec::decode_event_head(self.events.place(key.seq.0), record.value())?;
+        let Ok(head) = codec::decode_event_head(self.events.place(key.seq.0), record.value()) else { return Ok(false) };
         // Whoever replays everything does not ask receivers for a confirmation once more.
         if head.kind.as_str() == milestone::CONFIRMATION && !matches!(wanted.kind, Some(TypePattern::One(_))) {
             return Ok(false);
@@ -267,7 +282,7 @@ pub(super) fn running(rows: &impl Records<u64>) -> Result<Vec<ReplayId>, ApplyEr
     let mut running = Vec::new();
     for entry in rows.iter()? {
         let (number, record) = entry?;
-        let replay: Replay = codec::decode(rows.place(number.value()), record.value())?;
+        let Ok(replay) = codec::decode::<Replay>(rows.place(number.value()), record.value()) else { continue };
         if replay.state == ReplayState::Running {
             running.push(replay.id);
         }
@@ -418,7 +433,9 @@ impl Op for ReplaySlice {
             match op::resend(batch, key, Trigger::Replay, |state| state == replay.wanted.state)? {
                 Ok(_) => done += 1,
                 Err(Steered::Erased) => replay.skipped += 1,
-                Err(Steered::Done | Steered::Unknown | Steered::NotFrom(_) | Steered::NoDestination) => {}
+                Err(
+                    Steered::Done | Steered::Unknown | Steered::NotFrom(_) | Steered::NoDestination | Steered::Damaged,
+                ) => {}
             }
         }
         replay.done += done as u64;
@@ -431,6 +448,27 @@ impl Op for ReplaySlice {
         }
         put(batch, &replay)?;
         Ok(Some(done))
+    }
+}
+
+/// Stops a job whose record is damaged: nobody knows what it is to do. The record stays where it is.
+pub struct SetAside {
+    /// Which.
+    pub id: ReplayId,
+}
+
+impl Op for SetAside {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        64
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        if get(batch, self.id)?.is_none() {
+            batch.replays_mut().remove(&self.id);
+        }
+        Ok(())
     }
 }
 
@@ -462,7 +500,7 @@ fn drop_where(batch: &mut Batch<'_>, is_dropped: impl Fn(&Replay) -> bool) -> Re
     let mut dropped = Vec::new();
     for entry in rows.iter()? {
         let (number, record) = entry?;
-        let replay: Replay = codec::decode(rows.place(number.value()), record.value())?;
+        let Ok(replay) = codec::decode::<Replay>(rows.place(number.value()), record.value()) else { continue };
         if is_dropped(&replay) {
             dropped.push(replay.id);
         }
@@ -497,12 +535,11 @@ fn make_room(batch: &mut Batch<'_>) -> Result<(), ApplyError> {
     Ok(())
 }
 
+/// A job, if it is there and not damaged.
 fn get(batch: &Batch<'_>, id: ReplayId) -> Result<Option<Replay>, ApplyError> {
     let rows = batch.replay_rows()?;
-    match rows.get(id.0)? {
-        Some(record) => Ok(Some(codec::decode(rows.place(id.0), record.value())?)),
-        None => Ok(None),
-    }
+    let record = rows.get(id.0)?;
+    Ok(record.and_then(|record| codec::decode(rows.place(id.0), record.value()).ok()))
 }
 
 fn put(batch: &Batch<'_>, replay: &Replay) -> Result<(), ApplyError> {

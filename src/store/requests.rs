@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
 
-use super::codec;
+use super::codec::{self, DecodeError};
 use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
 
@@ -77,7 +77,13 @@ impl Op for BeginRequest {
     }
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<Begun, ApplyError> {
-        if let Some(row) = take(batch, &self.scope)? {
+        let row = match find(batch, &self.scope)? {
+            // Whether it was done, and what it was, is not known any more.
+            Some(Err(_)) => return Ok(Begun::Unanswered),
+            Some(Ok(row)) => Some(row),
+            None => None,
+        };
+        if let Some(row) = row {
             let is_kept = batch.now.since(row.begun) < KEPT_FOR;
             if is_kept {
                 let begun = match &row {
@@ -85,9 +91,9 @@ impl Op for BeginRequest {
                     RequestRow { answer: Some(answer), .. } => Begun::Answered(answer.clone()),
                     RequestRow { answer: None, .. } => Begun::Unanswered,
                 };
-                put(batch, &self.scope, &row)?;
                 return Ok(begun);
             }
+            remove(batch, &self.scope, row.begun)?;
         }
         let row = RequestRow { begun: batch.now, fingerprint: self.fingerprint, answer: None };
         put(batch, &self.scope, &row)?;
@@ -111,10 +117,11 @@ impl Op for EndRequest {
     }
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
-        let Some(row) = take(batch, &self.scope)? else { return Ok(()) };
+        // What is damaged stays so until its day has passed.
+        let Some(Ok(row)) = find(batch, &self.scope)? else { return Ok(()) };
         match self.answer {
             Some(answer) => put(batch, &self.scope, &RequestRow { answer: Some(answer), ..row }),
-            None => Ok(()),
+            None => remove(batch, &self.scope, row.begun),
         }
     }
 }
@@ -137,8 +144,8 @@ impl Op for DropRequests {
 
     fn apply(self, batch: &mut Batch<'_>) -> Result<usize, ApplyError> {
         let aged = aged(&batch.request_times()?, self.before, self.limit)?;
-        for scope in &aged {
-            take(batch, scope)?;
+        for (begun, scope) in &aged {
+            remove(batch, scope, *begun)?;
         }
         Ok(aged.len())
     }
@@ -149,25 +156,27 @@ pub(super) fn aged(
     times: &impl Records<(u64, &'static [u8])>,
     before: Timestamp,
     limit: usize,
-) -> Result<Vec<Scope>, ApplyError> {
+) -> Result<Vec<(Timestamp, Scope)>, ApplyError> {
     let mut aged = Vec::new();
     for entry in times.range::<(u64, &[u8])>(..(before.as_millis(), &[][..]))?.take(limit) {
         let (place, _) = entry?;
         // Every row was written with a whole hash.
-        aged.extend(Scope::try_from(place.value().1).ok());
+        let (begun, scope) = place.value();
+        aged.extend(Scope::try_from(scope).ok().map(|scope| (Timestamp::from_millis(begun), scope)));
     }
     Ok(aged)
 }
 
-fn take(batch: &Batch<'_>, scope: &Scope) -> Result<Option<RequestRow>, ApplyError> {
-    let mut rows = batch.requests()?;
-    let Some(row) = rows.get(&scope[..])?.map(|record| codec::decode(rows.place(&scope[..]), record.value())) else {
-        return Ok(None);
-    };
-    let row: RequestRow = row?;
-    rows.remove(&scope[..])?;
-    batch.request_times()?.remove((row.begun.as_millis(), &scope[..]))?;
-    Ok(Some(row))
+fn find(batch: &Batch<'_>, scope: &Scope) -> Result<Option<Result<RequestRow, DecodeError>>, ApplyError> {
+    let rows = batch.requests()?;
+    let record = rows.get(&scope[..])?;
+    Ok(record.map(|record| codec::decode(rows.place(&scope[..]), record.value())))
+}
+
+fn remove(batch: &Batch<'_>, scope: &Scope, begun: Timestamp) -> Result<(), ApplyError> {
+    batch.requests()?.remove(&scope[..])?;
+    batch.request_times()?.remove((begun.as_millis(), &scope[..]))?;
+    Ok(())
 }
 
 fn put(batch: &Batch<'_>, scope: &Scope, row: &RequestRow) -> Result<(), ApplyError> {

@@ -6,13 +6,16 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use redb::{
-    Key, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, TableError,
+    Key, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, TableError, Value,
     WriteTransaction,
 };
 use serde::Serialize;
 
 use super::codec::{self, Place};
 use super::keyring::Keyring;
+use super::op::kind;
+use super::segments::SegmentKey;
+use crate::model::id::hex;
 
 /// `name -> record`: the store's own facts (epoch, next numbers).
 pub const META: Definition<&'static str> = Definition::new("meta");
@@ -73,6 +76,56 @@ pub const NAMES: [&str; 17] = [
     REQUEST_TIMES.name,
     AUDIT.name,
 ];
+
+/// A key of a table in words, from its bytes. It holds nothing of what the record holds.
+pub fn shown(table: &str, key: &[u8]) -> String {
+    match table {
+        "meta" => <&str>::from_bytes(key).to_owned(),
+        "things" => shown_thing(<(u8, &[u8])>::from_bytes(key)),
+        "due" => {
+            let (no, at, seq) = <(u32, u64, u64)>::from_bytes(key);
+            format!("{no}/{at}/{seq}")
+        }
+        "attempts" => {
+            let (seq, no, number) = <(u64, u32, u32)>::from_bytes(key);
+            format!("{seq}/{no}/{number}")
+        }
+        "started" | "ended" => {
+            let (no, seq) = <(u32, u64)>::from_bytes(key);
+            format!("{no}/{seq}")
+        }
+        "segments" => {
+            let (kind, key, first) = <SegmentKey>::from_bytes(key);
+            format!("{}/{}/{first}", kind.escape_ascii(), hex(key))
+        }
+        "request_times" => {
+            let (at, hash) = <(u64, &[u8])>::from_bytes(key);
+            format!("{at}/{}", hex(hash))
+        }
+        "tallies" | "lanes" | "data_keys" => u32::from_bytes(key).to_string(),
+        "events" | "replays" | "commands" | "audit" => u64::from_bytes(key).to_string(),
+        _ => hex(key),
+    }
+}
+
+fn shown_thing((kind, key): (u8, &[u8])) -> String {
+    let name = match kind {
+        kind::TENANT => "tenant",
+        kind::DESTINATION => "destination",
+        kind::TOMBSTONE => "deleted destination",
+        kind::FORMER_TENANT => "deleted tenant",
+        kind::SERIAL => "last registration of tenant",
+        kind::SUBSCRIPTION => "subscription",
+        kind::KEY => "key",
+        kind::EVENT_TYPE => "event type",
+        _ => "unknown",
+    };
+    let number = <[u8; 4]>::try_from(key).map(u32::from_be_bytes);
+    match (kind, number) {
+        (kind::DESTINATION | kind::TOMBSTONE | kind::SUBSCRIPTION, Ok(number)) => format!("{name} {number}"),
+        _ => format!("{name} {}", String::from_utf8_lossy(key).escape_default()),
+    }
+}
 
 /// A table of records, with what opens and seals them.
 pub struct Rows<K: Key + 'static, T> {

@@ -22,7 +22,7 @@ fn settings() -> Settings {
 }
 
 /// The keys of every test: a start seals with a key of its own number all the same.
-pub(super) fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     Keys::new(MasterKey::new([7; KEY_BYTES]), [9; Keys::CHANCE_BYTES])
 }
 
@@ -31,12 +31,12 @@ fn open() -> Store {
     Store::open_on(InMemoryBackend::new(), &settings(), clock, 7, WriterRuns::Inline).unwrap()
 }
 
-pub(super) fn destination(name: &str) -> Destination {
+pub(crate) fn destination(name: &str) -> Destination {
     let id = DestinationId(uuid::Uuid::new_v4());
     Destination::new(DestinationNo(0), id, TenantId::default_tenant(), name, "https://hooks.example.com/in", START)
 }
 
-pub(super) fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Subscription {
+pub(crate) fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Subscription {
     Subscription {
         no: SubscriptionNo(0),
         id: SubscriptionId(uuid::Uuid::new_v4()),
@@ -51,12 +51,12 @@ pub(super) fn subscription(pattern: &str, destinations: &[DestinationNo]) -> Sub
     }
 }
 
-pub(super) fn event(kind: &str, id: Option<&str>, body: &str) -> NewEvent {
+pub(crate) fn event(kind: &str, id: Option<&str>, body: &str) -> NewEvent {
     let plain = NewEvent::new(TenantId::default_tenant(), kind.parse().unwrap(), body.to_owned());
     NewEvent { producer_id: id.map(|id| id.parse().unwrap()), ..plain }
 }
 
-pub(super) async fn with_destinations(store: &Store, count: usize) -> Vec<DestinationNo> {
+pub(crate) async fn with_destinations(store: &Store, count: usize) -> Vec<DestinationNo> {
     let mut nos = Vec::new();
     for place in 0..count {
         let created =
@@ -88,6 +88,51 @@ impl Op for DamagePayload {
         *record.last_mut().expect("a record is longer than its envelope") ^= 1;
         batch.events.insert(self.0.0, record.as_slice())?;
         Ok(())
+    }
+}
+
+/// Turns a bit of a record, as a disk may. Answers where the record lies, or that the table is empty.
+pub(crate) struct Flip {
+    pub table: &'static str,
+    pub place: usize,
+    pub bit: usize,
+}
+
+impl Op for Flip {
+    type Answer = Option<String>;
+
+    fn bytes(&self) -> usize {
+        64
+    }
+
+    fn apply(self, batch: &mut writer::Batch<'_>) -> Result<Option<String>, writer::ApplyError> {
+        batch.flip(self.table, self.place, self.bit)
+    }
+}
+
+/// One store's bytes, through several openings.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk(Arc<InMemoryBackend>);
+
+impl StorageBackend for Disk {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, data)
     }
 }
 
@@ -1252,7 +1297,7 @@ async fn more_than_the_queue_holds_waits_at_the_door() {
 async fn verified(store: &Store) -> Result<u64, String> {
     let followed = store
         .read(|snapshot| {
-            let mut walk = audit::Walk::from(snapshot.chain().head);
+            let mut walk = audit::Walk::from(snapshot.chain()?.head);
             let mut after = None;
             loop {
                 let page = snapshot.audit(&audit::Wanted::default(), Window { after, skip: 0, limit: 2 })?;
@@ -1263,7 +1308,7 @@ async fn verified(store: &Store) -> Result<u64, String> {
                 }
                 after = page.next;
                 if after.is_none() {
-                    return Ok(walk.end(snapshot.chain().anchor).map(|()| walk.checked()));
+                    return Ok(walk.end(snapshot.chain()?.anchor).map(|()| walk.checked()));
                 }
             }
         })

@@ -26,7 +26,6 @@ use crate::model::{CommandId, DeliveryKey, DestinationNo, Epoch, Event, ReplayId
 
 use super::bell::Change;
 use super::catalog::Catalog;
-use super::codec::DecodeError;
 use super::commands::RunCommand;
 use super::inbox::{Inbox, Message};
 use super::keyring::Keyring;
@@ -65,7 +64,8 @@ pub trait Op: Send + 'static {
     fn apply(self, batch: &mut Batch<'_>) -> Result<Self::Answer, ApplyError>;
 }
 
-/// The storage failed, or holds a record that cannot be read. Fatal for the batch and for the store as it is open.
+/// The storage failed. Fatal for the batch and for the store as it is open. A record that is damaged is no such thing: what it
+/// costs is for each operation to say ([`super::damage`]), and there is no way to pass it on.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The file could not be read or written.
@@ -74,9 +74,6 @@ pub enum ApplyError {
     /// A table could not be opened.
     #[error("{0}")]
     Table(#[from] redb::TableError),
-    /// A record is damaged or of another version.
-    #[error("{0}")]
-    Decode(#[from] DecodeError),
 }
 
 /// An operation on its way to the writer, with its answer's way back.
@@ -212,7 +209,7 @@ impl Writer {
     }
 
     /// Ends the attempts that the last run left under way, before anything else.
-    pub(super) fn end_cut_off(&mut self, attempts: Vec<(DeliveryKey, StartedRow)>) {
+    pub(super) fn end_cut_off(&mut self, attempts: Vec<(DeliveryKey, Option<StartedRow>)>) {
         if attempts.is_empty() {
             return;
         }
@@ -562,6 +559,47 @@ impl<'tx> Batch<'tx> {
 
     pub(super) fn settled(&mut self, key: DeliveryKey) {
         self.changes.push(Change::Settled(key));
+    }
+
+    /// Turns a bit of the record at a place in a table, counted round, as a disk may; answers where it lies.
+    #[cfg(test)]
+    pub(super) fn flip(&mut self, table: &str, place: usize, bit: usize) -> Result<Option<String>, ApplyError> {
+        fn turn<K: redb::Key + 'static>(
+            rows: &mut Write<'_, K>,
+            place: usize,
+            bit: usize,
+        ) -> Result<Option<Vec<u8>>, ApplyError> {
+            use redb::ReadableTableMetadata;
+            let count = rows.len()? as usize;
+            if count == 0 {
+                return Ok(None);
+            }
+            let (key, mut record) = {
+                let (key, record) = rows.iter()?.nth(place % count).expect("it is counted round")?;
+                (K::as_bytes(&key.value()).as_ref().to_vec(), record.value().to_vec())
+            };
+            let bit = bit % (record.len() * 8);
+            record[bit / 8] ^= 1 << (bit % 8);
+            rows.insert(K::from_bytes(&key), record.as_slice())?;
+            Ok(Some(key))
+        }
+        let key = match table {
+            "events" => turn(&mut self.events, place, bit),
+            "due" => turn(&mut self.due, place, bit),
+            "attempts" => turn(&mut self.attempts, place, bit),
+            "started" => turn(self.started()?, place, bit),
+            "ended" => turn(&mut self.ended, place, bit),
+            "segments" => turn(&mut self.segments, place, bit),
+            "things" => turn(&mut self.things, place, bit),
+            "lanes" => turn(&mut self.lanes, place, bit),
+            "tallies" => turn(&mut self.tallies, place, bit),
+            "meta" => turn(&mut self.meta, place, bit),
+            "audit" => turn(&mut self.audit, place, bit),
+            "replays" => turn(&mut self.replay_rows()?, place, bit),
+            "requests" => turn(&mut self.requests()?, place, bit),
+            other => panic!("no table of records is called {other}"),
+        };
+        Ok(key?.map(|key| tables::shown(table, &key)))
     }
 
     /// Writes what the operations left in memory: numbers, tallies, lanes, a slice of a run.

@@ -333,6 +333,7 @@ enum Pending {
     Subscription(Ticket<Result<Arc<Subscription>, Rejected>>),
     Done(Ticket<Result<(), Rejected>>),
     Found(Ticket<bool>),
+    Erased(Ticket<Erased>),
     Purged(Ticket<usize>),
     Swept(Ticket<Swept>),
     Nothing(Ticket<()>),
@@ -347,6 +348,7 @@ impl Pending {
             Pending::Subscription(ticket) => Told::Created(ticket.committed().await?.answer.map(|it| it.no.0)),
             Pending::Done(ticket) => Told::Done(ticket.committed().await?.answer),
             Pending::Found(ticket) => Told::Found(ticket.committed().await?.answer),
+            Pending::Erased(ticket) => Told::Found(ticket.committed().await?.answer == Erased::Done),
             Pending::Purged(ticket) => Told::Purged(ticket.committed().await?.answer),
             Pending::Swept(ticket) => Told::Swept(ticket.committed().await?.answer),
             Pending::Nothing(ticket) => {
@@ -386,7 +388,7 @@ async fn try_hand_in(store: &Store, deed: Deed) -> Result<Pending, StoreFailed> 
         Deed::Resend { key } => {
             Pending::Steered(store.enqueue(by_system(Resend { key, trigger: Trigger::Manual })).await?)
         }
-        Deed::Erase { seq } => Pending::Found(store.enqueue(by_system(ErasePayload { seq })).await?),
+        Deed::Erase { seq } => Pending::Erased(store.enqueue(by_system(ErasePayload { seq })).await?),
         Deed::SetPaused { no, paused } => Pending::Found(store.enqueue(by_system(SetPaused { no, paused })).await?),
         Deed::CreateDestination { destination } => {
             Pending::Destination(store.enqueue(by_system(CreateDestination { destination: *destination })).await?)

@@ -122,7 +122,7 @@ fn differences<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
 }
 
 fn add_audit(picture: &mut Picture, snapshot: &Snapshot) -> Result<(), ReadError> {
-    let Chain { anchor, head } = snapshot.chain();
+    let Chain { anchor, head } = snapshot.chain()?;
     let mut walk = Walk::from(head);
     let broken = |error: Broken| ReadError::Storage(format!("the audit log is broken: {error}"));
     let mut after = None;

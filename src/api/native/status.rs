@@ -28,12 +28,25 @@ pub struct StatusView {
     /// How long ago the oldest event with an unfinished delivery was accepted, in whole seconds; `null` when there is none, and
     /// for who sees one tenant.
     pub oldest_pending_seconds: Option<u64>,
+    /// Damaged records that have been met since the start, each counted once; `null` for who sees one tenant.
+    pub damaged_records: Option<u64>,
 }
 
 impl StatusView {
     fn of(status: Status) -> Self {
-        let Status { events, accepted, pending, held, succeeded, failed, cancelled, oldest_pending_seconds } = status;
-        StatusView { accepted, pending, held, succeeded, failed, cancelled, events, oldest_pending_seconds }
+        let Status { events, accepted, pending, held, succeeded, failed, cancelled, .. } = status;
+        let Status { oldest_pending_seconds, damaged_records, .. } = status;
+        StatusView {
+            accepted,
+            pending,
+            held,
+            succeeded,
+            failed,
+            cancelled,
+            events,
+            oldest_pending_seconds,
+            damaged_records,
+        }
     }
 }
 

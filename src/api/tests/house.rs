@@ -134,6 +134,7 @@ async fn status_counts_what_the_caller_sees() {
     let all = world.done(200, "GET", "/v1/status", Value::Null).await;
     assert_eq!((&all["events"], &all["accepted"], &all["pending"]), (&json!(2), &json!(2), &json!(2)));
     assert_eq!((&all["oldest_pending_seconds"], &all["failed"], &all["held"]), (&json!(0), &json!(0), &json!(0)));
+    assert_eq!(all["damaged_records"], 0);
     let one = world.ask(Who::Key(&world.key("read", Some("m1")).await), "GET", "/v1/status", Value::Null).await.json();
     assert_eq!(
         (&one["accepted"], &one["events"], &one["oldest_pending_seconds"]),

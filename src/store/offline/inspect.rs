@@ -22,6 +22,7 @@ use crate::store::keyring::Keyring;
 use crate::store::reader::Snapshot;
 use crate::store::record::{AttemptRow, EndedRow, FormerTenant, Lane, Plan, StartedRow, Tally, Tombstone};
 use crate::store::requests::RequestRow;
+use crate::store::segments::seal::LoadedRuns;
 use crate::store::segments::{self, RUN_EVENTS_MAX};
 use crate::store::tables::{self, Definition, Read, Records};
 use crate::store::writer::{META_AUDIT, META_EPOCH, META_NUMBERS, Numbers};
@@ -158,7 +159,6 @@ impl<'a> Inspection<'a> {
     fn walk<K: Key + 'static>(
         &mut self,
         definition: &Definition<K>,
-        show: impl Fn(&K::SelfType<'_>) -> String,
         mut look: impl FnMut(K::SelfType<'_>, Place, &[u8]) -> Result<(), Wrong>,
     ) {
         let name = definition.name;
@@ -182,7 +182,7 @@ impl<'a> Inspection<'a> {
                     self.named.insert(id);
                 }
                 if let Err(reason) = look(key.value(), rows.place(key.value()), record) {
-                    self.tell(name, show(&key.value()), reason);
+                    self.tell(name, tables::shown(name, K::as_bytes(&key.value()).as_ref()), reason);
                 }
             }
             if seen == count {
@@ -199,27 +199,23 @@ impl<'a> Inspection<'a> {
 
     fn data_keys(&mut self) {
         let keys = Arc::clone(self.keys);
-        self.walk(&tables::DATA_KEYS, u32::to_string, |id: u32, _, _| {
+        self.walk(&tables::DATA_KEYS, |id: u32, _, _| {
             if keys.opens(id) { Ok(()) } else { Err("the master key does not open it: it is damaged".into()) }
         });
     }
 
     fn meta(&mut self, said: &mut Said) {
         let mut seen = BTreeSet::new();
-        self.walk(
-            &tables::META,
-            |name| (*name).to_owned(),
-            |name: &str, place, record| {
-                seen.insert(name.to_owned());
-                match name {
-                    META_EPOCH => drop(decoded::<Epoch>(place, record)?),
-                    META_NUMBERS => said.numbers = Some(decoded(place, record)?),
-                    META_AUDIT => said.chain = Some(decoded(place, record)?),
-                    _ => return Err("no record of this name is known".into()),
-                }
-                Ok(())
-            },
-        );
+        self.walk(&tables::META, |name: &str, place, record| {
+            seen.insert(name.to_owned());
+            match name {
+                META_EPOCH => drop(decoded::<Epoch>(place, record)?),
+                META_NUMBERS => said.numbers = Some(decoded(place, record)?),
+                META_AUDIT => said.chain = Some(decoded(place, record)?),
+                _ => return Err("no record of this name is known".into()),
+            }
+            Ok(())
+        });
         for name in [META_EPOCH, META_NUMBERS, META_AUDIT] {
             if !seen.contains(name) {
                 self.tell(tables::META.name, name.to_owned(), "the record is missing");
@@ -230,7 +226,7 @@ impl<'a> Inspection<'a> {
     fn things(&mut self, said: &mut Said) {
         let before = self.findings;
         let Said { catalog, former, .. } = said;
-        self.walk(&tables::THINGS, show_thing, |(kind, key): (u8, &[u8]), place, record| {
+        self.walk(&tables::THINGS, |(kind, key): (u8, &[u8]), place, record| {
             match kind {
                 op::kind::TENANT => catalog.put_tenant(decoded::<Tenant>(place, record)?),
                 op::kind::DESTINATION => drop(catalog.put_destination(decoded::<Destination>(place, record)?)),
@@ -259,7 +255,7 @@ impl<'a> Inspection<'a> {
     fn events(&mut self, said: &Said) {
         let Said { numbers, catalog, former, .. } = said;
         let is_whole = self.findings == 0;
-        self.walk(&tables::EVENTS, u64::to_string, |seq: u64, place, record| {
+        self.walk(&tables::EVENTS, |seq: u64, place, record| {
             let decoded = codec::decode_event(place, Seq(seq), record);
             let Event { head, .. } = decoded.map_err(|error| wrong(&error))?;
             if numbers.is_some_and(|numbers| seq >= numbers.next_seq) {
@@ -284,50 +280,42 @@ impl<'a> Inspection<'a> {
         let mut events = self.event_rows();
         let attempts = tables::ATTEMPTS.read(self.transaction, self.keys).ok();
         let due = tables::DUE.read(self.transaction, self.keys).ok();
-        self.walk(
-            &tables::DUE,
-            |(no, at, seq)| format!("{no}/{at}/{seq}"),
-            |(no, at, seq): (u32, u64, u64), place, record| {
-                *waiting.entry(no).or_default() += 1;
-                decoded::<Plan>(place, record)?;
-                events.must_target(no, seq)?;
-                let (Some(rows), Some(attempts), Some(due)) = (&events.rows, &attempts, &due) else { return Ok(()) };
-                let key = DeliveryKey { destination: DestinationNo(no), seq: Seq(seq) };
-                // What cannot be read is reported where it lies.
-                let Ok(found) = op::find_waiting(rows, attempts, due, key) else { return Ok(()) };
-                if found.is_some_and(|row| row.due.as_millis() == at) {
-                    Ok(())
-                } else {
-                    Err("it is not the row that its event or its last attempt leads to".into())
-                }
-            },
-        );
+        self.walk(&tables::DUE, |(no, at, seq): (u32, u64, u64), place, record| {
+            *waiting.entry(no).or_default() += 1;
+            decoded::<Plan>(place, record)?;
+            events.must_target(no, seq)?;
+            let (Some(rows), Some(attempts), Some(due)) = (&events.rows, &attempts, &due) else { return Ok(()) };
+            let key = DeliveryKey { destination: DestinationNo(no), seq: Seq(seq) };
+            // What cannot be read is reported where it lies.
+            let Ok(found) = op::find_waiting(rows, attempts, due, key) else { return Ok(()) };
+            if found.is_some_and(|row| row.due.as_millis() == at) {
+                Ok(())
+            } else {
+                Err("it is not the row that its event or its last attempt leads to".into())
+            }
+        });
         self.failures();
         let mut events = self.event_rows();
         let failures = self.transaction.open_table(tables::FAILURES).ok();
-        self.walk(
-            &tables::ATTEMPTS,
-            |(seq, no, number)| format!("{seq}/{no}/{number}"),
-            |(seq, no, number): (u64, u32, u32), place, record| {
-                let row = decoded::<AttemptRow>(place, record)?;
-                events.must_target(no, seq)?;
-                let is_listed = || failures.as_ref().is_none_or(|rows| !matches!(rows.get((no, seq)), Ok(None)));
-                match row {
-                    AttemptRow::Done(attempt) if attempt.number != number => Err("it bears another number".into()),
-                    AttemptRow::Done(attempt) if attempt.outcome != Outcome::Succeeded && !is_listed() => {
-                        Err("it failed, and is not among the failures".into())
-                    }
-                    AttemptRow::Done(_) | AttemptRow::Planned { .. } => Ok(()),
+        self.walk(&tables::ATTEMPTS, |(seq, no, number): (u64, u32, u32), place, record| {
+            let row = decoded::<AttemptRow>(place, record)?;
+            events.must_target(no, seq)?;
+            let is_listed = || failures.as_ref().is_none_or(|rows| !matches!(rows.get((no, seq)), Ok(None)));
+            match row {
+                AttemptRow::Done(attempt) if attempt.number != number => Err("it bears another number".into()),
+                AttemptRow::Done(attempt) if attempt.outcome != Outcome::Succeeded && !is_listed() => {
+                    Err("it failed, and is not among the failures".into())
                 }
-            },
-        );
+                AttemptRow::Done(_) | AttemptRow::Planned { .. } => Ok(()),
+            }
+        });
         let mut events = self.event_rows();
-        self.walk(&tables::STARTED, show_delivery, |(no, seq): (u32, u64), place, record| {
+        self.walk(&tables::STARTED, |(no, seq): (u32, u64), place, record| {
             decoded::<StartedRow>(place, record)?;
             events.must_target(no, seq)
         });
         let mut events = self.event_rows();
-        self.walk(&tables::ENDED, show_delivery, |(no, seq): (u32, u64), place, record| {
+        self.walk(&tables::ENDED, |(no, seq): (u32, u64), place, record| {
             let row = decoded::<EndedRow>(place, record)?;
             let (failed, cancelled) = ended.entry(no).or_default();
             match row.ending.state() {
@@ -350,7 +338,7 @@ impl<'a> Inspection<'a> {
                 let (no, seq) = entry.map_err(|error| failed(&error))?.0.value();
                 self.records += 1;
                 if let Err(reason) = events.must_target(no, seq) {
-                    self.tell(tables::FAILURES_NAME, show_delivery(&(no, seq)), reason);
+                    self.tell(tables::FAILURES_NAME, format!("{no}/{seq}"), reason);
                 }
             }
             Ok(())
@@ -365,12 +353,13 @@ impl<'a> Inspection<'a> {
     fn tallies(&mut self, said: &mut Said) {
         let before = self.findings;
         let Said { catalog, waiting, ended, tallies, .. } = said;
-        self.walk(&tables::TALLIES, u32::to_string, |no: u32, place, record| {
+        self.walk(&tables::TALLIES, |no: u32, place, record| {
             let tally: Tally = decoded(place, record)?;
             let rows = waiting.get(&no).copied().unwrap_or_default();
             let (failed, cancelled) = ended.get(&no).copied().unwrap_or_default();
             let fits = tally.succeeded + tally.failed + tally.cancelled <= tally.accepted;
-            let agrees = fits && tally.waiting() == rows && tally.failed >= failed && tally.cancelled >= cancelled;
+            // Which of the two an end was may have been lost with its row; how many there were is not.
+            let agrees = fits && tally.waiting() == rows && tally.failed + tally.cancelled >= failed + cancelled;
             tallies.insert(no, tally);
             if agrees { Ok(()) } else { Err(format!("{} wait by the tally, and {rows} rows are due", tally.waiting())) }
         });
@@ -381,7 +370,7 @@ impl<'a> Inspection<'a> {
             }
         }
         let is_whole = self.findings == 0;
-        self.walk(&tables::LANES, u32::to_string, |no: u32, place, record| {
+        self.walk(&tables::LANES, |no: u32, place, record| {
             decoded::<Lane>(place, record)?;
             let known = !is_whole || catalog.owner(DestinationNo(no)).is_some();
             if known { Ok(()) } else { Err("its destination is not there".into()) }
@@ -389,40 +378,31 @@ impl<'a> Inspection<'a> {
     }
 
     fn segments(&mut self) {
-        self.walk(&tables::SEGMENTS, show_segment, |(kind, _, _): (u8, &[u8], u64), place, record| {
+        self.walk(&tables::SEGMENTS, |(kind, _, _): (u8, &[u8], u64), place, record| {
             segments::check_row(kind, place, record).map_err(|error| wrong(&error))
         });
     }
 
     /// Bulk replays, commands, and the requests that came with a key.
     fn work(&mut self) {
-        self.walk(&tables::COMMANDS, u64::to_string, |number: u64, place, record| {
+        self.walk(&tables::COMMANDS, |number: u64, place, record| {
             let row: CommandRow = decoded(place, record)?;
             if row.command.id.number() == number { Ok(()) } else { Err("it bears another number".into()) }
         });
-        self.walk(&tables::REPLAYS, u64::to_string, |_: u64, place, record| decoded::<Replay>(place, record).map(drop));
-        let show = |hash: &[u8]| crate::model::id::hex(hash);
+        self.walk(&tables::REPLAYS, |_: u64, place, record| decoded::<Replay>(place, record).map(drop));
         let mut begun = BTreeSet::new();
-        self.walk(
-            &tables::REQUEST_TIMES,
-            |(at, hash)| format!("{at}/{}", show(hash)),
-            |(at, hash): (u64, &[u8]), place, record| {
-                begun.insert((at, hash.to_vec()));
-                decoded::<()>(place, record)
-            },
-        );
-        self.walk(
-            &tables::REQUESTS,
-            |hash| show(hash),
-            |hash: &[u8], place, record| {
-                let row: RequestRow = decoded(place, record)?;
-                if begun.contains(&(row.begun.as_millis(), hash.to_vec())) {
-                    Ok(())
-                } else {
-                    Err("it is not among those that age".into())
-                }
-            },
-        );
+        self.walk(&tables::REQUEST_TIMES, |(at, hash): (u64, &[u8]), place, record| {
+            begun.insert((at, hash.to_vec()));
+            decoded::<()>(place, record)
+        });
+        self.walk(&tables::REQUESTS, |hash: &[u8], place, record| {
+            let row: RequestRow = decoded(place, record)?;
+            if begun.contains(&(row.begun.as_millis(), hash.to_vec())) {
+                Ok(())
+            } else {
+                Err("it is not among those that age".into())
+            }
+        });
     }
 
     /// Tables that this version does not know: what they hold cannot be told.
@@ -436,7 +416,7 @@ impl<'a> Inspection<'a> {
 
     fn audit(&mut self, said: &Said) {
         let before = self.findings;
-        self.walk(&tables::AUDIT, u64::to_string, |number: u64, place, record| {
+        self.walk(&tables::AUDIT, |number: u64, place, record| {
             let kept: Kept = decoded(place, record)?;
             match Record::of(&kept.text) {
                 Ok(read) if read.number == number => Ok(()),
@@ -466,9 +446,12 @@ impl<'a> Inspection<'a> {
     fn runs(&mut self, db: &Database, end: Seq, now: Timestamp) {
         let loaded = segments::seal::load(self.transaction, self.keys, RUN_EVENTS_MAX, end, now);
         let checked = match loaded {
-            Ok((runs, _)) => {
-                Snapshot::open(db, self.keys, runs).and_then(|it| it.check_runs()).map_err(|error| error.to_string())
+            Ok(LoadedRuns::Whole(whole)) => {
+                let checked = Snapshot::open(db, self.keys, whole.0).and_then(|it| it.check_runs());
+                checked.map_err(|error| error.to_string())
             }
+            // Each damaged row has been reported: this is one that is not there.
+            Ok(LoadedRuns::Broken(_)) => Err("a run does not have all rows that it names".to_owned()),
             Err(error) => Err(error.0),
         };
         if let Err(reason) = checked {
@@ -502,33 +485,4 @@ fn missing_in(catalog: &Catalog) -> Vec<(String, String)> {
         missing.push((format!("key {}", key.id), "its tenant is not there".to_owned()));
     }
     missing
-}
-
-fn show_delivery((no, seq): &(u32, u64)) -> String {
-    format!("{no}/{seq}")
-}
-
-fn show_thing((kind, key): &(u8, &[u8])) -> String {
-    let name = match *kind {
-        op::kind::TENANT => "tenant",
-        op::kind::DESTINATION => "destination",
-        op::kind::TOMBSTONE => "deleted destination",
-        op::kind::FORMER_TENANT => "deleted tenant",
-        op::kind::SERIAL => "last registration of tenant",
-        op::kind::SUBSCRIPTION => "subscription",
-        op::kind::KEY => "key",
-        op::kind::EVENT_TYPE => "event type",
-        _ => "unknown",
-    };
-    let number = <[u8; 4]>::try_from(*key).map(u32::from_be_bytes);
-    match (*kind, number) {
-        (op::kind::DESTINATION | op::kind::TOMBSTONE | op::kind::SUBSCRIPTION, Ok(number)) => {
-            format!("{name} {number}")
-        }
-        _ => format!("{name} {}", String::from_utf8_lossy(key).escape_default()),
-    }
-}
-
-fn show_segment((kind, key, first): &(u8, &[u8], u64)) -> String {
-    format!("{}/{}/{first}", kind.escape_ascii(), crate::model::id::hex(key))
 }

@@ -221,7 +221,8 @@ async fn a_replay_skips_what_is_erased_and_leaves_what_has_changed() {
     }
     let replay = create(&store, wanted(DeliveryState::Failed)).await.unwrap();
     let found = find(&store, &replay, UNBOUNDED).await;
-    assert!(store.steer(&Actor::SYSTEM, ErasePayload { seq: seqs[0] }).await.unwrap().answer);
+    let erased = store.steer(&Actor::SYSTEM, ErasePayload { seq: seqs[0] }).await.unwrap().answer;
+    assert_eq!(erased, Erased::Done);
     let key = DeliveryKey { destination: no, seq: seqs[1] };
     let resend = Resend { key, trigger: Trigger::Manual };
     assert_eq!(store.steer(&Actor::SYSTEM, resend).await.unwrap().answer, Steered::Done);

@@ -338,6 +338,15 @@ fn hash_of_key(key: &str) -> Hash {
     Hash::of(&[b"key", key.as_bytes()])
 }
 
+/// What leads to an event that may have a producer's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Led {
+    /// Its id has the hash that was asked for.
+    ByHash,
+    /// The list of hashes is damaged, so that every event of its run is looked at.
+    ByWalk,
+}
+
 /// Where a producer's id may be found.
 pub(super) struct Places {
     hash: Hash,
@@ -353,14 +362,14 @@ impl Places {
     }
 
     /// What `check` finds first among the events that may have the id, newest first. It looks at the event itself: a hash
-    /// only points.
+    /// only points. Where a chunk is damaged, all events of its run may have the id.
     pub(super) fn first<T>(
         self,
         segments: &impl Records<SegmentKey>,
-        mut check: impl FnMut(Seq) -> Result<Option<T>, ApplyError>,
+        mut check: impl FnMut(Seq, Led) -> Result<Option<T>, ApplyError>,
     ) -> Result<Option<T>, ApplyError> {
         for seq in self.memory {
-            if let Some(found) = check(seq)? {
+            if let Some(found) = check(seq, Led::ByHash)? {
                 return Ok(Some(found));
             }
         }
@@ -368,9 +377,15 @@ impl Places {
             let chunk = self.hash.chunk(run.id_chunks).to_be_bytes();
             let place = (kind::IDS, chunk.as_slice(), run.first.0);
             let Some(record) = segments.get(place)? else { continue };
-            let packed = codec::open_packed(segments.place(place), record.value())?;
-            for offset in pack::offsets_of(&packed, self.hash)?.into_iter().rev() {
-                if let Some(found) = check(Seq(run.first.0 + u64::from(offset)))? {
+            let unpack = |packed: &[u8]| pack::offsets_of(packed, self.hash);
+            let (places, led) = match codec::decode_packed(segments.place(place), record.value(), unpack) {
+                Ok(offsets) => {
+                    (offsets.into_iter().map(|offset| Seq(run.first.0 + u64::from(offset))).collect(), Led::ByHash)
+                }
+                Err(_) => ((run.first.0..run.end.0).map(Seq).collect::<Vec<_>>(), Led::ByWalk),
+            };
+            for seq in places.into_iter().rev() {
+                if let Some(found) = check(seq, led)? {
                     return Ok(Some(found));
                 }
             }
@@ -383,9 +398,9 @@ impl Places {
 pub(super) fn check_row(kind: u8, place: codec::Place, record: &[u8]) -> Result<(), codec::DecodeError> {
     match kind {
         kind::RUN => drop(codec::decode::<seal::RunRow>(place, record)?),
-        kind::IDS | kind::KEYS => drop(pack::unpack_chunk(&codec::open_packed(place, record)?)?),
+        kind::IDS | kind::KEYS => codec::decode_packed(place, record, |packed| pack::unpack_chunk(packed).map(drop))?,
         kind::DESTINATION | kind::SUBSCRIPTION | kind::TENANT | kind::TYPE => {
-            drop(pack::unpack_list(&codec::open_packed(place, record)?)?)
+            codec::decode_packed(place, record, |packed| pack::unpack_list(packed).map(drop))?
         }
         _ => return Err(codec::DecodeError::Damaged("no row of this kind is known".into())),
     }
@@ -428,7 +443,7 @@ impl Asked {
 
 /// What a run answers.
 pub(super) enum Answer {
-    /// It was asked for nothing in particular: all of its events.
+    /// It was asked for nothing in particular, or what it was asked for is damaged: all of its events.
     All,
     /// Among these are all that were asked for, in ascending order.
     These(Vec<Seq>),
@@ -486,7 +501,7 @@ impl Stretch {
     }
 }
 
-/// For destinations, subscription, tenant, type and key, as far as each was asked for.
+/// For destinations, subscription, tenant, type and key, as far as each was asked for and can be read.
 type ListsAsked = [Option<Vec<u16>>; 5];
 
 impl Run {
@@ -527,36 +542,42 @@ impl Sealed {
         segments: &impl Records<SegmentKey>,
         looked_at: impl Fn(),
     ) -> Result<ListsAsked, ApplyError> {
-        let list = |kind: u8, key: &[u8]| -> Result<Vec<u16>, ApplyError> {
+        // A damaged list narrows nothing down: whoever asks looks at each event itself.
+        let list = |kind: u8, key: &[u8]| -> Result<Option<Vec<u16>>, ApplyError> {
             looked_at();
             let place = (kind, key, self.first.0);
             match segments.get(place)? {
-                Some(record) => Ok(pack::unpack_list(&codec::open_packed(segments.place(place), record.value())?)?),
-                None => Ok(Vec::new()),
+                Some(record) => Ok(codec::decode_packed(segments.place(place), record.value(), pack::unpack_list).ok()),
+                None => Ok(Some(Vec::new())),
             }
+        };
+        let union_of = |lists: &mut dyn Iterator<Item = Result<Option<Vec<u16>>, ApplyError>>| {
+            let lists: Result<Option<Vec<_>>, _> = lists.map(Result::transpose).map(Option::transpose).collect();
+            lists.map(|lists| lists.map(union))
         };
         let mut nos = asked.destinations.clone();
         if let Some(nos) = nos.as_mut().filter(|nos| nos.len() > DESTINATIONS_MAX) {
             looked_at();
-            let there = seal::destinations_of(segments, self.first)?;
-            nos.retain(|no| there.binary_search(no).is_ok());
+            if let Some(there) = seal::destinations_of(segments, self.first)? {
+                nos.retain(|no| there.binary_search(no).is_ok());
+            }
         }
         let destinations = match nos {
             Some(nos) if nos.len() <= DESTINATIONS_MAX => {
-                let lists = nos.iter().map(|no| list(kind::DESTINATION, &no.0.to_be_bytes()));
-                Some(union(lists.collect::<Result<_, _>>()?))
+                union_of(&mut nos.iter().map(|no| list(kind::DESTINATION, &no.0.to_be_bytes())))?
             }
             Some(_) | None => None,
         };
         let subscription = match asked.subscription {
-            Some(no) => Some(list(kind::SUBSCRIPTION, &no.0.to_be_bytes())?),
+            Some(no) => list(kind::SUBSCRIPTION, &no.0.to_be_bytes())?,
             None => None,
         };
         let tenant = match (&asked.tenant, &self.sole_tenant) {
             (None, _) => None,
             (Some(tenant), Some(sole)) => (tenant != sole).then(Vec::new),
             (Some(tenant), None) => {
-                Some(union(vec![list(kind::TENANT, tenant.as_str().as_bytes())?, list(kind::TENANT, &[])?]))
+                let own = tenant.as_str().as_bytes();
+                union_of(&mut [own, &[]].into_iter().map(|key| list(kind::TENANT, key)))?
             }
         };
         let kinds = match &asked.kind {
@@ -564,22 +585,18 @@ impl Sealed {
             Some(TypePattern::One(one)) => Some(vec![one.as_str().to_owned()]),
             Some(branch @ TypePattern::Branch(_)) => {
                 looked_at();
-                let types = seal::types_of(segments, self.first)?;
-                Some(
-                    types
-                        .into_iter()
-                        .filter(|kind| branch.matches(kind))
-                        .map(|kind| kind.as_str().to_owned())
-                        .collect(),
-                )
+                let matching = |types: Vec<EventType>| {
+                    let matching = types.into_iter().filter(|kind| branch.matches(kind));
+                    matching.map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>()
+                };
+                seal::types_of(segments, self.first)?.map(matching)
             }
         };
         let kind = match kinds {
             None => None,
             Some(mut kinds) => {
                 kinds.push(String::new());
-                let lists = kinds.iter().map(|kind| list(kind::TYPE, kind.as_bytes()));
-                Some(union(lists.collect::<Result<_, _>>()?))
+                union_of(&mut kinds.iter().map(|kind| list(kind::TYPE, kind.as_bytes())))?
             }
         };
         let key = match &asked.key {
@@ -592,7 +609,8 @@ impl Sealed {
                 let place = (kind::KEYS, chunk.as_slice(), self.first.0);
                 match segments.get(place)? {
                     Some(record) => {
-                        Some(pack::offsets_of(&codec::open_packed(segments.place(place), record.value())?, hash)?)
+                        let unpack = |packed: &[u8]| pack::offsets_of(packed, hash);
+                        codec::decode_packed(segments.place(place), record.value(), unpack).ok()
                     }
                     None => Some(Vec::new()),
                 }

@@ -8,10 +8,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use redb::{ReadTransaction, ReadableTable};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{DestinationNo, EventType, Seq, SubscriptionNo, TenantId, Timestamp};
+use crate::store::codec::DecodeError;
 use crate::store::keyring::Keyring;
 use crate::store::tables::{Records, Write};
 use crate::store::writer::ApplyError;
@@ -19,7 +20,7 @@ use crate::store::{LoadError, codec, lock, tables};
 
 use super::filter::Filter;
 use super::pack::{self, Chunks};
-use super::{Run, Runs, Sealed, SegmentChange, SegmentKey, kind};
+use super::{RUN_EVENTS_MAX, Run, Runs, Sealed, SegmentChange, SegmentKey, kind};
 
 /// What the removal of a row counts for.
 const REMOVAL_BYTES: usize = 1 << 10;
@@ -150,25 +151,22 @@ fn put_run(segments: &mut Segments<'_>, first: Seq, row: &RunRow) -> Result<(), 
     Ok(())
 }
 
-fn run_row(segments: &impl Records<SegmentKey>, first: Seq) -> Result<Option<RunRow>, ApplyError> {
+fn run_row(segments: &impl Records<SegmentKey>, first: Seq) -> Result<Option<Result<RunRow, DecodeError>>, ApplyError> {
     let place = (kind::RUN, [].as_slice(), first.0);
-    match segments.get(place)? {
-        Some(record) => Ok(Some(codec::decode(segments.place(place), record.value())?)),
-        None => Ok(None),
-    }
+    Ok(segments.get(place)?.map(|record| codec::decode(segments.place(place), record.value())))
 }
 
-/// The types that have lists in a sealed run.
-pub(super) fn types_of(segments: &impl Records<SegmentKey>, first: Seq) -> Result<Vec<EventType>, ApplyError> {
-    Ok(run_row(segments, first)?.map(|row| row.types).unwrap_or_default())
+/// The types that have lists in a sealed run; `None` when what names them is damaged.
+pub(super) fn types_of(segments: &impl Records<SegmentKey>, first: Seq) -> Result<Option<Vec<EventType>>, ApplyError> {
+    Ok(run_row(segments, first)?.map_or(Some(Vec::new()), |row| row.ok().map(|row| row.types)))
 }
 
-/// The destinations that have lists in a sealed run, in ascending order.
+/// The destinations that have lists in a sealed run, in ascending order; `None` when what names them is damaged.
 pub(super) fn destinations_of(
     segments: &impl Records<SegmentKey>,
     first: Seq,
-) -> Result<Vec<DestinationNo>, ApplyError> {
-    Ok(run_row(segments, first)?.map(|row| row.destinations).unwrap_or_default())
+) -> Result<Option<Vec<DestinationNo>>, ApplyError> {
+    Ok(run_row(segments, first)?.map_or(Some(Vec::new()), |row| row.ok().map(|row| row.destinations)))
 }
 
 /// The writer's work on segments, in the order in which it is done.
@@ -238,7 +236,8 @@ impl Sealer {
 
     /// Lets the rows of a sealed run go that has no events any more.
     pub(in crate::store) fn drop_run(&mut self, segments: &mut Segments<'_>, run: &Sealed) -> Result<(), ApplyError> {
-        if let Some(mut row) = run_row(segments, run.first)? {
+        // Where the run's own row is damaged, nobody knows which others there are: the next start finds out.
+        if let Some(Ok(mut row)) = run_row(segments, run.first)? {
             row.stage = Stage::Dropping;
             put_run(segments, run.first, &row)?;
             self.chores.push_back(Chore::Drop { first: run.first, row: Box::new(row), step: 0 });
@@ -328,6 +327,14 @@ fn sealed(first: Seq, row: &RunRow, filter: Option<Filter>) -> Sealed {
     Sealed { first, end, accepted, id_chunks, key_chunks, sole_tenant, filter }
 }
 
+/// What a start has found.
+pub(in crate::store) enum LoadedRuns {
+    /// All there is.
+    Whole(Box<(Runs, Sealer)>),
+    /// The runs that begin here cannot be used as they are: see [`mend`].
+    Broken(Vec<Seq>),
+}
+
 /// Finds out at start what there is: reads the sealed runs' own rows, makes their filters anew, and reads the events after
 /// them into memory.
 pub(in crate::store) fn load(
@@ -336,21 +343,27 @@ pub(in crate::store) fn load(
     run_events: usize,
     end: Seq,
     now: Timestamp,
-) -> Result<(Runs, Sealer), LoadError> {
+) -> Result<LoadedRuns, LoadError> {
     let segments = tables::SEGMENTS.read(transaction, keys)?;
     let mut runs = Runs::new(run_events, end);
     let mut sealer = Sealer::default();
-    let (mut known, mut unsealed_from) = (Vec::new(), Seq(0));
+    let (mut known, mut broken, mut unsealed_from) = (Vec::new(), Vec::new(), Seq(0));
     for entry in segments.range((kind::RUN, [].as_slice(), 0)..=(kind::RUN, [].as_slice(), u64::MAX))? {
         let (key, record) = entry?;
         let first = Seq(key.value().2);
-        let row: RunRow = codec::decode(segments.place(key.value()), record.value())?;
+        let Ok(row) = codec::decode::<RunRow>(segments.place(key.value()), record.value()) else {
+            broken.push(first);
+            continue;
+        };
         match row.stage {
             Stage::Sealed => {
                 unsealed_from = unsealed_from.max(row.end);
                 let mut run = sealed(first, &row, None);
                 if run.is_remembered(now) {
-                    run.filter = Some(filter_of(&segments, first, &row)?);
+                    run.filter = filter_of(&segments, first, &row)?;
+                    if run.filter.is_none() {
+                        broken.push(first);
+                    }
                 }
                 known.push(Arc::new(run));
             }
@@ -359,25 +372,67 @@ pub(in crate::store) fn load(
             }
         }
     }
+    if !broken.is_empty() {
+        return Ok(LoadedRuns::Broken(broken));
+    }
     runs.sealed = Arc::new(known);
     let events = tables::EVENTS.read(transaction, keys)?;
     for entry in events.range(unsealed_from.0..)? {
         let (seq, record) = entry?;
-        runs.note(Seq(seq.value()), &codec::decode_event_head(events.place(seq.value()), record.value())?);
+        // A damaged event is in no list.
+        if let Ok(head) = codec::decode_event_head(events.place(seq.value()), record.value()) {
+            runs.note(Seq(seq.value()), &head);
+        }
     }
-    Ok((runs, sealer))
+    Ok(LoadedRuns::Whole(Box::new((runs, sealer))))
 }
 
-fn filter_of(segments: &impl Records<SegmentKey>, first: Seq, row: &RunRow) -> Result<Filter, LoadError> {
+/// The filter of a run; `None` when a chunk of its ids is damaged or missing.
+fn filter_of(segments: &impl Records<SegmentKey>, first: Seq, row: &RunRow) -> Result<Option<Filter>, LoadError> {
     let mut filter = Filter::with_room_for(row.ids as usize);
     for chunk in 0..row.id_chunks {
-        let missing = || LoadError(format!("the segment at {} has no chunk {chunk} of ids", first.0));
         let key = chunk.to_be_bytes();
         let place = (kind::IDS, key.as_slice(), first.0);
-        let record = segments.get(place)?.ok_or_else(missing)?;
-        let packed = codec::open_packed(segments.place(place), record.value())?;
-        let marks = pack::unpack_chunk(&packed)?;
-        marks.iter().for_each(|packed| filter.add(pack::mark(packed).hash()));
+        let Some(record) = segments.get(place)? else { return Ok(None) };
+        let add = |packed: &[u8]| {
+            pack::unpack_chunk(packed)?.iter().for_each(|packed| filter.add(pack::mark(packed).hash()));
+            Ok(())
+        };
+        if codec::decode_packed(segments.place(place), record.value(), add).is_err() {
+            return Ok(None);
+        }
     }
-    Ok(filter)
+    Ok(Some(filter))
+}
+
+/// Makes runs anew from their events, all of them in one transaction: those whose own rows are damaged, and those that do not
+/// know their producers' ids any more. The rows of the last run there is only go: its events are read at each start, and it is
+/// sealed again in its turn.
+pub(in crate::store) fn mend(
+    transaction: &WriteTransaction,
+    keys: &Arc<Keyring>,
+    broken: &[Seq],
+) -> Result<(), LoadError> {
+    let mut segments = tables::SEGMENTS.write(transaction, keys)?;
+    let events = tables::EVENTS.write(transaction, keys)?;
+    for first in broken {
+        let after = (kind::RUN, [].as_slice(), first.0 + 1)..=(kind::RUN, [].as_slice(), u64::MAX);
+        let end = match segments.range(after)?.next() {
+            Some(next) => Some(next?.0.value().2.min(first.0 + RUN_EVENTS_MAX as u64)),
+            None => None,
+        };
+        segments.retain(|(_, _, run), _| run != first.0)?;
+        let mut run: Option<Run> = None;
+        for entry in events.range(first.0..end.unwrap_or(first.0))? {
+            let (seq, record) = entry?;
+            let Ok(head) = codec::decode_event_head(events.place(seq.value()), record.value()) else { continue };
+            run.get_or_insert_with(|| Run::new(*first, head.accepted)).note(Seq(seq.value()), &head);
+        }
+        tracing::warn!(event = "run_mended", first = first.0, "lists of events were damaged, and are written anew");
+        let Some(run) = run else { continue };
+        let mut sealing = Box::new(Sealing::begin(Arc::new(run), &mut segments)?);
+        while !sealing.advance(&mut segments, &mut usize::MAX.clone())? {}
+        sealing.finish(&mut segments)?;
+    }
+    Ok(())
 }

@@ -243,7 +243,8 @@ impl World {
                 let Some(place) = pick.checked_rem(self.told.len()) else { return };
                 let told = &mut self.told[place];
                 told.erased = true;
-                assert!(self.store.steer(&Actor::SYSTEM, ErasePayload { seq: told.seq }).await.unwrap().answer);
+                let erased = self.store.steer(&Actor::SYSTEM, ErasePayload { seq: told.seq }).await.unwrap().answer;
+                assert_eq!(erased, Erased::Done);
             }
             Act::Pause { hours } => tokio::time::advance(Duration::from_secs(hours * 3600)).await,
             Act::Sweep { days } => {
