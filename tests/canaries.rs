@@ -193,11 +193,22 @@ fn plant(daemon: &Daemon, receiver: std::net::SocketAddr) -> (BTreeMap<&'static 
     let bearer = json!({"type": "bearer", "token": plant("bearer token", "canary.bearer~3")});
     let text = json!({"preset": "x-signature", "secret": plant("text signature secret", "canary-signing-4")});
     let standard = json!({"preset": "standard"});
+    let key = daemon.create("/v1/signing-keys", &json!({"kind": "signature"}));
+    plant("signature key", key["secret"].as_str().unwrap());
+    let at_key = format!("/v1/signing-keys/{}", key["id"].as_str().unwrap());
+    let rotated = daemon.ask("POST", &format!("{at_key}/rotate"), None, "{}").body();
+    plant("rotated signature key", rotated["secret"].as_str().unwrap());
+    let revealed = daemon.ask("POST", &format!("{at_key}/reveal"), None, "").body();
+    assert_eq!(revealed["secret"], rotated["secret"]);
+    let given = plant("source key", "canary-source-6");
+    let source = json!({"kind": "source", "name": "till", "secret": given});
+    let source = daemon.create("/v1/signing-keys", &source)["id"].clone();
+    let by_keys = json!([{"preset": "x-signature", "key": source}, {"preset": "standard", "key": "signature"}]);
     let header = plant("header value", "canary header/5");
     let mut ids = Vec::new();
     let table = [
         ("/take", basic, text),
-        ("/fail", shared, standard.clone()),
+        ("/fail", shared, by_keys),
         ("/elsewhere", bearer, standard.clone()),
         ("/take", json!({"type": "none"}), standard),
     ];
@@ -221,7 +232,7 @@ fn plant(daemon: &Daemon, receiver: std::net::SocketAddr) -> (BTreeMap<&'static 
         }
         ids.push(made["id"].as_str().unwrap().to_owned());
     }
-    assert!(canaries.len() >= 7 + 3, "generated secrets are shown at their creation: {:?}", canaries.keys());
+    assert!(canaries.len() >= 10 + 2, "generated secrets are shown at their creation: {:?}", canaries.keys());
     (canaries, ids)
 }
 
@@ -238,6 +249,7 @@ fn read_everything(daemon: &Daemon, key: Option<&str>, ids: &[(&str, Vec<String>
         "/v1/tenants",
         "/v1/tenants/default",
         "/v1/keys",
+        "/v1/signing-keys",
         "/v1/audit?limit=1000",
         "/v1/status",
         "/metrics",
@@ -315,6 +327,7 @@ fn no_secret_is_found_in_anything_that_can_be_read() {
         ("/v1/events/{id}", ids(&list(&daemon, "/v1/events", "events"))),
         ("/v1/events/{id}/deliveries", ids(&list(&daemon, "/v1/events", "events"))),
         ("/v1/deliveries/{id}", ids(&deliveries)),
+        ("/v1/signing-keys/{id}", ids(&list(&daemon, "/v1/signing-keys", "signing_keys"))),
         ("/v1/keys/{id}", ids(&list(&daemon, "/v1/keys", "keys"))),
     ];
     let mut seen = BTreeMap::new();

@@ -118,7 +118,7 @@ fn without_chance(line: &str) -> String {
 
 /// A part of a word as it is, or the kind of thing that it names.
 fn kind_of(part: &str) -> String {
-    let core = part.trim_end_matches(['/', '(', ')', ',', '"', ':']);
+    let core = part.trim_end_matches(['/', '(', ')', ',', '"', ':', ';']);
     let kind = if core.len() == 36 && core.matches('-').count() == 4 {
         "UUID"
     } else if core.starts_with("prk_") {
@@ -166,7 +166,7 @@ fn asked(folder: &Path, arguments: &[&str], answer: &'static str) -> (String, Va
 const UUID: &str = "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6";
 
 /// Every noun, with its verbs.
-const NOUNS: [(&str, &[&str]); 8] = [
+const NOUNS: [(&str, &[&str]); 9] = [
     (
         "destination",
         &["list", "show", "create", "update", "delete", "pause", "resume", "rotate-secret", "stats", "test", "confirm"],
@@ -178,6 +178,7 @@ const NOUNS: [(&str, &[&str]); 8] = [
     ("replay", &["create", "list", "show", "cancel"]),
     ("tenant", &["list", "show", "create", "update", "delete"]),
     ("key", &["list", "show", "create", "update", "delete"]),
+    ("signing-key", &["list", "show", "create", "update", "rotate", "reveal", "delete"]),
 ];
 
 /// What every verb's help repeats of its noun's.
@@ -276,6 +277,36 @@ fn tenants_and_keys_are_made_changed_and_deleted() {
     desk.show(&["tenant", "delete", "shop", "--yes"]);
     desk.show(&["destination", "list", "--tenant", "shop"]);
     insta::assert_snapshot!(desk.transcript.replace(&key, "KEY"));
+}
+
+/// S1.28: signing keys are made, named by destinations, rotated, shown again and deleted.
+#[test]
+fn signing_keys_are_made_rotated_revealed_and_deleted() {
+    let mut desk = Desk::new();
+    desk.show(&["signing-key", "create", "--kind", "signature"]);
+    desk.show(&["signing-key", "create", "--kind", "source"]);
+    desk.show(&["signing-key", "create", "--kind", "source", "--name", "till"]);
+    let keys = desk.json(&["signing-key", "list"]);
+    let by_kind = |kind: &str| {
+        let found = keys["signing_keys"].as_array().unwrap().iter().find(|key| key["kind"] == kind);
+        found.unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let (own, source) = (by_kind("signature"), by_kind("source"));
+    let signed = ["--signature", "x-signature", "--signing-key", &source];
+    let id = desk.destination("https://books.example/hooks", &signed);
+    desk.show(&["destination", "update", &id, "--signature", "x-signature", "--signing-key", "signature"]);
+    desk.show(&["signing-key", "show", &own]);
+    desk.show(&["signing-key", "delete", &own, "--dry-run"]);
+    desk.show(&["signing-key", "delete", &own, "--yes"]);
+    desk.show(&["signing-key", "update", &source, "--name", "till 2"]);
+    desk.show(&["signing-key", "rotate", &own, "--overlap", "1h"]);
+    desk.show(&["signing-key", "rotate", &own]);
+    desk.show(&["signing-key", "reveal", &own]);
+    desk.show(&["signing-key", "delete", &source]);
+    desk.show(&["signing-key", "delete", &source, "--dry-run"]);
+    desk.show(&["signing-key", "delete", &source, "--yes"]);
+    desk.show(&["signing-key", "get", &source]);
+    insta::assert_snapshot!(desk.transcript.replace(&own, "OWN").replace(&source, "SOURCE"));
 }
 
 #[test]

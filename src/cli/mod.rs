@@ -32,7 +32,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::unreadable;
 pub use failure::{Details, Exit, Failure, FieldError, Trouble};
-use nouns::{delivery, destination, event, event_type, key, replay, subscription, tenant};
+use nouns::{delivery, destination, event, event_type, key, replay, signing_key, subscription, tenant};
 
 use crate::config::Places;
 
@@ -87,6 +87,8 @@ enum Command {
     Tenant(tenant::Arguments),
     /// Who may use the admin API, and for what
     Key(key::Arguments),
+    /// Secrets of a tenant that several destinations sign with
+    SigningKey(signing_key::Arguments),
     /// Receive webhooks on this machine and print them
     Listen(listen::Arguments),
     /// Measure a throw-away daemon on this machine, beside the same load without one
@@ -179,6 +181,7 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Replay(arguments) => replay::run(&arguments, form),
         Command::Tenant(arguments) => tenant::run(&arguments, form),
         Command::Key(arguments) => key::run(&arguments, form),
+        Command::SigningKey(arguments) => signing_key::run(&arguments, form),
         Command::Listen(arguments) => listen::run(&arguments, form),
         Command::Bench(arguments) => bench::run(&arguments, form),
         Command::Sign(arguments) => signature::sign(&arguments, form),
@@ -226,6 +229,7 @@ mod tests {
                 words.push(match word {
                     "ID" | "DESTINATION" => UUID.to_owned(),
                     "KEY" => "0000000000".to_owned(),
+                    "SIGNING_KEY" => "sgk_0000000000".to_owned(),
                     "evt_…" => event_id().to_string(),
                     "dlv_…" => DeliveryId { event: event_id(), destination: DestinationNo(1) }.to_string(),
                     word => word.to_owned(),

@@ -125,7 +125,7 @@ impl<W: Wire> Attempts<W> {
 
     /// A destination has been changed or deleted: its old secrets are not kept until its next attempt, which may never come.
     pub(super) fn destination_changed(&self, no: DestinationNo) {
-        self.shared.receivers.changed(no, self.shared.store.catalog().destination(no));
+        self.shared.receivers.changed(no, &self.shared.store.catalog());
     }
 
     /// Some destinations may have been changed or deleted.
@@ -185,8 +185,9 @@ async fn make<W: Wire>(parts: Arc<Parts<W>>, row: DueRow, nonce: String) -> Done
         return Done::GivenUp(Ending::Expired);
     }
     let Some(body) = event.body.bytes().cloned() else { return Done::GivenUp(Ending::Erased) };
-    let receiver = match parts.store.catalog().destination(row.destination) {
-        Some(destination) => parts.receivers.of(destination),
+    let catalog = parts.store.catalog();
+    let receiver = match catalog.destination(row.destination) {
+        Some(destination) => parts.receivers.of(destination, &catalog),
         None => return Done::PutBack,
     };
     let present = Tried { number: row.plan.number, at: started };
@@ -400,10 +401,16 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::destination::{Preset, Scheme, Signature};
+    use crate::model::audit::Action;
+    use crate::model::destination::{Preset, Scheme, Signature, SignedWith};
     use crate::model::event::{Body, EventHead};
-    use crate::model::{Auth, DestinationId, Epoch, Secret, TenantId};
-    use crate::store::Plan;
+    use crate::model::{
+        Actor, Auth, DestinationId, Epoch, Secret, SigningKey, SigningKeyId, SigningKeyKind, Tenant, TenantId,
+    };
+    use crate::store::op::{
+        CreateDestination, CreateSigningKey, CreateTenant, DeleteDestination, UpdateDestination, UpdateSigningKey,
+    };
+    use crate::store::{self, Catalog, InMemoryBackend, KEY_BYTES, Keys, MasterKey, Plan, WriterRuns};
 
     fn destination(headers: &[(&str, &str)]) -> Destination {
         let id = DestinationId(uuid::Uuid::nil());
@@ -441,7 +448,7 @@ mod tests {
         let (event, row) =
             (event(), DueRow { destination: DestinationNo(1), due: Timestamp::ZERO, seq: Seq(1), plan: Plan::FIRST });
         for (headers, expected) in [(&[][..], "application/json"), (&[("content-type", "text/plain")], "text/plain")] {
-            let receiver = Receivers::default().of(&Arc::new(destination(headers)));
+            let receiver = Receivers::default().of(&Arc::new(destination(headers)), &Catalog::default());
             let body = Bytes::from_static(b"1");
             let rendered = render(Format::Raw, &event, &body, &[]);
             let prepared =
@@ -458,11 +465,11 @@ mod tests {
         let row = DueRow { destination: DestinationNo(1), due: Timestamp::ZERO, seq: Seq(1), plan: Plan::FIRST };
         let secret = Secret::new("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
         let scheme = Scheme::Preset(Preset::Standard);
-        let signed = vec![Signature { scheme, secret, previous: None }];
+        let signed = vec![SignedWith::Own(Signature { scheme, secret, previous: None })];
         for signatures in [vec![], signed] {
             let auth = Auth::Bearer { token: Secret::new("token") };
             let destination = Destination { auth, signatures, ..destination(&[("x-own", "own"), ("x-own", "too")]) };
-            let receiver = Receivers::default().of(&Arc::new(destination));
+            let receiver = Receivers::default().of(&Arc::new(destination), &Catalog::default());
             let (event, body) = (event(), Bytes::from_static(b"1"));
             let rendered = render(Format::Raw, &event, &body, &[]);
             let prepared =
@@ -481,27 +488,75 @@ mod tests {
     /// A change makes a new value of a destination; what was worked out for the old one does not outlive it.
     #[test]
     fn a_changed_destination_is_worked_out_anew() {
-        let receivers = Receivers::default();
+        let (receivers, catalog) = (Receivers::default(), Catalog::default());
         let old = Arc::new(destination(&[("x-own", "old")]));
-        assert!(Arc::ptr_eq(&receivers.of(&old), &receivers.of(&old)));
+        assert!(Arc::ptr_eq(&receivers.of(&old, &catalog), &receivers.of(&old, &catalog)));
         let new = Arc::new(destination(&[("x-own", "new")]));
-        let fixed = &receivers.of(&new).fixed;
+        let fixed = &receivers.of(&new, &catalog).fixed;
         assert_eq!(fixed.as_ref().unwrap().headers[0].1, "new");
     }
 
     /// The secrets of what was changed or deleted leave the memory with it, not when its number is asked for again.
-    #[test]
-    fn a_destination_that_is_gone_leaves_nothing_behind() {
-        let receivers = Receivers::default();
-        let held = |change: &dyn Fn(&Arc<Destination>)| {
-            let old = Arc::new(destination(&[("x-own", "secret")]));
-            let receiver = Arc::downgrade(&receivers.of(&old));
-            change(&old);
-            receiver.upgrade().is_some()
-        };
-        assert!(held(&|same| receivers.changed(same.no, Some(same))), "it is as it was");
-        assert!(!held(&|old| receivers.changed(old.no, Some(&Arc::new(Destination::clone(old))))), "it was changed");
-        assert!(!held(&|old| receivers.changed(old.no, None)), "it was deleted");
-        assert!(!held(&|_| receivers.forget()), "more has happened than was heard");
+    #[tokio::test]
+    async fn a_destination_that_is_gone_leaves_nothing_behind() {
+        let (store, receivers) = (memory(), Receivers::default());
+        let key = signing_key("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+        let key = store.steer(&Actor::SYSTEM, CreateSigningKey { key }).await.unwrap().answer.unwrap();
+        let by_key = SignedWith::Key { scheme: Scheme::Preset(Preset::XSignature), key: key.id };
+        let signed = Destination { signatures: vec![by_key], ..destination(&[("x-own", "secret")]) };
+        let made =
+            store.steer(&Actor::SYSTEM, CreateDestination { destination: signed }).await.unwrap().answer.unwrap();
+        let held = || Arc::downgrade(&receivers.of(store.catalog().destination(made.no).unwrap(), &store.catalog()));
+        let changed = || receivers.changed(made.no, &store.catalog());
+
+        let receiver = held();
+        store.steer(&Actor::SYSTEM, CreateTenant { tenant: other_tenant() }).await.unwrap().answer.unwrap();
+        changed();
+        assert!(receiver.upgrade().is_some(), "it is as it was");
+        let after = SigningKey { secret: Secret::new("other"), ..SigningKey::clone(&key) };
+        let rotation = UpdateSigningKey { before: key, after, action: Action::SigningKeyRotate };
+        store.steer(&Actor::SYSTEM, rotation).await.unwrap().answer.unwrap();
+        changed();
+        assert!(receiver.upgrade().is_none(), "the key that it signs with was rotated");
+
+        let receiver = held();
+        let after = Destination { url: "https://b.example/".into(), ..Destination::clone(&made) };
+        let change = UpdateDestination { before: Arc::clone(&made), after, action: Action::DestinationUpdate };
+        store.steer(&Actor::SYSTEM, change).await.unwrap().answer.unwrap();
+        changed();
+        assert!(receiver.upgrade().is_none(), "it was changed");
+        let receiver = held();
+        store.steer(&Actor::SYSTEM, DeleteDestination { no: made.no }).await.unwrap().answer.unwrap();
+        changed();
+        assert!(receiver.upgrade().is_none(), "it was deleted");
+
+        let other = Arc::new(destination(&[]));
+        let receiver = Arc::downgrade(&receivers.of(&other, &store.catalog()));
+        receivers.forget();
+        assert!(receiver.upgrade().is_none(), "more has happened than was heard");
+    }
+
+    fn memory() -> Store {
+        let keys = Keys::new(MasterKey::new([7; KEY_BYTES]), [9; Keys::CHANCE_BYTES]);
+        let at = store::Settings { cache_bytes: 1 << 20, ..store::Settings::at("memory", keys) };
+        let clock = Clock::of_runtime(Timestamp::from_millis(1_700_000_000_000));
+        Store::open_on(InMemoryBackend::new(), &at, clock, 7, WriterRuns::Inline).unwrap()
+    }
+
+    fn signing_key(secret: &str) -> SigningKey {
+        SigningKey {
+            id: SigningKeyId::from_chance([1; 6]),
+            tenant: TenantId::default_tenant(),
+            kind: SigningKeyKind::Source,
+            name: "till".into(),
+            secret: Secret::new(secret),
+            previous: None,
+            created: Timestamp::ZERO,
+        }
+    }
+
+    fn other_tenant() -> Tenant {
+        let id = "other".parse().unwrap();
+        Tenant { id, name: "other".into(), parent: None, created: Timestamp::ZERO, audit_from: 0 }
     }
 }

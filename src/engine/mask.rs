@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::model::card::{mask_cards, may_hold_card};
+use crate::model::destination::Signature;
 use crate::model::{Auth, Destination, Headers, Secret};
 
 /// What stands in a record in place of a secret.
@@ -28,13 +29,13 @@ pub(super) struct Masker {
 }
 
 impl Masker {
-    /// For what is kept of a destination's replies.
-    pub(super) fn of(destination: &Destination) -> Self {
+    /// For what is kept of a destination's replies; `signatures` are its own and those that it has by signing keys.
+    pub(super) fn of(destination: &Destination, signatures: &[Signature]) -> Self {
         let is_plain = |name: &str| PLAIN_HEADERS.iter().any(|plain| name.eq_ignore_ascii_case(plain));
         let mut secrets: Vec<String> = Vec::new();
         let mut keep = |secret: &Secret| secrets.push(secret.expose().to_owned());
         destination.headers.iter().filter(|(name, _)| !is_plain(name)).for_each(|(_, value)| keep(value));
-        for signature in &destination.signatures {
+        for signature in signatures {
             keep(&signature.secret);
             signature.previous.iter().for_each(|(secret, _)| keep(secret));
         }

@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 
-use crate::model::{Auth, Destination, DestinationNo, Headers, NumberMap, TlsOptions};
+use crate::model::{Auth, Destination, DestinationNo, Headers, NumberMap, SigningKey, TlsOptions};
 use crate::sign::Signer;
+use crate::store::Catalog;
 
 use super::mask::{MASK, Masker};
 
@@ -24,6 +25,8 @@ pub(super) struct Receiver {
     pub fixed: Result<Fixed, String>,
     /// Its signatures, or why they cannot be made.
     pub signer: Result<Signer, String>,
+    /// The signing keys that it names, as far as they are there: another one in the place of one of them makes it anew.
+    keys: Vec<Arc<SigningKey>>,
 }
 
 /// Headers that are the same in each request.
@@ -36,18 +39,32 @@ pub(super) struct Fixed {
 }
 
 impl Receiver {
-    fn new(destination: Arc<Destination>) -> Self {
+    fn new(destination: Arc<Destination>, catalog: &Catalog) -> Self {
         let is_content_type = |name: &str| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str());
+        // No key is deleted that a destination names.
+        let signatures = catalog.signatures_of(&destination).map_err(|key| format!("no signing key {key} is there"));
         Receiver {
             url: destination.url.as_str().into(),
             tls: Arc::new(destination.tls.clone()),
-            masker: Masker::of(&destination),
+            masker: Masker::of(&destination, signatures.as_deref().unwrap_or_default()),
             has_content_type: destination.headers.iter().any(|(name, _)| is_content_type(name)),
             fixed: Fixed::of(&destination),
-            signer: Signer::new(&destination.signatures).map_err(|error| error.to_string()),
+            signer: signatures.and_then(|them| Signer::new(&them).map_err(|error| error.to_string())),
+            keys: keys_of(&destination, catalog).map(Arc::clone).collect(),
             destination,
         }
     }
+
+    /// Whether nobody has changed the destination, nor a key that it signs with. A change makes another allocation: one that
+    /// we hold cannot be used for it.
+    fn is_of(&self, destination: &Arc<Destination>, catalog: &Catalog) -> bool {
+        Arc::ptr_eq(&self.destination, destination)
+            && keys_of(destination, catalog).map(Arc::as_ptr).eq(self.keys.iter().map(Arc::as_ptr))
+    }
+}
+
+fn keys_of<'a>(destination: &'a Destination, catalog: &'a Catalog) -> impl Iterator<Item = &'a Arc<SigningKey>> {
+    destination.signatures.iter().filter_map(|it| catalog.signing_key(it.key()?))
 }
 
 impl Fixed {
@@ -93,24 +110,24 @@ pub(super) struct Receivers {
 
 impl Receivers {
     /// A destination as attempts see it: the one at hand, as long as nobody has changed it.
-    pub(super) fn of(&self, destination: &Arc<Destination>) -> Arc<Receiver> {
+    pub(super) fn of(&self, destination: &Arc<Destination>, catalog: &Catalog) -> Arc<Receiver> {
         let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // A change makes another allocation: this one cannot be used for it while we hold it.
-        if let Some(receiver) = known.get(&destination.no).filter(|it| Arc::ptr_eq(&it.destination, destination)) {
+        if let Some(receiver) = known.get(&destination.no).filter(|it| it.is_of(destination, catalog)) {
             return Arc::clone(receiver);
         }
         if known.len() >= RECEIVERS_MAX {
             known.clear();
         }
-        let receiver = Arc::new(Receiver::new(Arc::clone(destination)));
+        let receiver = Arc::new(Receiver::new(Arc::clone(destination), catalog));
         known.insert(destination.no, Arc::clone(&receiver));
         receiver
     }
 
-    /// Lets go of a destination's secrets, unless it still is as `present` says.
-    pub(super) fn changed(&self, no: DestinationNo, present: Option<&Arc<Destination>>) {
+    /// Lets go of a destination's secrets, unless it still is as the catalog says.
+    pub(super) fn changed(&self, no: DestinationNo, catalog: &Catalog) {
+        let present = catalog.destination(no);
         let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if known.get(&no).is_some_and(|it| present.is_none_or(|present| !Arc::ptr_eq(&it.destination, present))) {
+        if known.get(&no).is_some_and(|it| present.is_none_or(|present| !it.is_of(present, catalog))) {
             known.remove(&no);
         }
     }

@@ -19,7 +19,7 @@ use super::event::Peer;
 use super::id::hex;
 use super::{Invalid, KeyId, Role, TenantId, Timestamp, TypePattern};
 
-pub use view::{CHANGED, MASK, changes, destination, event_type, key, subscription, tenant};
+pub use view::{CHANGED, MASK, changes, destination, event_type, key, signing_key, subscription, tenant};
 
 /// Who acts, from where, in which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +136,16 @@ actions! {
     KeyUpdate = "key.update";
     /// A key is deleted.
     KeyDelete = "key.delete";
+    /// A signing key is made.
+    SigningKeyCreate = "signing_key.create";
+    /// A signing key's name changes.
+    SigningKeyUpdate = "signing_key.update";
+    /// A signing key's secret is replaced.
+    SigningKeyRotate = "signing_key.rotate";
+    /// A signing key's secret is shown to somebody.
+    SigningKeyReveal = "signing_key.reveal";
+    /// A signing key is deleted.
+    SigningKeyDelete = "signing_key.delete";
     /// A destination is made.
     DestinationCreate = "destination.create";
     /// A destination changes.

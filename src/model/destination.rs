@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::Retry;
-use super::{Confirmation, DestinationId, DestinationNo, Secret, Seq, TenantId, Timestamp};
+use super::{Confirmation, DestinationId, DestinationNo, Secret, Seq, SigningKeyId, TenantId, Timestamp};
 
 /// Where deliveries go: URL, method, headers, credentials, signatures, schedule, limits.
 ///
@@ -31,7 +31,7 @@ pub struct Destination {
     /// The credentials that go along.
     pub auth: Auth,
     /// The signatures that go along, none to several.
-    pub signatures: Vec<Signature>,
+    pub signatures: Vec<SignedWith>,
     /// How the body is made from the event.
     pub format: Format,
     /// When a failed delivery is tried again.
@@ -195,6 +195,46 @@ impl Format {
     /// The format of this name.
     pub fn named(name: &str) -> Option<Format> {
         Format::ALL.into_iter().find(|format| format.as_str() == name)
+    }
+}
+
+/// One signature of a destination's: by which scheme, and with whose secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SignedWith {
+    /// With a secret of its own.
+    Own(Signature),
+    /// With a signing key of its tenant's, whose secret is looked up for each attempt.
+    Key {
+        /// How it is computed and written.
+        scheme: Scheme,
+        /// Which key.
+        key: SigningKeyId,
+    },
+}
+
+impl SignedWith {
+    /// How the signature is computed and written.
+    pub fn scheme(&self) -> &Scheme {
+        match self {
+            SignedWith::Own(signature) => &signature.scheme,
+            SignedWith::Key { scheme, .. } => scheme,
+        }
+    }
+
+    /// The signature with its secret, where that is its own.
+    pub fn own(&self) -> Option<&Signature> {
+        match self {
+            SignedWith::Own(signature) => Some(signature),
+            SignedWith::Key { .. } => None,
+        }
+    }
+
+    /// The signing key, where it signs with one.
+    pub fn key(&self) -> Option<SigningKeyId> {
+        match self {
+            SignedWith::Own(_) => None,
+            SignedWith::Key { key, .. } => Some(*key),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who is calling, and what that caller may see and do: the same for a key over HTTP and for a person on the dashboard.
 
 use crate::http::problem::{FieldError, Problem, ProblemCode};
-use crate::model::audit::{Actor, Who};
+use crate::model::audit::{Actor, Origin, Who};
 use crate::model::{Role, TenantId};
 use crate::service::{Service, Sight};
 
@@ -87,6 +87,11 @@ impl Caller {
     /// Whether the caller is bound to no tenant.
     pub fn reaches_all(&self) -> bool {
         self.bound.is_none()
+    }
+
+    /// Whether the caller came over the admin socket: the machine itself has let him in, whatever key he shows.
+    pub fn is_on_socket(&self) -> bool {
+        matches!(self.actor.from, Origin::Socket(_))
     }
 
     /// Whether the caller administers the whole installation.

@@ -7,6 +7,7 @@ mod metrics;
 mod registrations;
 mod rotation;
 mod samples;
+mod signing_keys;
 pub mod stats;
 pub mod replays;
 pub mod submission;
@@ -37,6 +38,7 @@ use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
 
 pub use metrics::Metrics;
 pub use rotation::{Rotated, Rotation};
+pub use signing_keys::NewSigningKey;
 
 pub use crate::model::audit::{Chain, Kept, Link, Wanted};
 pub use crate::store::op::Accepted;
@@ -808,7 +810,14 @@ impl Service {
     fn check(&self, destination: &Destination) -> Result<(), Error> {
         let invalid = |pointer, detail| Err(Error::Invalid { pointer, detail });
         (self.settings.policy)(destination)?;
-        if let Err(error) = sign::check_all(&destination.signatures) {
+        let Ok(mut signatures) = self.catalog().signatures_of(destination) else {
+            return created(Err(Rejected::UnknownSigningKey), "destination");
+        };
+        // What no longer counts need not serve: a signing key's last secret may have been of another form.
+        for signature in &mut signatures {
+            signature.previous.take_if(|(_, until)| *until <= self.now());
+        }
+        if let Err(error) = sign::check_all(&signatures) {
             return invalid("/signature", error.to_string());
         }
         let Retry { plan, .. } = &destination.retry;
@@ -1249,7 +1258,18 @@ fn created<T>(answer: Result<T, Rejected>, noun: &'static str) -> Result<T, Erro
             "a tenant of this id was deleted and events of it may remain, which the new one would see; choose another id, or wait until retention has removed them".into(),
         ),
         Rejected::TenantInUse => Error::Conflict(
-            "the tenant has children, destinations, subscriptions or keys, or is the default tenant; remove these first".into(),
+            "the tenant has children, destinations, subscriptions, keys or signing keys, or is the default tenant; remove these first".into(),
         ),
+        Rejected::UnknownSigningKey => Error::Invalid {
+            pointer: "/signature",
+            detail: "names a signing key that is not there, or not the tenant's own".into(),
+        },
+        Rejected::SignatureKeyExists => Error::Conflict(
+            "the tenant has its signature key already, and there is one at most; rotate that one, or make a source key".into(),
+        ),
+        Rejected::TooManySigningKeys => Error::Conflict(format!(
+            "the tenant has {} source keys already, and may have no more; delete one that nothing signs with",
+            op::SOURCE_KEYS_MAX
+        )),
     })
 }

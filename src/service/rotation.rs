@@ -1,4 +1,4 @@
-//! A destination's secret is replaced, and the one before it goes on counting for a while.
+//! A secret is replaced, a destination's own or a signing key's, and the one before it goes on counting for a while.
 //!
 //! Signatures that share one secret are one thing to their receiver and rotate together (decision D27). During the overlap
 //! list-valued schemes sign with both secrets, single-valued ones with the old ([`sign::headers`]). Only one secret can be
@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use crate::model::audit::{Action, Actor};
-use crate::model::destination::{Preset, Scheme, Signature};
-use crate::model::{Destination, DestinationId, Secret, Timestamp};
+use crate::model::destination::{Preset, Scheme, Signature, SignedWith};
+use crate::model::{Destination, DestinationId, Secret, SigningKey, SigningKeyId, Timestamp};
 use crate::sign;
 
 use super::{Error, Service, Sight};
@@ -42,8 +42,8 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// A conflict when the destination has no secret, or when the overlap of an earlier rotation lasts; otherwise the field
-    /// that is wrong. Nothing has changed then.
+    /// A conflict when the destination has no secret of its own, or when the overlap of an earlier rotation lasts; otherwise
+    /// the field that is wrong. Nothing has changed then.
     pub async fn rotate_secret(
         &self,
         actor: &Actor,
@@ -52,11 +52,58 @@ impl Service {
         rotation: &Rotation,
     ) -> Result<Rotated, Error> {
         let (chance, now) = (self.chance_of(), self.now());
-        let change = |destination: &mut Destination| rotate(&mut destination.signatures, rotation, &chance, now);
+        let change = |destination: &mut Destination| {
+            let mut own = own(destination);
+            rotate(&mut own, rotation, &chance, now)?;
+            let mut rotated = own.into_iter();
+            for signature in &mut destination.signatures {
+                if let SignedWith::Own(signature) = signature {
+                    *signature = rotated.next().expect("one was taken from each of these");
+                }
+            }
+            Ok::<_, Error>(())
+        };
         let destination = self.update_destination(actor, Action::DestinationRotateSecret, sight, id, change).await?;
-        let secret = chosen(&destination.signatures, rotation.signature.as_deref())?.clone();
+        let secret = chosen(&own(&destination), rotation.signature.as_deref())?.clone();
         Ok(Rotated { secret, previous_expires_at: now.after(rotation.overlap) })
     }
+
+    /// Replaces a signing key's secret, by the same rule: for all destinations that sign with it at once.
+    ///
+    /// # Errors
+    ///
+    /// A conflict when the overlap of an earlier rotation lasts; otherwise the field that is wrong, also where a destination
+    /// signs with the key by a scheme that the new secret does not serve. Nothing has changed then.
+    pub async fn rotate_signing_key(
+        &self,
+        actor: &Actor,
+        sight: &Sight,
+        id: SigningKeyId,
+        rotation: &Rotation,
+    ) -> Result<Rotated, Error> {
+        let (chance, now) = (self.chance_of(), self.now());
+        let change = |key: &mut SigningKey| {
+            let mut signatures = vec![key.signature(&Scheme::Preset(Preset::XSignature))];
+            for destination in self.catalog().signed_with(id) {
+                for by_key in destination.signatures.iter().filter(|it| it.key() == Some(id)) {
+                    if !signatures.iter().any(|known| known.scheme == *by_key.scheme()) {
+                        signatures.push(key.signature(by_key.scheme()));
+                    }
+                }
+            }
+            rotate(&mut signatures, rotation, &chance, now)?;
+            let Signature { scheme: _, secret, previous } = signatures.swap_remove(0);
+            (key.secret, key.previous) = (secret, previous);
+            Ok::<_, Error>(())
+        };
+        let key = self.update_signing_key(actor, Action::SigningKeyRotate, sight, id, change).await?;
+        Ok(Rotated { secret: key.secret.clone(), previous_expires_at: now.after(rotation.overlap) })
+    }
+}
+
+/// A destination's signatures that have a secret of their own.
+fn own(destination: &Destination) -> Vec<Signature> {
+    destination.signatures.iter().filter_map(SignedWith::own).cloned().collect()
 }
 
 fn rotate(signatures: &mut [Signature], rotation: &Rotation, chance: &[u8; 32], now: Timestamp) -> Result<(), Error> {
@@ -72,7 +119,6 @@ fn rotate(signatures: &mut [Signature], rotation: &Rotation, chance: &[u8; 32], 
         );
         return Err(Error::Conflict(detail));
     }
-    let standard = sharing().find(|signature| signature.scheme == Scheme::Preset(Preset::Standard));
     let secret = match &rotation.secret {
         Some(secret) if *secret == present => return Err(invalid("is the present one")),
         Some(secret) => secret.clone(),
@@ -81,11 +127,18 @@ fn rotate(signatures: &mut [Signature], rotation: &Rotation, chance: &[u8; 32], 
                 "is required: the present one is an Ed25519 key, whose public half the receiver must know",
             ));
         }
-        // What serves Standard Webhooks serves every scheme that takes a text beside it.
-        None => match standard.or_else(|| sharing().next()) {
-            Some(signature) => sign::generate(&signature.scheme, chance),
-            None => return Err(nothing_to_rotate()),
-        },
+        // Schemes that take a text take one that serves another scheme, too.
+        None => {
+            let generated = || sharing().map(|signature| sign::generate(&signature.scheme, chance));
+            let serves = |secret: &Secret, scheme: &Scheme| {
+                sign::check(&Signature { scheme: scheme.clone(), secret: secret.clone(), previous: None }).is_ok()
+            };
+            let serves_all = |secret: &Secret| sharing().all(|signature| serves(secret, &signature.scheme));
+            match generated().find(serves_all).or_else(|| generated().next()) {
+                Some(secret) => secret,
+                None => return Err(nothing_to_rotate()),
+            }
+        }
     };
     let until = now.after(rotation.overlap);
     for signature in signatures.iter_mut().filter(|signature| signature.secret == present) {
@@ -104,7 +157,10 @@ fn chosen<'a>(signatures: &'a [Signature], name: Option<&str>) -> Result<&'a Sec
             Scheme::Preset(preset) => Some(preset.as_str().to_owned()),
             Scheme::Custom(_) => None,
         };
-        preset.into_iter().chain(sign::header_names(signature).iter().map(|name| name.to_string())).collect::<Vec<_>>()
+        preset
+            .into_iter()
+            .chain(sign::header_names(&signature.scheme).iter().map(|name| name.to_string()))
+            .collect::<Vec<_>>()
     };
     let invalid = |why: &str| {
         let first = signatures.iter().filter_map(|signature| names(signature).into_iter().next());
@@ -124,7 +180,7 @@ fn chosen<'a>(signatures: &'a [Signature], name: Option<&str>) -> Result<&'a Sec
 
 fn nothing_to_rotate() -> Error {
     Error::Conflict(
-        "the destination's deliveries are not signed with a secret of its own; there is nothing to rotate".into(),
+        "the destination's deliveries are not signed with a secret of its own; a signing key is rotated at POST /v1/signing-keys/{id}/rotate".into(),
     )
 }
 

@@ -1,5 +1,5 @@
-//! What is configured: tenants, destinations, subscriptions, keys and event types, all in memory, all on disk but for the
-//! event types that are built in or configured.
+//! What is configured: tenants, destinations, subscriptions, keys, signing keys and event types, all in memory, all on
+//! disk but for the event types that are built in or configured.
 //!
 //! A catalog is a value: a change makes a new one inside the writer, and it is published after the commit. Readers take the
 //! present one and keep it as long as they like.
@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::model::destination::{Signature, SignedWith};
 use crate::model::event::{Skip, Target};
 use crate::model::event_type::Taken;
 use crate::model::{
     self, ApiKey, Confirmation, Destination, DestinationId, DestinationNo, EventType, EventTypes, KeyId, KnownType,
-    Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, TypePattern,
+    SigningKey, SigningKeyId, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, TypePattern,
 };
 
 use super::record::Tombstone;
@@ -33,6 +34,7 @@ pub struct Catalog {
     subscriptions: BTreeMap<SubscriptionNo, Arc<Subscription>>,
     subscription_nos: HashMap<SubscriptionId, SubscriptionNo>,
     keys: BTreeMap<KeyId, Arc<ApiKey>>,
+    signing_keys: BTreeMap<SigningKeyId, Arc<SigningKey>>,
     routes: HashMap<TenantId, Routes>,
     event_types: Arc<EventTypes>,
 }
@@ -143,6 +145,34 @@ impl Catalog {
     /// The key of this id.
     pub fn key(&self, id: KeyId) -> Option<&Arc<ApiKey>> {
         self.keys.get(&id)
+    }
+
+    /// The signing keys, by id.
+    pub fn signing_keys(&self) -> impl Iterator<Item = &Arc<SigningKey>> {
+        self.signing_keys.values()
+    }
+
+    /// The signing key of this id.
+    pub fn signing_key(&self, id: SigningKeyId) -> Option<&Arc<SigningKey>> {
+        self.signing_keys.get(&id)
+    }
+
+    /// The destinations that sign with a key, in order of creation.
+    pub fn signed_with(&self, id: SigningKeyId) -> impl Iterator<Item = &Arc<Destination>> {
+        self.destinations().filter(move |destination| destination.signatures.iter().any(|it| it.key() == Some(id)))
+    }
+
+    /// The signatures of a destination with their secrets: its own, and those of the keys that it names at this moment; or
+    /// the key that is not there for it.
+    pub fn signatures_of(&self, destination: &Destination) -> Result<Vec<Signature>, SigningKeyId> {
+        let resolved = |it: &SignedWith| match it {
+            SignedWith::Own(signature) => Ok(signature.clone()),
+            SignedWith::Key { scheme, key } => {
+                let found = self.signing_key(*key).filter(|found| found.tenant == destination.tenant);
+                found.map(|found| found.signature(scheme)).ok_or(*key)
+            }
+        };
+        destination.signatures.iter().map(resolved).collect()
     }
 
     /// The event types.
@@ -298,5 +328,15 @@ impl Catalog {
 
     pub(super) fn remove_key(&mut self, id: KeyId) {
         self.keys.remove(&id);
+    }
+
+    pub(super) fn put_signing_key(&mut self, key: SigningKey) -> Arc<SigningKey> {
+        let key = Arc::new(key);
+        self.signing_keys.insert(key.id, Arc::clone(&key));
+        key
+    }
+
+    pub(super) fn remove_signing_key(&mut self, id: SigningKeyId) {
+        self.signing_keys.remove(&id);
     }
 }

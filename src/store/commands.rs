@@ -141,9 +141,13 @@ fn in_words(rejected: Rejected) -> &'static str {
         Rejected::Unknown => "the subscription has been deleted meanwhile",
         Rejected::UnknownTenant => "the tenant has been deleted meanwhile",
         Rejected::UnknownDestination | Rejected::Stale => "the subscription was changed by somebody else; try again",
-        Rejected::TenantNesting | Rejected::TenantInUse | Rejected::TenantRemembered | Rejected::SpellingTaken => {
-            "it is in the way of something else"
-        }
+        Rejected::UnknownSigningKey => "the signing key has been deleted meanwhile",
+        Rejected::SignatureKeyExists
+        | Rejected::TooManySigningKeys
+        | Rejected::TenantNesting
+        | Rejected::TenantInUse
+        | Rejected::TenantRemembered
+        | Rejected::SpellingTaken => "it is in the way of something else",
     }
 }
 

@@ -47,7 +47,7 @@ use crate::model::audit::Chain;
 use crate::model::delivery::Ending;
 use crate::model::{
     Actor, ApiKey, CommandId, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, EventTypes,
-    KnownType, NumberSet, ReplayId, Seq, Subscription, Tenant, TenantId, Timestamp,
+    KnownType, NumberSet, ReplayId, Seq, SigningKey, Subscription, Tenant, TenantId, Timestamp,
 };
 
 pub use audit::{Audited, Effect, Steer};
@@ -740,6 +740,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
                 }
             }
             op::kind::KEY => catalog.put_key(needed::<_, ApiKey>(&things, key, record)?),
+            op::kind::SIGNING_KEY => drop(catalog.put_signing_key(needed::<_, SigningKey>(&things, key, record)?)),
             other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
         }
     }

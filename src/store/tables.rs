@@ -117,6 +117,7 @@ fn shown_thing((kind, key): (u8, &[u8])) -> String {
         kind::SERIAL => "last registration of tenant",
         kind::SUBSCRIPTION => "subscription",
         kind::KEY => "key",
+        kind::SIGNING_KEY => "signing key",
         kind::EVENT_TYPE => "event type",
         _ => "unknown",
     };

@@ -10,6 +10,7 @@ mod history;
 pub mod key;
 pub mod replay;
 pub mod signature;
+pub mod signing_key;
 pub mod status;
 pub mod subscription;
 pub mod tenant;
@@ -91,6 +92,13 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/v1/keys/{id}", Admin, act!(key::read)),
         known(PUT, "/v1/keys/{id}", Admin, act!(key::update)),
         known(DELETE, "/v1/keys/{id}", Admin, act!(key::delete)),
+        known(GET, "/v1/signing-keys", Read, act!(signing_key::list)).list(&[]),
+        known(POST, "/v1/signing-keys", Admin, act!(signing_key::create)),
+        known(GET, "/v1/signing-keys/{id}", Read, act!(signing_key::read)),
+        known(PUT, "/v1/signing-keys/{id}", Admin, act!(signing_key::update)),
+        known(DELETE, "/v1/signing-keys/{id}", Admin, act!(signing_key::delete)),
+        known(POST, "/v1/signing-keys/{id}/rotate", Admin, act!(signing_key::rotate)),
+        known(POST, "/v1/signing-keys/{id}/reveal", Admin, act!(signing_key::reveal)),
         known(GET, "/v1/audit", Admin, act!(audit::list)).list(&audit::PARAMETERS),
         known(GET, "/v1/audit/head", Admin, act!(audit::head)),
         known(GET, "/v1/status", Read, act!(status::read)),

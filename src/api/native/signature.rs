@@ -1,7 +1,8 @@
 //! Signatures on the wire: presets and `custom`, one or a list, secrets in but never out.
 //!
 //! An absent secret is generated and shown once, in the answer to the request that made it. In an update a signature
-//! whose scheme is already there keeps its secret unless a new one is given, so that what was read can be sent back.
+//! whose scheme is already there keeps its secret, or its key, unless another is given, so that what was read can be sent
+//! back.
 
 use std::fmt;
 
@@ -10,22 +11,26 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize as DeserializeDerive, Serialize};
 
 use super::destination::header_name;
-use crate::api::door::{Faults, MASK, plain_text};
+use crate::api::door::{Faults, MASK, Patch, plain_text};
 use crate::http::request::Object;
-use crate::model::destination::{Algorithm, CustomScheme, Encoding, KeyEncoding, Preset, Scheme, Signature};
-use crate::model::{Invalid, Secret};
+use crate::model::destination::{
+    Algorithm, CustomScheme, Encoding, KeyEncoding, Preset, Scheme, Signature, SignedWith,
+};
+use crate::model::{Invalid, Secret, SigningKeyId};
 
 /// How many signatures a destination may carry.
 pub const SIGNATURES_MAX: usize = 8;
 /// A secret in characters.
 pub(super) const SECRET_CHARS_MAX: usize = 512;
 
-/// What this room must be told of the signing room.
+/// What this room must be told of the signing room, and of the tenant's signing keys.
 pub struct Signing<'a> {
     /// A fresh secret in the form that a scheme asks for.
     pub generate: &'a mut dyn FnMut(&Scheme) -> Secret,
     /// The names of the headers that a signature writes.
-    pub header_names: &'a dyn Fn(&Signature) -> Vec<String>,
+    pub header_names: &'a dyn Fn(&Scheme) -> Vec<String>,
+    /// The signing key that a text names: one of the tenant's by its id, or its own as `signature`.
+    pub key: &'a dyn Fn(&str) -> Result<SigningKeyId, Invalid>,
 }
 
 /// `signature` in a request: one, or a list.
@@ -69,6 +74,9 @@ impl<'de> Deserialize<'de> for SignaturesRequest {
 pub struct SignatureRequest {
     preset: Option<String>,
     secret: Option<Secret>,
+    /// A signing key of the tenant's to sign with in the place of a secret; `null` takes it away.
+    #[serde(default)]
+    key: Patch<String>,
     header: Option<String>,
     prefix: Option<String>,
     message: Option<String>,
@@ -83,7 +91,7 @@ pub struct SignatureRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     /// The signature.
-    pub signature: Signature,
+    pub signature: SignedWith,
     /// Whether its secret is to be shown in this one answer.
     pub is_fresh: bool,
 }
@@ -96,7 +104,7 @@ pub fn default_pair(signing: &mut Signing<'_>) -> Vec<Signed> {
     [standard, Scheme::Preset(Preset::XWebhookSignature)]
         .into_iter()
         .map(|scheme| Signed {
-            signature: Signature { scheme, secret: secret.clone(), previous: None },
+            signature: SignedWith::Own(Signature { scheme, secret: secret.clone(), previous: None }),
             is_fresh: true,
         })
         .collect()
@@ -104,7 +112,7 @@ pub fn default_pair(signing: &mut Signing<'_>) -> Vec<Signed> {
 
 impl SignaturesRequest {
     /// The signatures that are asked for; `stored` are those that the destination has, none at creation.
-    pub(super) fn weigh(self, stored: &[Signature], signing: &mut Signing<'_>, faults: &mut Faults) -> Vec<Signed> {
+    pub(super) fn weigh(self, stored: &[SignedWith], signing: &mut Signing<'_>, faults: &mut Faults) -> Vec<Signed> {
         let requests = match self {
             SignaturesRequest::One(one) if one.preset.as_deref() == Some("none") => {
                 return match *one == (SignatureRequest { preset: one.preset.clone(), ..Default::default() }) {
@@ -125,12 +133,12 @@ impl SignaturesRequest {
             faults.note("/signature", format!("has at most {SIGNATURES_MAX} entries"));
             return Vec::new();
         }
-        let mut left: Vec<&Signature> = stored.iter().collect();
+        let mut left: Vec<&SignedWith> = stored.iter().collect();
         let mut signatures: Vec<Signed> = Vec::with_capacity(requests.len());
         for (pointer, request) in requests {
             let Some(signed) = request.weigh(&pointer, &mut left, signing, faults) else { continue };
-            let names = (signing.header_names)(&signed.signature);
-            let taken = signatures.iter().flat_map(|other| (signing.header_names)(&other.signature));
+            let names = (signing.header_names)(signed.signature.scheme());
+            let taken = signatures.iter().flat_map(|other| (signing.header_names)(other.signature.scheme()));
             if let Some(twice) =
                 taken.into_iter().find(|other| names.iter().any(|name| name.eq_ignore_ascii_case(other)))
             {
@@ -147,7 +155,7 @@ impl SignatureRequest {
     fn weigh(
         self,
         pointer: &str,
-        left: &mut Vec<&Signature>,
+        left: &mut Vec<&SignedWith>,
         signing: &mut Signing<'_>,
         faults: &mut Faults,
     ) -> Option<Signed> {
@@ -174,8 +182,26 @@ impl SignatureRequest {
                 }
             },
         };
-        let place = left.iter().position(|stored| is_same(&stored.scheme, &scheme));
-        let kept = place.map(|place| left.remove(place));
+        let place = left.iter().position(|stored| is_same(stored.scheme(), &scheme));
+        let stored = place.map(|place| left.remove(place));
+        let key = match (&self.key, stored.and_then(SignedWith::key)) {
+            (Patch::Value(name), _) => Some(faults.weigh(&at("key"), (signing.key)(name))?),
+            // A secret that is given takes the place of the key.
+            (Patch::Absent, Some(key)) if self.secret.is_none() => Some(key),
+            (Patch::Absent | Patch::Null, _) => None,
+        };
+        if let Some(key) = key {
+            for (field, is_given) in
+                [("secret", self.secret.is_some()), ("previous_expires_at", self.previous_expires_at.is_some())]
+            {
+                if is_given {
+                    faults.note(at(field), "is the signing key's own; a signature has a key or a secret, not both");
+                }
+            }
+            return Some(Signed { signature: SignedWith::Key { scheme, key }, is_fresh: false });
+        }
+        let kept = stored.and_then(SignedWith::own);
+        let own = |signature: Signature, is_fresh| Some(Signed { signature: SignedWith::Own(signature), is_fresh });
         if let Some(shown) = &self.previous_expires_at {
             let stored = kept.and_then(|kept| kept.previous.as_ref()).map(|(_, until)| until.to_string());
             if stored.as_ref() != Some(shown) {
@@ -184,7 +210,7 @@ impl SignatureRequest {
         }
         match self.secret {
             Some(secret) if secret.expose() == MASK => match kept {
-                Some(kept) => Some(Signed { signature: Signature { scheme, ..kept.clone() }, is_fresh: false }),
+                Some(kept) => own(Signature { scheme, ..kept.clone() }, false),
                 None => {
                     faults.note(at("secret"), format!("{MASK:?} stands for a stored secret, and there is none"));
                     None
@@ -194,13 +220,13 @@ impl SignatureRequest {
                 let rule = plain_text(secret.expose().to_owned(), 1, SECRET_CHARS_MAX);
                 faults.weigh(&at("secret"), rule)?;
                 let previous = kept.filter(|kept| kept.secret == secret).and_then(|kept| kept.previous.clone());
-                Some(Signed { signature: Signature { scheme, secret, previous }, is_fresh: false })
+                own(Signature { scheme, secret, previous }, false)
             }
             None => match kept {
-                Some(kept) => Some(Signed { signature: Signature { scheme, ..kept.clone() }, is_fresh: false }),
+                Some(kept) => own(Signature { scheme, ..kept.clone() }, false),
                 None => {
                     let secret = (signing.generate)(&scheme);
-                    Some(Signed { signature: Signature { scheme, secret, previous: None }, is_fresh: true })
+                    own(Signature { scheme, secret, previous: None }, true)
                 }
             },
         }
@@ -209,8 +235,7 @@ impl SignatureRequest {
     /// A preset decides everything but the secret; its header may be sent back as it was shown.
     fn refuse_custom_fields(&self, pointer: &str, preset: Preset, signing: &Signing<'_>, faults: &mut Faults) {
         if let Some(header) = &self.header {
-            let probe = Signature { scheme: Scheme::Preset(preset), secret: Secret::new(""), previous: None };
-            let own = (signing.header_names)(&probe);
+            let own = (signing.header_names)(&Scheme::Preset(preset));
             if !own.iter().any(|name| name.eq_ignore_ascii_case(header)) {
                 faults.note(format!("{pointer}/header"), format!("is decided by the preset {}", preset.as_str()));
             }
@@ -315,13 +340,16 @@ pub struct SignatureView {
     /// Only in the answer to the request that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+    /// The signing key that it signs with, where that is no secret of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_expires_at: Option<String>,
 }
 
 impl SignaturesView {
     /// The view of `signatures`; those at the places where `fresh` says so show their secret, this once.
-    pub fn of(signatures: &[Signature], fresh: &[bool], header_names: &dyn Fn(&Signature) -> Vec<String>) -> Self {
+    pub fn of(signatures: &[SignedWith], fresh: &[bool], header_names: &dyn Fn(&Scheme) -> Vec<String>) -> Self {
         let mut views: Vec<_> = signatures
             .iter()
             .enumerate()
@@ -348,18 +376,18 @@ impl SignatureView {
             encoding: None,
             key_encoding: None,
             secret: None,
+            key: None,
             previous_expires_at: None,
         }
     }
 
-    fn of(signature: &Signature, is_fresh: bool, header_names: &dyn Fn(&Signature) -> Vec<String>) -> Self {
-        let view = match &signature.scheme {
+    fn of(signature: &SignedWith, is_fresh: bool, header_names: &dyn Fn(&Scheme) -> Vec<String>) -> Self {
+        let scheme = signature.scheme();
+        let view = match scheme {
             // Of several headers the last carries the signature itself.
-            Scheme::Preset(preset) => SignatureView {
-                preset: preset.as_str(),
-                header: header_names(signature).pop(),
-                ..SignatureView::none()
-            },
+            Scheme::Preset(preset) => {
+                SignatureView { preset: preset.as_str(), header: header_names(scheme).pop(), ..SignatureView::none() }
+            }
             Scheme::Custom(custom) => SignatureView {
                 preset: "custom",
                 header: Some(custom.header.clone()),
@@ -371,10 +399,13 @@ impl SignatureView {
                 ..SignatureView::none()
             },
         };
-        SignatureView {
-            secret: is_fresh.then(|| signature.secret.expose().to_owned()),
-            previous_expires_at: signature.previous.as_ref().map(|(_, until)| until.to_string()),
-            ..view
+        match signature {
+            SignedWith::Own(Signature { scheme: _, secret, previous }) => SignatureView {
+                secret: is_fresh.then(|| secret.expose().to_owned()),
+                previous_expires_at: previous.as_ref().map(|(_, until)| until.to_string()),
+                ..view
+            },
+            SignedWith::Key { scheme: _, key } => SignatureView { key: Some(key.to_string()), ..view },
         }
     }
 }

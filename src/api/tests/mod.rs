@@ -10,6 +10,7 @@ mod house;
 mod idempotency;
 mod openapi;
 mod replays;
+mod signing_keys;
 mod subscriptions;
 mod tail;
 

@@ -20,6 +20,7 @@ use super::sink::Round;
 use super::{payload, producer};
 use crate::client::{self, Client, Request, Wire, guard};
 use crate::clock::Clock;
+use crate::model::destination::SignedWith;
 use crate::model::{DeliveryId, Destination, Epoch, EventId, Seq};
 use crate::sign::{self, Message};
 
@@ -181,7 +182,8 @@ impl Post {
         }
         let (url, method) = (&destination.url, destination.method.as_str());
         let message = Message { id: &id, timestamp: now, nonce: "floor", url, method, body: &body };
-        let signatures = sign::headers(&destination.signatures, &message, now).map_err(io::Error::other)?;
+        let own: Vec<_> = destination.signatures.iter().filter_map(SignedWith::own).cloned().collect();
+        let signatures = sign::headers(&own, &message, now).map_err(io::Error::other)?;
         headers.extend(signatures);
         Ok((destination, headers, Bytes::from(body)))
     }

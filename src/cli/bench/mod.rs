@@ -31,7 +31,7 @@ use super::signature::Proof;
 use super::{Exit, Failure, Form, Trouble};
 use crate::clock::{Clock, Stopwatch};
 use crate::model::Secret;
-use crate::model::destination::{Preset, Scheme, Signature};
+use crate::model::destination::{Preset, Scheme, Signature, SignedWith};
 use crate::model::{Destination, DestinationId, DestinationNo, TenantId};
 use certificate::Certificate;
 use floor::{Post, Posted};
@@ -537,7 +537,7 @@ fn floor_destination(place: u32, url: String, secret: &Secret) -> Destination {
     let (no, id) = (DestinationNo(place + 1), DestinationId(uuid::Uuid::nil()));
     let now = Clock::system().now();
     let scheme = Scheme::Preset(Preset::Standard);
-    let signatures = vec![Signature { scheme, secret: secret.clone(), previous: None }];
+    let signatures = vec![SignedWith::Own(Signature { scheme, secret: secret.clone(), previous: None })];
     let name = format!("bench-{place}");
     Destination { signatures, ..Destination::new(no, id, TenantId::default_tenant(), name, url, now) }
 }

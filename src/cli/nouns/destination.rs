@@ -197,6 +197,9 @@ struct Fields {
     /// A file with the secret to sign with, instead of a generated one; - reads standard input
     #[arg(long, value_name = "FILE", requires = "signatures")]
     secret_file: Option<PathBuf>,
+    /// A signing key to sign with, instead of a secret of its own: its id, or "signature" for the tenant's own
+    #[arg(long, value_name = "KEY", requires = "signatures", conflicts_with = "secret_file")]
+    signing_key: Option<String>,
     /// Log in with this user and the password in --password-file
     #[arg(long, value_name = "USER", requires = "password_file", group = "auth")]
     auth_basic_user: Option<String>,
@@ -296,7 +299,10 @@ impl Fields {
         let secret = self.secret_file.as_deref().map(secret_of).transpose()?;
         let of = |preset: &String| match &secret {
             Some(secret) => json!({ "preset": preset, "secret": secret }),
-            None => json!({ "preset": preset }),
+            None => match &self.signing_key {
+                Some(key) => json!({ "preset": preset, "key": key }),
+                None => json!({ "preset": preset }),
+            },
         };
         Ok(match self.signatures.as_slice() {
             [] => None,

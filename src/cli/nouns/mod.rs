@@ -13,6 +13,7 @@ pub(super) mod event;
 pub(super) mod event_type;
 pub(super) mod key;
 pub(super) mod replay;
+pub(super) mod signing_key;
 pub(super) mod subscription;
 pub(super) mod tenant;
 

@@ -5,7 +5,10 @@ use http::Method;
 use serde_json::Value;
 
 use super::body::FromJson;
-use super::{Column, Console, Noun, Paging, Query, Sure, cell_text, destination, key, subscription, would_be_refused};
+use super::{
+    Column, Console, Noun, Paging, Query, Sure, cell_text, destination, key, signing_key, subscription,
+    would_be_refused,
+};
 use crate::cli::admin::DaemonArguments;
 use crate::cli::{Exit, Failure, Form};
 use crate::model::TenantId;
@@ -161,6 +164,10 @@ fn in_use(console: &Console, id: &TenantId) -> Result<Option<(String, String)>, 
             let help = format!("postrider subscription delete '{kind}' {} --tenant {id}", name(&subscription));
             return Ok(Some((format!("it owns the subscription {}", name(&subscription)), help)));
         }
+    }
+    if let Some(key) = first(&signing_key::NOUN, signing_key::PATH)? {
+        let help = format!("postrider signing-key delete {} --tenant {id}", name(&key));
+        return Ok(Some((format!("it owns the signing key {}", name(&key)), help)));
     }
     let key = console.look_for(key::NOUN.plural, key::PATH, |key| key["tenant"] == id.as_str())?;
     Ok(key

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::destination::{Preset, Scheme, Signature};
+use crate::model::destination::{Preset, Scheme, Signature, SignedWith};
 use crate::model::{
     ApiKey, Auth, Destination, DestinationId, DestinationNo, Secret, Subscription, SubscriptionId, SubscriptionNo,
     TlsOptions,
@@ -147,16 +147,20 @@ proptest! {
     }
 }
 
+fn standard(secret: &str) -> SignedWith {
+    SignedWith::Own(Signature {
+        scheme: Scheme::Preset(Preset::Standard),
+        secret: Secret::new(secret),
+        previous: Some((Secret::new("whsec_old_hunter2"), THEN)),
+    })
+}
+
 fn full() -> Destination {
     let id = DestinationId(Uuid::from_u128(1));
     Destination {
         headers: vec![("X-Api".into(), Secret::new("header-hunter2"))],
         auth: Auth::Basic { username: "u".into(), password: Secret::new("auth-hunter2") },
-        signatures: vec![Signature {
-            scheme: Scheme::Preset(Preset::Standard),
-            secret: Secret::new("whsec_hunter2"),
-            previous: Some((Secret::new("whsec_old_hunter2"), THEN)),
-        }],
+        signatures: vec![standard("whsec_hunter2")],
         tls: TlsOptions {
             ca: Some("ca-pem".into()),
             client_cert: Some("cert-pem".into()),
@@ -184,7 +188,7 @@ fn a_secret_is_masked_and_its_change_is_told() {
     }
     let mut after = before.clone();
     after.headers[0].1 = Secret::new("other-hunter2");
-    after.signatures[0].secret = Secret::new("whsec_other_hunter2");
+    after.signatures[0] = standard("whsec_other_hunter2");
     after.tls.client_key = Some(Secret::new("other-key-hunter2"));
     after.auth = Auth::Bearer { token: Secret::new("token-hunter2") };
     let (was, is) = changes(destination(&before, None), destination(&after, Some(&before)));

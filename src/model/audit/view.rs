@@ -4,14 +4,15 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::model::destination::{
-    Algorithm, Auth, BodyRule, CustomScheme, Encoding, KeyEncoding, Rate, Scheme, Signature, Success, TlsOptions,
+    Algorithm, Auth, BodyRule, CustomScheme, Encoding, KeyEncoding, Rate, Scheme, Signature, SignedWith, Success,
+    TlsOptions,
 };
 use crate::model::id::hex;
 use crate::model::schedule::{Plan, Retry};
 use crate::model::time::duration_text;
 use crate::model::{
-    ApiKey, Destination, DestinationId, DestinationNo, EventType, Filter, KnownType, Secret, Subscription, Tenant,
-    TenantId,
+    ApiKey, Destination, DestinationId, DestinationNo, EventType, Filter, KnownType, Secret, SigningKey, Subscription,
+    Tenant, TenantId, Timestamp,
 };
 
 /// What stands in the place of a secret in every view; in an update through the API it means: keep what is stored.
@@ -57,6 +58,23 @@ pub fn event_type(known: &KnownType, before: Option<&KnownType>) -> Value {
         "name": name.as_str(),
         "sample": sample.as_ref().map(|_| if is_other { CHANGED } else { MASK }),
     })
+}
+
+/// A signing key; beside how it was `before`, its secret says whether it is another one.
+pub fn signing_key(it: &SigningKey, before: Option<&SigningKey>) -> Value {
+    let SigningKey { id, tenant, kind, name, secret, previous, created: _ } = it;
+    json!({
+        "id": id.to_string(),
+        "kind": kind.as_str(),
+        "name": name,
+        "previous_expires_at": expiry(previous),
+        "secret": masked(secret, before.map(|before| &before.secret)),
+        "tenant": tenant.as_str(),
+    })
+}
+
+fn expiry(previous: &Option<(Secret, Timestamp)>) -> Value {
+    previous.as_ref().map(|(_, until)| until.to_string()).into()
 }
 
 /// A subscription; `name` knows the ids of destinations.
@@ -155,9 +173,8 @@ fn auth_view(auth: &Auth, before: Option<&Auth>) -> Value {
     }
 }
 
-fn signature_view(signature: &Signature, before: Option<&Signature>) -> Value {
-    let Signature { scheme, secret, previous } = signature;
-    let mut view = match scheme {
+fn signature_view(signature: &SignedWith, before: Option<&SignedWith>) -> Value {
+    let mut view = match signature.scheme() {
         Scheme::Preset(preset) => json!({"preset": preset.as_str()}),
         Scheme::Custom(CustomScheme { header, prefix, message, algorithm, encoding, key_encoding }) => json!({
             "algorithm": match algorithm {
@@ -180,8 +197,13 @@ fn signature_view(signature: &Signature, before: Option<&Signature>) -> Value {
             "preset": "custom",
         }),
     };
-    view["secret"] = masked(secret, before.map(|before| &before.secret));
-    view["previous_expires_at"] = previous.as_ref().map(|(_, until)| until.to_string()).into();
+    match signature {
+        SignedWith::Own(Signature { scheme: _, secret, previous }) => {
+            view["secret"] = masked(secret, before.and_then(SignedWith::own).map(|before| &before.secret));
+            view["previous_expires_at"] = expiry(previous);
+        }
+        SignedWith::Key { scheme: _, key } => view["key"] = key.to_string().into(),
+    }
     view
 }
 

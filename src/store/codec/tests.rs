@@ -14,6 +14,7 @@ use crate::model::audit::{Chain, Kept, Link};
 use crate::model::delivery::{Ending, Phases};
 use crate::model::destination::{
     Algorithm, BodyRule, CustomScheme, Encoding, Format, KeyEncoding, Method, Preset, Rate, Scheme, Signature,
+    SignedWith,
 };
 use crate::model::event::{CloudAttributes, Peer, Skip, Target};
 use crate::model::filter::{Bound, Condition, Mode, Plain, Test};
@@ -193,12 +194,13 @@ fn destination() -> Destination {
         headers: vec![("x-own".into(), Secret::new("header value"))],
         auth: Auth::Basic { username: "user".into(), password: Secret::new("password") },
         signatures: vec![
-            Signature {
+            SignedWith::Own(Signature {
                 scheme: Scheme::Preset(Preset::Standard),
                 secret: Secret::new("whsec_AAAA"),
                 previous: Some((Secret::new("whsec_BBBB"), THEN)),
-            },
-            Signature { scheme: Scheme::Custom(custom), secret: Secret::new("AAAA"), previous: None },
+            }),
+            SignedWith::Own(Signature { scheme: Scheme::Custom(custom), secret: Secret::new("AAAA"), previous: None }),
+            SignedWith::Key { scheme: Scheme::Preset(Preset::XSignature), key: SigningKeyId::from_chance([5; 6]) },
         ],
         format: Format::Raw,
         retry: Retry {
@@ -255,6 +257,15 @@ fn each_kind_of_record_keeps_its_bytes() {
         resumed: 2,
     };
     let (key, _) = ApiKey::generate([9; 38], "ops".into(), Role::Operate, Some(tenant_id("merchant-1")), THEN);
+    let signing_key = SigningKey {
+        id: SigningKeyId::from_chance([5; 6]),
+        tenant: tenant_id("merchant-1"),
+        kind: SigningKeyKind::Source,
+        name: "till".into(),
+        secret: Secret::new("whsec_CCCC"),
+        previous: Some((Secret::new("whsec_DDDD"), THEN)),
+        created: THEN,
+    };
     let subscription = Subscription {
         no: SubscriptionNo(5),
         id: "9603F4B2-1874-42FE-A2BC-F7B45C45A9D7".parse().unwrap(),
@@ -304,6 +315,7 @@ fn each_kind_of_record_keeps_its_bytes() {
         origin: event_type::Origin::Added { created: THEN },
     };
     holds("event-type-1", &known);
+    holds("signing-key-1", &signing_key);
     holds("tombstone-1", &tombstone);
     holds("former-tenant-1", &FormerTenant { until: Seq(1 << 40) });
     holds("run-1", &crate::store::segments::seal::RunRow::sample());

@@ -12,8 +12,8 @@ use crate::model::audit::{Chain, Kept, Record, Walk};
 use crate::model::event::EventHead;
 use crate::model::replay::Replay;
 use crate::model::{
-    ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, KnownType, Outcome, Seq,
-    Subscription, Tenant, TenantId, Timestamp,
+    ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, KnownType, Outcome, Seq, SigningKey,
+    SigningKeyKind, Subscription, Tenant, TenantId, Timestamp,
 };
 use crate::store::catalog::Catalog;
 use crate::store::codec::{DecodeError, Place};
@@ -238,6 +238,7 @@ impl<'a> Inspection<'a> {
                     let _ = catalog.put_event_type(decoded::<KnownType>(place, record)?);
                 }
                 op::kind::SERIAL => drop(decoded::<u32>(place, record)?),
+                op::kind::SIGNING_KEY => drop(catalog.put_signing_key(decoded::<SigningKey>(place, record)?)),
                 op::kind::FORMER_TENANT => {
                     former.insert(String::from_utf8_lossy(key).into_owned(), decoded(place, record)?);
                 }
@@ -460,7 +461,7 @@ impl<'a> Inspection<'a> {
     }
 }
 
-/// What things name that is not there.
+/// What things name that is not there, and what is there twice.
 fn missing_in(catalog: &Catalog) -> Vec<(String, String)> {
     let mut missing = Vec::new();
     let has = |tenant: &TenantId| catalog.tenant(tenant).is_some();
@@ -471,6 +472,22 @@ fn missing_in(catalog: &Catalog) -> Vec<(String, String)> {
     }
     for destination in catalog.destinations().filter(|it| !has(&it.tenant)) {
         missing.push((format!("destination {}", destination.no.0), "its tenant is not there".to_owned()));
+    }
+    for destination in catalog.destinations() {
+        if let Err(key) = catalog.signatures_of(destination) {
+            let reason = format!("it signs with {key}, which is not there or not its tenant's");
+            missing.push((format!("destination {}", destination.no.0), reason));
+        }
+    }
+    let mut own = BTreeSet::new();
+    for key in catalog.signing_keys() {
+        let name = || format!("signing key {}", key.id);
+        if !has(&key.tenant) {
+            missing.push((name(), "its tenant is not there".to_owned()));
+        }
+        if key.kind == SigningKeyKind::Signature && !own.insert(&key.tenant) {
+            missing.push((name(), "its tenant has another signature key".to_owned()));
+        }
     }
     for subscription in catalog.subscriptions() {
         let key = || format!("subscription {}", subscription.no.0);

@@ -6,10 +6,15 @@ use std::time::Duration;
 use redb::{Durability, ReadableTable, TableHandle};
 
 use crate::clock::Clock;
+use crate::model::audit::Action;
 use crate::model::delivery::Ending;
+use crate::model::destination::{Preset, Scheme, SignedWith};
 use crate::model::event::NewEvent;
 use crate::model::key::Role;
-use crate::model::{Actor, ApiKey, DestinationNo, EventTypes, KnownType, Outcome, Seq, Tenant, Timestamp, event_type};
+use crate::model::{
+    Actor, ApiKey, Destination, DestinationNo, EventTypes, KnownType, Outcome, Secret, Seq, SigningKey, SigningKeyId,
+    SigningKeyKind, Tenant, TenantId, Timestamp, event_type,
+};
 use crate::store::op::*;
 use crate::store::tables::Write;
 use crate::store::tests::{attempt, event, keys, with_destinations};
@@ -53,6 +58,18 @@ async fn finish(store: &Store, no: DestinationNo, outcome: Outcome, next: Next) 
     let _ = store.submit(done).await.unwrap();
 }
 
+fn signing_key(place: u8) -> SigningKey {
+    SigningKey {
+        id: SigningKeyId::from_chance([place; 6]),
+        tenant: TenantId::default_tenant(),
+        kind: SigningKeyKind::Signature,
+        name: "own".into(),
+        secret: Secret::new("text"),
+        previous: None,
+        created: START,
+    }
+}
+
 /// A store that has seen everything, and two starts: closed, with a record at least in each table.
 async fn lived_in(settings: &Settings) {
     let store = open(settings);
@@ -73,6 +90,12 @@ async fn lived_in(settings: &Settings) {
     store.steer(&Actor::SYSTEM, DeleteTenant { id }).await.unwrap().answer.unwrap();
     let key = ApiKey::generate([5; 38], "k".into(), Role::Admin, None, START).0;
     store.steer(&Actor::SYSTEM, PutKey { key, must_exist: false }).await.unwrap().answer.unwrap();
+    let key = store.steer(&Actor::SYSTEM, CreateSigningKey { key: signing_key(1) }).await.unwrap().answer.unwrap();
+    let before = std::sync::Arc::clone(store.catalog().destination(nos[1]).unwrap());
+    let by_key = SignedWith::Key { scheme: Scheme::Preset(Preset::XSignature), key: key.id };
+    let after = Destination { signatures: vec![by_key], ..Destination::clone(&before) };
+    let change = UpdateDestination { before, after, action: Action::DestinationUpdate };
+    store.steer(&Actor::SYSTEM, change).await.unwrap().answer.unwrap();
     store.steer(&Actor::SYSTEM, DeleteDestination { no: nos[2] }).await.unwrap().answer.unwrap();
     let key = first(&store, nos[2]).await.key();
     assert_eq!(store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer, Steered::Done);
@@ -285,7 +308,7 @@ async fn records_that_contradict_each_other_are_found() {
     ) -> Write<'tx, K> {
         definition.write(transaction, keys).unwrap()
     }
-    let damages: [(&str, &str, &str, Damage); 10] = [
+    let damages: [(&str, &str, &str, Damage); 12] = [
         ("failures", "attempts", "not among the failures", |tx, _| {
             tx.open_table(tables::FAILURES).unwrap().retain(|_, ()| false).unwrap()
         }),
@@ -312,6 +335,14 @@ async fn records_that_contradict_each_other_are_found() {
         ("a destination", "things", "a destination that is not there", |tx, keys| {
             let key = 1_u32.to_be_bytes();
             write(&tables::THINGS, tx, keys).remove((kind::DESTINATION, key.as_slice())).unwrap();
+        }),
+        ("a signing key", "things", "it signs with sgk_", |tx, keys| {
+            let key = signing_key(1).id.to_string();
+            write(&tables::THINGS, tx, keys).remove((kind::SIGNING_KEY, key.as_bytes())).unwrap();
+        }),
+        ("one signature key too many", "things", "has another signature key", |tx, keys| {
+            let key = signing_key(2);
+            write(&tables::THINGS, tx, keys).put((kind::SIGNING_KEY, key.id.to_string().as_bytes()), &key).unwrap();
         }),
         ("a record of the audit log", "audit", "the chain is broken", |tx, keys| {
             drop(write(&tables::AUDIT, tx, keys).remove(2).unwrap());

@@ -21,8 +21,10 @@ use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::audit::Action;
-use crate::model::destination::{Scheme, Signature};
-use crate::model::{Destination, DestinationId, DestinationNo, EventType, Secret};
+use crate::model::destination::{Scheme, SignedWith};
+use crate::model::{
+    Destination, DestinationId, DestinationNo, EventType, Invalid, Secret, SigningKeyId, SigningKeyKind, TenantId,
+};
 use crate::service::{Accepted, Service, Sight};
 use crate::sign;
 
@@ -84,8 +86,21 @@ pub(super) fn view(service: &Service, destination: &Destination, fresh: &[bool])
         .with_lane(service.lane(destination.no), service.now())
 }
 
-fn header_names(signature: &Signature) -> Vec<String> {
-    sign::header_names(signature).iter().map(HeaderName::to_string).collect()
+fn header_names(scheme: &Scheme) -> Vec<String> {
+    sign::header_names(scheme).iter().map(HeaderName::to_string).collect()
+}
+
+/// The signing key that a tenant's destination names: by its id, or as `signature` the tenant's own.
+fn signing_key(service: &Service, tenant: &TenantId, name: &str) -> Result<SigningKeyId, Invalid> {
+    let keys = service.signing_keys(&Sight::One(tenant.clone()));
+    if name == SigningKeyKind::Signature.as_str() {
+        let own = keys.iter().find(|key| key.kind == SigningKeyKind::Signature);
+        let none = || Invalid::new("the tenant has no signature key; make it by POST /v1/signing-keys");
+        return own.map(|key| key.id).ok_or_else(none);
+    }
+    let named = name.parse().ok().and_then(|id| keys.iter().find(|key| key.id == id));
+    let none = || Invalid::new("is the id of a signing key of the tenant's, or \"signature\" for its signature key");
+    named.map(|key| key.id).ok_or_else(none)
 }
 
 /// Chance for the secrets of one request, drawn before it is laid over anything: an update may be laid over twice.
@@ -98,21 +113,22 @@ impl Chance {
         Chance(chance)
     }
 
-    /// Weighs with secrets made of this chance: the same ones each time.
-    fn weigh<T>(&self, weigh: impl FnOnce(&mut Signing<'_>) -> T) -> T {
+    /// Weighs with secrets made of this chance, the same ones each time, and with the signing keys of a tenant.
+    fn weigh<T>(&self, service: &Service, tenant: &TenantId, weigh: impl FnOnce(&mut Signing<'_>) -> T) -> T {
         let mut unused = self.0.iter();
         let mut generate = |scheme: &Scheme| {
             let chance = unused.next().expect("a destination has no more signatures than there is chance for");
             sign::generate(scheme, chance)
         };
-        weigh(&mut Signing { generate: &mut generate, header_names: &header_names })
+        let key = |name: &str| signing_key(service, tenant, name);
+        weigh(&mut Signing { generate: &mut generate, header_names: &header_names, key: &key })
     }
 
     /// For each signature whether its secret was made of this chance.
-    fn made(&self, signatures: &[Signature]) -> Vec<bool> {
-        let is_made = |signature: &Signature| {
-            let made = |chance: &[u8; 32]| -> Secret { sign::generate(&signature.scheme, chance) };
-            self.0.iter().any(|chance| made(chance) == signature.secret)
+    fn made(&self, signatures: &[SignedWith]) -> Vec<bool> {
+        let is_made = |signature: &SignedWith| {
+            let made = |chance: &[u8; 32]| -> Secret { sign::generate(signature.scheme(), chance) };
+            signature.own().is_some_and(|own| self.0.iter().any(|chance| made(chance) == own.secret))
         };
         signatures.iter().map(is_made).collect()
     }
@@ -142,7 +158,8 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
         created: service.now(),
     };
     let (confirmed, limits) = (service.confirms_at_creation(), call.settings.limits);
-    let weighed = Chance::draw(service).weigh(|signing| request.create(identity, confirmed, limits, signing))?;
+    let (chance, tenant) = (Chance::draw(service), identity.tenant.clone());
+    let weighed = chance.weigh(service, &tenant, |signing| request.create(identity, confirmed, limits, signing))?;
     let Weighed { destination, fresh } = weighed;
     may_reach(&caller, None, &destination)?;
     let destination = service.create_destination(caller.actor(), destination).await?;
@@ -164,7 +181,8 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
     let chance = Chance::draw(service);
     let change = |destination: &mut Destination| -> Result<(), Problem> {
         let paused = service.lane(destination.no).paused;
-        let weighed = chance.weigh(|signing| request.clone().update(destination, paused, limits, signing))?;
+        let weigh = |signing: &mut Signing<'_>| request.clone().update(destination, paused, limits, signing);
+        let weighed = chance.weigh(service, &destination.tenant, weigh)?;
         may_reach(&caller, Some(destination), &weighed.destination)?;
         *destination = weighed.destination;
         Ok(())

@@ -21,7 +21,7 @@ use crate::api::door::{Faults, MASK, Patch, duration, plain_text};
 use crate::api::native::signature::{SignaturesRequest, Signed, Signing, default_pair};
 use crate::http::problem::Problem;
 use crate::http::request::{Object, push_segment};
-use crate::model::destination::{BodyRule, Format, Method, Signature};
+use crate::model::destination::{BodyRule, Format, Method, SignedWith};
 use crate::model::schedule::{ATTEMPTS_MAX, DELAY_MAX, JITTER_DEFAULT, Plan};
 use crate::model::{
     Auth, Confirmation, Destination, DestinationId, DestinationNo, Invalid, Rate, Retry, Schedule, Secret, Success,
@@ -282,7 +282,7 @@ impl DestinationRequest {
         let confirmed = std::mem::take(&mut self.confirmed);
         read_only(&mut faults, "/confirmed", confirmed, |confirmed| *confirmed == stored.is_confirmed());
         self.refuse_steering(paused, &mut faults);
-        let keep = |signature: &Signature| Signed { signature: signature.clone(), is_fresh: false };
+        let keep = |signature: &SignedWith| Signed { signature: signature.clone(), is_fresh: false };
         let mut signed = stored.signatures.iter().map(keep).collect();
         let destination = self.lay_over(stored.clone(), &mut signed, limits, signing, faults)?;
         Ok(Weighed { destination, fresh: signed.iter().map(|signed| signed.is_fresh).collect() })
@@ -830,7 +830,8 @@ fn refuse_clashes(destination: &Destination, signing: &Signing<'_>, faults: &mut
         Auth::Basic { .. } | Auth::Bearer { .. } => Some("Authorization"),
         Auth::SharedSecret { header, .. } => Some(header.as_str()),
     };
-    let signed: Vec<String> = destination.signatures.iter().flat_map(|one| (signing.header_names)(one)).collect();
+    let signed: Vec<String> =
+        destination.signatures.iter().flat_map(|one| (signing.header_names)(one.scheme())).collect();
     for (name, _) in &destination.headers {
         let mut pointer = "/headers".to_owned();
         push_segment(&mut pointer, name);

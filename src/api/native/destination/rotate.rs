@@ -19,7 +19,7 @@ const OVERLAP_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// The body of a rotation; every field may be left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct RotateRequest {
+pub(in crate::api::native) struct RotateRequest {
     /// How long the secret before goes on counting: `0s` to 31 days, a day unless the caller says otherwise.
     overlap: Patch<String>,
     /// The new secret; generated when it is not given.
@@ -48,6 +48,16 @@ impl RotateRequest {
             plain_text(name, 1, SECRET_CHARS_MAX).map(Some)
         });
         faults.into_result().map(|()| rotation)
+    }
+
+    /// The rotation of a signing key, which has one secret.
+    pub(in crate::api::native) fn weigh_for_key(mut self) -> Result<Rotation, Problem> {
+        if std::mem::take(&mut self.signature) != Patch::Absent {
+            let mut faults = Faults::default();
+            faults.note("/signature", "is of a destination's rotation; a signing key has one secret");
+            faults.into_result()?;
+        }
+        self.weigh()
     }
 }
 

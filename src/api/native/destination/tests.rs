@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::http::problem::ProblemCode;
 use crate::http::request::parse_json;
-use crate::model::destination::{Format, Preset, Scheme, Signature};
+use crate::model::destination::{Format, Preset, Scheme};
 use crate::model::{Auth, Confirmation, DestinationNo, Secret, TenantId, Timestamp};
 
 fn identity() -> Identity {
@@ -18,8 +18,8 @@ fn identity() -> Identity {
     }
 }
 
-fn header_names(signature: &Signature) -> Vec<String> {
-    let own: &[&str] = match &signature.scheme {
+fn header_names(scheme: &Scheme) -> Vec<String> {
+    let own: &[&str] = match scheme {
         Scheme::Preset(Preset::Standard) => &["webhook-id", "webhook-timestamp", "webhook-signature"],
         Scheme::Preset(Preset::XWebhookSignature) => &["X-Webhook-Signature"],
         Scheme::Preset(Preset::NmiLike | Preset::GocardlessLike) => &["Webhook-Signature"],
@@ -29,6 +29,11 @@ fn header_names(signature: &Signature) -> Vec<String> {
     own.iter().map(|&name| name.to_owned()).collect()
 }
 
+/// What the signing room of the tests takes for the tenant's signature key.
+fn own_key() -> SigningKeyId {
+    SigningKeyId::from_chance([1; 6])
+}
+
 /// Runs `act` with a signing room whose secrets are `made-1`, `made-2`, ….
 fn signing<T>(act: impl FnOnce(&mut Signing<'_>) -> T) -> T {
     let mut made = 0;
@@ -36,7 +41,11 @@ fn signing<T>(act: impl FnOnce(&mut Signing<'_>) -> T) -> T {
         made += 1;
         Secret::new(format!("made-{made}"))
     };
-    act(&mut Signing { generate: &mut generate, header_names: &header_names })
+    let key = |name: &str| match name {
+        "signature" => Ok(own_key()),
+        name => name.parse().map_err(|_| Invalid::new("is no key's id")),
+    };
+    act(&mut Signing { generate: &mut generate, header_names: &header_names, key: &key })
 }
 
 fn create(body: &Value) -> Result<Weighed, Problem> {
@@ -404,7 +413,8 @@ fn a_secret_that_is_not_given_is_made_and_shown_once() {
     assert_eq!(show(&none)["signature"], json!({"preset": "none"}));
     let added = json!({"signature": [{"preset": "x-signature"}, {"preset": "standard"}]});
     let more = update(&given.destination, &added).unwrap();
-    assert_eq!((more.fresh.as_slice(), more.destination.signatures[0].secret.expose()), (&[false, true][..], "mine"));
+    let first = more.destination.signatures[0].own().unwrap();
+    assert_eq!((more.fresh.as_slice(), first.secret.expose()), (&[false, true][..], "mine"));
     assert_eq!(show(&more)["signature"][1]["secret"], "made-1");
 }
 

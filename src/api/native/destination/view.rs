@@ -7,7 +7,7 @@ use super::path_of;
 use super::request::{rule_parts, status_text};
 use crate::api::door::{MASK, duration_text};
 use crate::api::native::signature::SignaturesView;
-use crate::model::destination::Signature;
+use crate::model::destination::Scheme;
 use crate::model::id::hex;
 use crate::model::schedule::Plan;
 use crate::model::{Auth, Destination, DestinationId, Timestamp, TlsOptions};
@@ -148,7 +148,7 @@ struct TlsView {
 
 impl DestinationView {
     /// How the destination is shown; `header_names` tells the headers that a signature writes.
-    pub fn of(destination: &Destination, header_names: &dyn Fn(&Signature) -> Vec<String>) -> Self {
+    pub fn of(destination: &Destination, header_names: &dyn Fn(&Scheme) -> Vec<String>) -> Self {
         DestinationView::with_fresh(destination, &[], header_names)
     }
 
@@ -156,7 +156,7 @@ impl DestinationView {
     pub fn with_fresh(
         destination: &Destination,
         fresh: &[bool],
-        header_names: &dyn Fn(&Signature) -> Vec<String>,
+        header_names: &dyn Fn(&Scheme) -> Vec<String>,
     ) -> Self {
         let no_auth = |r#type| AuthView { r#type, username: None, header: None };
         let tls = &destination.tls;
