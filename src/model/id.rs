@@ -344,18 +344,14 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Crockford's base32 in lower case: no i, l, o, u, so that an id survives being read aloud.
 pub fn base32(bytes: &[u8]) -> String {
     let mut text = String::with_capacity((bytes.len() * 8).div_ceil(5));
-    let (mut held, mut bits) = (0u32, 0);
-    for byte in bytes {
-        held = (held << 8) | u32::from(*byte);
-        bits += 8;
-        while bits >= 5 {
-            bits -= 5;
-            text.push(BASE32[(held >> bits) as usize & 31] as char);
-        }
-        held &= (1 << bits) - 1;
-    }
-    if bits > 0 {
-        text.push(BASE32[(held << (5 - bits)) as usize & 31] as char);
+    for five in bytes.chunks(5) {
+        // Forty bits are eight digits, so nothing is carried from one chunk to the next.
+        let mut held = [0; 8];
+        held[..five.len()].copy_from_slice(five);
+        let held = u64::from_be_bytes(held);
+        let digits: [u8; 8] = std::array::from_fn(|place| BASE32[(held >> (59 - 5 * place)) as usize & 31]);
+        let filled = (five.len() * 8).div_ceil(5);
+        text.push_str(str::from_utf8(&digits[..filled]).expect("the digits are ASCII"));
     }
     text
 }
