@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
-use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Decoder};
+use tokio_util::codec::{Decoder, LinesCodec, LinesCodecError};
 use tokio_util::sync::CancellationToken;
 
 use crate::mouth::{Line, Parsed};
@@ -67,7 +67,7 @@ async fn read(
     // Every reply takes its share before it goes into the channel: this is the channel's bound.
     let results = Arc::new(Semaphore::new(OUTSTANDING_MAX));
     let mut long_line: Option<LongLine> = None;
-    let mut codec = AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), Vec::new(), shared.line_max);
+    let mut codec = LinesCodec::new_with_max_length(shared.line_max);
     let mut buffer = BytesMut::with_capacity(SHORT_LINE);
     buffer.extend_from_slice(&[first]);
     let mut at_end = false;
@@ -76,17 +76,22 @@ async fn read(
             let line = if at_end { codec.decode_eof(&mut buffer) } else { codec.decode(&mut buffer) };
             let reply = match line {
                 Ok(None) => break,
-                Ok(Some(line)) if line.iter().all(u8::is_ascii_whitespace) => continue,
-                Ok(Some(line)) => take(shared, producer, &results, long_line.is_some(), &line).await?,
-                Err(AnyDelimiterCodecError::MaxChunkLengthExceeded) => {
-                    let message = format!(
-                        "the line is over {} bytes (ingest.line_max); the rest of it is skipped",
-                        shared.line_max
-                    );
+                Ok(Some(line)) if line.bytes().all(|byte| byte.is_ascii_whitespace()) => continue,
+                Ok(Some(line)) => take(shared, producer, &results, long_line.is_some(), line.as_bytes()).await?,
+                Err(error) => {
+                    let rejection = match error {
+                        LinesCodecError::MaxLineLengthExceeded => {
+                            let over = format!("the line is over {} bytes (ingest.line_max)", shared.line_max);
+                            Rejection::new(Code::TooLarge, format!("{over}; the rest of it is skipped"))
+                        }
+                        // The codec reads from memory: what fails in it is the text.
+                        LinesCodecError::Io(_) => {
+                            Rejection::new(Code::BadJson, "the line is not UTF-8, as JSON must be")
+                        }
+                    };
                     let share = share(&results, 1, long_line.is_some()).await?;
-                    Outstanding { reply: Reply::Refused(Rejection::new(Code::TooLarge, message)), _results: share }
+                    Outstanding { reply: Reply::Refused(rejection), _results: share }
                 }
-                Err(AnyDelimiterCodecError::Io(error)) => return Err(error),
             };
             if replies.send(reply).is_err() {
                 return Ok(());
