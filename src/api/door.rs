@@ -10,6 +10,7 @@ use jiff::fmt::friendly::SpanParser;
 use serde::{Deserialize, Deserializer};
 
 use crate::http::problem::{FieldError, Problem, ProblemCode};
+use crate::http::request::parse_json;
 use crate::model::Invalid;
 pub use crate::model::audit::MASK;
 pub use crate::model::time::duration_text;
@@ -108,6 +109,22 @@ impl Faults {
     }
 }
 
+/// That a body says nothing, where nobody would read it: it is empty, or `{}`, which some clients send for one.
+pub fn no_body(body: &[u8]) -> Result<(), Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+
+    if body.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    parse_json::<Nothing>(body).map(|_| ()).map_err(|problem| {
+        let pointer = problem.errors().first().map(|error| error.pointer.clone()).unwrap_or_default();
+        let detail = "this request takes no body; leave it out, or send {}".to_owned();
+        Problem::of_fields(problem.code(), vec![FieldError { pointer, detail }])
+    })
+}
+
 /// A text of `min` to `max` characters without control characters.
 pub fn plain_text(text: String, min: usize, max: usize) -> Result<String, Invalid> {
     if !(min..=max).contains(&text.chars().count()) {
@@ -181,6 +198,25 @@ mod tests {
             }
         }
         assert_eq!(duration_text(Duration::ZERO), "0s");
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_says_nothing() {
+        for nothing in ["", " \r\n", "{}", " { } "] {
+            assert_eq!(no_body(nothing.as_bytes()), Ok(()), "{nothing}");
+        }
+        let table = [
+            (r#"{"reason": "x", "b": 1}"#, ProblemCode::UnknownField, "/reason"),
+            ("[]", ProblemCode::BadField, ""),
+            ("null", ProblemCode::BadField, ""),
+            ("reason=x", ProblemCode::BadJson, ""),
+            ("{}{}", ProblemCode::BadJson, ""),
+        ];
+        for (body, code, pointer) in table {
+            let problem = no_body(body.as_bytes()).unwrap_err();
+            assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), (code, pointer), "{body}");
+            assert!(problem.detail().ends_with("takes no body; leave it out, or send {}"), "{problem}");
+        }
     }
 
     #[test]

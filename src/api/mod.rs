@@ -30,7 +30,7 @@ use ::http::Method;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::http::route::{Access, Found, Params, Route, Routes};
+use crate::http::route::{Access, Found, Params, Route, Routes, Takes};
 use crate::http::serve::Handler;
 use crate::model::Role;
 use crate::service::Service;
@@ -141,7 +141,7 @@ impl Inner {
         let Found { route, params } = self.routes.find(request.method(), request.path())?;
         let House { service, settings, metrics, tail } = self.house.clone();
         // A parameter that went unnoticed would do more than was asked for: a misspelt filter as much as a
-        // `dry_run` that nobody knows.
+        // `dry_run` that nobody knows. So would a body that nobody reads.
         // What is open to anybody reads no parameter and changes nothing, and probes add their own.
         let known_query = |request: &Request| request.query()?.only(&route.query);
         match route.handler {
@@ -150,6 +150,10 @@ impl Inner {
                 let caller = caller::of(&request, route.access, &service)?;
                 known_query(&request)?;
                 let body_bytes_max = settings.body_bytes_max.max(settings.events_bytes_max);
+                match route.takes {
+                    Takes::NoBody => door::no_body(&request.body(settings.body_bytes_max).await?)?,
+                    Takes::Body => {}
+                }
                 let keyed = Keyed::of(&mut request, &caller, body_bytes_max).await?;
                 let keeper = service.clone();
                 let call = Call { service, settings, metrics, tail, params, request };
@@ -176,12 +180,14 @@ impl Inner {
 
 /// A row of the table that anybody may call.
 fn open(method: Method, pattern: &'static str, act: fn(Call) -> Answering) -> Route<Act> {
-    Route { method, pattern, access: Access::Public, query: Vec::new(), handler: Act::Open(act) }
+    let (access, takes, handler) = (Access::Public, Takes::NoBody, Act::Open(act));
+    Route { method, pattern, access, query: Vec::new(), takes, handler }
 }
 
 /// A row of the table that asks for a role.
 fn known(method: Method, pattern: &'static str, role: Role, act: fn(Call, Caller) -> Answering) -> Route<Act> {
-    Route { method, pattern, access: Access::Role(role), query: Vec::new(), handler: Act::Known(act) }
+    let (access, takes, handler) = (Access::Role(role), Takes::NoBody, Act::Known(act));
+    Route { method, pattern, access, query: Vec::new(), takes, handler }
 }
 
 impl Route<Act> {
@@ -193,6 +199,11 @@ impl Route<Act> {
     /// This row, with the names that its query may have.
     fn taking(self, names: &[&'static str]) -> Self {
         Route { query: names.to_vec(), ..self }
+    }
+
+    /// This row, with a body that its act reads.
+    fn with_body(self) -> Self {
+        Route { takes: Takes::Body, ..self }
     }
 }
 

@@ -21,6 +21,15 @@ pub enum Access {
     Role(Role),
 }
 
+/// What a route does with a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// It knows none.
+    NoBody,
+    /// It reads one.
+    Body,
+}
+
 /// One method on one pattern of paths.
 #[derive(Debug, Clone)]
 pub struct Route<H> {
@@ -32,6 +41,8 @@ pub struct Route<H> {
     pub access: Access,
     /// The names that its query may have; most routes know none.
     pub query: Vec<&'static str>,
+    /// Whether it reads a body.
+    pub takes: Takes,
     /// What answers.
     pub handler: H,
 }
@@ -182,7 +193,7 @@ mod tests {
     use crate::model::DestinationId;
 
     fn route(method: Method, pattern: &'static str, handler: &'static str) -> Route<&'static str> {
-        Route { method, pattern, access: Access::Public, query: Vec::new(), handler }
+        Route { method, pattern, access: Access::Public, query: Vec::new(), takes: Takes::NoBody, handler }
     }
 
     fn table() -> Routes<&'static str> {

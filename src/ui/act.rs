@@ -13,7 +13,7 @@ use super::{Desk, Settings};
 use crate::http::problem::Problem;
 use crate::http::request::{Query, Request};
 use crate::http::response::{Body, Response};
-use crate::http::route::{Access, Params, Route};
+use crate::http::route::{Access, Params, Route, Takes};
 use crate::model::{Role, TenantId};
 use crate::service::{Service, Sight};
 
@@ -54,7 +54,10 @@ pub(super) enum Act {
 
 /// A row of the table that asks for a role.
 pub(super) fn known(method: Method, pattern: &'static str, role: Role, act: fn(Visit) -> Answering) -> Route<Act> {
-    Route { method, pattern, access: Access::Role(role), query: Vec::new(), handler: Act::Known(act) }
+    // What changes something is a form.
+    let takes = if method == Method::GET { Takes::NoBody } else { Takes::Body };
+    let (access, handler) = (Access::Role(role), Act::Known(act));
+    Route { method, pattern, access, query: Vec::new(), takes, handler }
 }
 
 impl Route<Act> {

@@ -328,6 +328,27 @@ async fn a_malformed_id_is_a_400_everywhere() {
     }
 }
 
+/// What nobody would read is refused before anything is done: a reason that is kept nowhere, a filter beside the query.
+#[tokio::test]
+async fn a_body_that_no_route_reads_is_refused() {
+    let world = World::new();
+    let things = Things::make(&world, "m1").await;
+    let routes: Vec<_> = native::routes().into_iter().filter(|route| route.takes == Takes::NoBody).collect();
+    let known = routes.iter().filter(|route| route.access != Access::Public);
+    for route in known.clone() {
+        let (method, path) = (route.method.as_str(), things.path(route.pattern));
+        for body in [json!({"reason": "x"}), json!(["x"])] {
+            let answered = world.ask(Who::Operator, method, &path, body).await;
+            assert_eq!(answered.status, 400, "{method} {path}: {answered:?}");
+            assert!(answered.text.contains("takes no body; leave it out, or send {}"), "{answered:?}");
+        }
+    }
+    for route in known.filter(|route| !route.pattern.starts_with("/v1/tail")) {
+        let answered = world.ask(Who::Operator, route.method.as_str(), &things.path(route.pattern), json!({})).await;
+        assert_ne!(answered.status, 400, "{} {}: {answered:?}", route.method, route.pattern);
+    }
+}
+
 /// P17, S4.5: what a tenant's events do at a destination of the tenant above is that one's to see and to steer.
 #[tokio::test]
 async fn a_rolled_up_delivery_is_its_destinations_owners() {
