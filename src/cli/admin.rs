@@ -461,8 +461,15 @@ impl Refusal {
     }
 }
 
-/// A JSON pointer (RFC 6901) as people write a field's name: `retry.delays[0]`.
+/// A JSON pointer (RFC 6901) as people write a field's name: `retry.delays[0]`. A parameter of the query or of the path is called by
+/// its name.
 fn field_name(pointer: &str) -> String {
+    if let Some(name) = pointer.strip_prefix('?') {
+        return name.to_owned();
+    }
+    if let Some(name) = pointer.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        return name.to_owned();
+    }
     let mut name = String::new();
     for part in pointer.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");
@@ -493,6 +500,8 @@ mod tests {
             ("/retry/delays/0", "retry.delays[0]"),
             ("/headers/X~1Y~0", "headers.X/Y~"),
             ("/0/type", "0.type"),
+            ("?limit", "limit"),
+            ("{id}", "id"),
         ];
         for (pointer, name) in table {
             assert_eq!(field_name(pointer), name);

@@ -4,6 +4,8 @@
 //! texts are shown to the caller and may be logged by him, so they never repeat a value that was sent: they name the
 //! place and the rule.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
@@ -109,10 +111,11 @@ impl ProblemCode {
     }
 }
 
-/// One field of a body and what is wrong with it.
+/// One field of a request and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// Where: a JSON pointer (RFC 6901) into the body; the empty text is the whole of it.
+    /// Where: a JSON pointer (RFC 6901) into the body, the empty text for the whole of it; `?name` for a parameter of the query,
+    /// `{name}` for one of the path. Neither can be taken for a pointer, which begins with a slash.
     pub pointer: String,
     /// What rule it breaks, in words; never the value.
     pub detail: String,
@@ -156,6 +159,24 @@ impl Problem {
         Problem { code, detail, errors, allow: None }
     }
 
+    /// A problem with one parameter of the query: its pointer is `?` and its name.
+    pub fn of_parameter(name: &str, why: impl fmt::Display) -> Self {
+        let (pointer, detail) = (format!("?{name}"), format!("{name}: {why}"));
+        Problem {
+            errors: vec![FieldError { pointer, detail: why.to_string() }],
+            ..Problem::new(ProblemCode::BadQuery, detail)
+        }
+    }
+
+    /// A problem with one parameter of the path: its pointer is the name in braces.
+    pub fn of_path(name: &str, why: impl fmt::Display) -> Self {
+        let (pointer, detail) = (format!("{{{name}}}"), format!("{name}: {why}"));
+        Problem {
+            errors: vec![FieldError { pointer, detail: why.to_string() }],
+            ..Problem::new(ProblemCode::BadId, detail)
+        }
+    }
+
     /// A 405 that names the methods that do apply.
     pub fn method_not_allowed(allow: String) -> Self {
         let detail = format!("this path takes {allow}");
@@ -172,7 +193,7 @@ impl Problem {
         &self.detail
     }
 
-    /// The fields that are wrong, if it is about fields.
+    /// The fields and parameters that are wrong, if it is about some.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }

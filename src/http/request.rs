@@ -346,10 +346,7 @@ impl Query {
                 return Err(Problem::new(ProblemCode::BadQuery, "the query is not percent-encoded UTF-8"));
             };
             if pairs.iter().any(|(known, _)| *known == name) {
-                return Err(Problem::new(
-                    ProblemCode::BadQuery,
-                    format!("{} stands there more than once", masked_text(&name)),
-                ));
+                return Err(Problem::of_parameter(&masked_text(&name), "stands there more than once"));
             }
             pairs.push((name, value));
         }
@@ -364,22 +361,24 @@ impl Query {
     /// The value of `name` as a `T`; what it cannot read is a 400 in the words of its error.
     pub fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|why| Problem::new(ProblemCode::BadQuery, format!("{name}: {why}")))
+        text.parse().map(Some).map_err(|why| Problem::of_parameter(name, why))
+    }
+
+    /// The names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// A 400 that lists what exists, unless every name is one of `names`.
     ///
     /// A misspelt filter that went unnoticed would answer with more than was asked for.
     pub fn only(&self, names: &[&str]) -> Result<(), Problem> {
-        match self.0.iter().find(|(name, _)| !names.contains(&name.as_str())) {
-            None => Ok(()),
-            Some(_) if names.is_empty() => Err(Problem::new(ProblemCode::BadQuery, "there are no parameters here")),
-            Some((name, _)) => {
-                let known = names.join(", ");
-                let name = masked_text(name);
-                Err(Problem::new(ProblemCode::BadQuery, format!("no parameter {name:?} here; there are {known}")))
-            }
-        }
+        let Some((name, _)) = self.0.iter().find(|(name, _)| !names.contains(&name.as_str())) else { return Ok(()) };
+        let why = match names {
+            [] => "is not known here, where there are no parameters".to_owned(),
+            names => format!("is not known here; there are {}", names.join(", ")),
+        };
+        Err(Problem::of_parameter(&masked_text(name), why))
     }
 }
 

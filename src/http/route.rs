@@ -139,9 +139,7 @@ impl<H> Routes<H> {
         };
         let mut params = Vec::with_capacity(matched.params.len());
         for (name, value) in matched.params.iter() {
-            let value = percent_decode_str(value)
-                .decode_utf8()
-                .map_err(|_| Problem::new(ProblemCode::BadId, format!("{name} in the path is not UTF-8")))?;
+            let value = percent_decode_str(value).decode_utf8().map_err(|_| Problem::of_path(name, "is not UTF-8"))?;
             params.push((name.to_owned(), value.into_owned()));
         }
         Ok(Found { route, params: Params(params) })
@@ -181,9 +179,7 @@ impl Params {
 
     /// The parameter `name` as an id or another value of the model; a malformed one is a 400 that says how one looks.
     pub fn parse<T: FromStr<Err = Invalid>>(&self, name: &str) -> Result<T, Problem> {
-        self.text(name)
-            .parse()
-            .map_err(|invalid: Invalid| Problem::new(ProblemCode::BadId, format!("{name}: {invalid}")))
+        self.text(name).parse().map_err(|invalid: Invalid| Problem::of_path(name, invalid))
     }
 }
 
@@ -225,7 +221,7 @@ mod tests {
             (Method::GET, "/v1/other", Err((ProblemCode::NotFound, "no such path"))),
             (Method::GET, "*", Err((ProblemCode::NotFound, "no such path"))),
             (Method::GET, "", Err((ProblemCode::NotFound, "no such path"))),
-            (Method::GET, "/v1/things/%ff", Err((ProblemCode::BadId, "id in the path is not UTF-8"))),
+            (Method::GET, "/v1/things/%ff", Err((ProblemCode::BadId, "id: is not UTF-8"))),
         ];
         for (method, path, expected) in rows {
             let found = table.find(&method, path);
@@ -244,6 +240,7 @@ mod tests {
         let found = table.find(&Method::GET, "/v1/things/7").unwrap();
         let problem = found.params.parse::<DestinationId>("id").unwrap_err();
         assert_eq!((problem.code(), problem.code().status().as_u16()), (ProblemCode::BadId, 400));
+        assert_eq!(problem.errors()[0].pointer, "{id}");
     }
 
     #[test]

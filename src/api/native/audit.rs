@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::caller::Caller;
+use crate::api::caller::{Caller, forbidden};
 use crate::api::page::Page;
 use crate::api::{Call, native};
 use crate::http::problem::{Problem, ProblemCode};
@@ -61,11 +61,10 @@ pub(super) const PARAMETERS: [&str; 6] = ["tenant", "actor", "action", "object",
 /// `GET /v1/audit`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let page = Page::from_query(&query)?;
+    let page = Page::from_query(call.request.path(), &query)?;
     let tenant = match (query.parse::<TenantId>("tenant")?, caller.sight()) {
         (Some(tenant), sight) if !sight.takes(&tenant) => {
-            let detail = "tenant: is another one than the caller acts for";
-            return Err(Problem::new(ProblemCode::Forbidden, detail));
+            return Err(forbidden("?tenant", "is another one than the caller acts for"));
         }
         (Some(tenant), _) => Some(tenant),
         (None, Sight::One(own)) => Some(own),

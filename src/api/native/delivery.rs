@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::api::caller::Caller;
 use crate::api::page::Page;
 use crate::api::{Call, native};
-use crate::http::problem::{Problem, ProblemCode};
+use crate::http::problem::Problem;
 use crate::http::request::Query;
 use crate::http::response::Response;
 use crate::model::delivery::{Attempt, DeliveryState, Ending, Headers, Phases};
@@ -38,17 +38,17 @@ impl Filter {
 
     /// The filter that a query asks for; a value that cannot be read is a 400.
     pub fn from_query(query: &Query) -> Result<Self, Problem> {
-        let bad = |detail: &str| Problem::new(ProblemCode::BadQuery, detail);
         let state = match query.text("state") {
             None => None,
             Some(text) => {
                 let state = DeliveryState::ALL.into_iter().find(|state| state.as_str() == text);
-                Some(state.ok_or_else(|| bad("state: is one of pending, held, succeeded, failed, cancelled"))?)
+                let bad = || Problem::of_parameter("state", "is one of pending, held, succeeded, failed, cancelled");
+                Some(state.ok_or_else(bad)?)
             }
         };
         let status = query.parse::<u16>("status")?;
         if status.is_some_and(|status| !(100..=999).contains(&status)) {
-            return Err(bad("status: is 100 to 999"));
+            return Err(Problem::of_parameter("status", "is 100 to 999"));
         }
         Ok(Filter {
             state,
@@ -216,7 +216,7 @@ fn joined(headers: &Headers) -> BTreeMap<String, String> {
 /// `GET /v1/deliveries`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let page = Page::from_query(&query)?;
+    let page = Page::from_query(call.request.path(), &query)?;
     let Filter { state, destination, kind, from, to, status } = Filter::from_query(&query)?;
     let destination = match destination {
         None => None,
@@ -260,6 +260,7 @@ pub(super) async fn cancel(call: Call, caller: Caller) -> Result<Response, Probl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::problem::ProblemCode;
     use crate::model::{DestinationNo, Epoch, EventId, Outcome, Reason, Seq, Trigger};
     use uuid::Uuid;
 

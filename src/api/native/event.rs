@@ -181,7 +181,7 @@ pub(super) const PARAMETERS: [&str; 5] = ["producer_id", "key", "type", "from", 
 /// `GET /v1/events`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let page = Page::from_query(&query)?;
+    let page = Page::from_query(call.request.path(), &query)?;
     let wanted = EventsWanted {
         tenant: Some(caller.tenant()),
         kind: query.parse("type")?,
@@ -240,7 +240,7 @@ pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem
 pub(super) async fn deliveries(call: Call, caller: Caller) -> Result<Response, Problem> {
     let id = call.params.parse("id")?;
     let query = call.request.query()?;
-    let page = Page::from_query(&query)?;
+    let page = Page::from_query(call.request.path(), &query)?;
     let found = call.service.deliveries_of(&caller.sight(), id, page.window()).await?;
     Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen))?))
 }

@@ -154,7 +154,7 @@ fn cursor(rank: usize, known: &KnownType) -> Cursor {
 /// `GET /v1/event-types`
 pub(super) async fn list(call: Call, _: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let (page, catalog) = (Page::from_query(&query)?, call.service.catalog());
+    let (page, catalog) = (Page::from_query(call.request.path(), &query)?, call.service.catalog());
     let mut types: Vec<_> = catalog.event_types().iter().enumerate().collect();
     types.sort_by_cached_key(|(rank, known)| cursor(*rank, known));
     let list = page.of("event_types", types, |(rank, known)| cursor(*rank, known), |(_, it)| EventTypeView::of(it));

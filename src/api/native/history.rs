@@ -13,7 +13,7 @@ use uuid::{Builder, Variant, Version};
 use crate::api::caller::Caller;
 use crate::api::page::Page;
 use crate::api::{Call, native};
-use crate::http::problem::{Problem, ProblemCode};
+use crate::http::problem::Problem;
 use crate::http::request::Query;
 use crate::http::response::Response;
 use crate::model::id::RunId;
@@ -42,7 +42,7 @@ impl Filter {
             Some(text) => {
                 let known = Milestone::ALL.into_iter().find(|milestone| milestone.as_str() == text);
                 let names = Milestone::ALL.map(Milestone::as_str).join(", ");
-                let bad = || Problem::new(ProblemCode::BadQuery, format!("event_type: is one of {names}"));
+                let bad = || Problem::of_parameter("event_type", format!("is one of {names}"));
                 Some(known.ok_or_else(bad)?)
             }
         };
@@ -202,7 +202,7 @@ fn step_id(run: RunId, place: usize) -> String {
 /// `GET /v1/event_history`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let (page, sight) = (Page::from_query(&query)?, Sight::One(caller.tenant()));
+    let (page, sight) = (Page::from_query(call.request.path(), &query)?, Sight::One(caller.tenant()));
     let Filter { subscription, destination, from, to, milestone } = Filter::from_query(&query)?;
     let catalog = call.service.catalog();
     let subscription = subscription.map(|id| {
@@ -257,6 +257,7 @@ pub(super) async fn resend(call: Call, caller: Caller) -> Result<Response, Probl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::problem::ProblemCode;
 
     /// Dates are days or moments, both inclusive.
     #[test]

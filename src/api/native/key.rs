@@ -121,7 +121,7 @@ impl KeyView {
 /// `GET /v1/keys`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let page = Page::from_query(&query)?;
+    let page = Page::from_query(call.request.path(), &query)?;
     let mut keys = call.service.keys(&caller.sight());
     let cursor = |key: &ApiKey| by_creation(key.created, &key.id.to_string());
     keys.sort_by_cached_key(|key| cursor(key));

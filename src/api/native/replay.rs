@@ -224,7 +224,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
 /// `GET /v1/replays`: newest first.
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let page = Page::from_query(&query)?;
+    let page = Page::from_query(call.request.path(), &query)?;
     let replays = call.service.replays(caller.tenant()).await?;
     let cursor = |seen: &SeenReplay| Cursor { place: u64::MAX - seen.replay.id.0, second: 0 };
     Ok(native::ok(&page.of("replays", replays, cursor, |seen| ReplayView::of(&seen))))

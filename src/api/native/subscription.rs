@@ -261,7 +261,7 @@ pub(super) async fn kinds(call: Call, caller: Caller) -> Result<Response, Proble
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let (pattern, tenant) = (call.params.parse::<TypePattern>("type")?, caller.tenant());
     let query = call.request.query()?;
-    let (page, catalog) = (Page::from_query(&query)?, call.service.catalog());
+    let (page, catalog) = (Page::from_query(call.request.path(), &query)?, call.service.catalog());
     let rows = catalog.subscriptions().filter(|it| it.tenant == tenant && it.pattern == pattern);
     let cursor = |it: &&Arc<Subscription>| Cursor { place: it.no.0.into(), second: 0 };
     Ok(native::ok(&page.of("subscriptions", rows, cursor, |it| view(&catalog, it))))
@@ -373,7 +373,8 @@ pub(super) async fn links(call: Call, caller: Caller) -> Result<Response, Proble
     let sight = caller.sight();
     let subscription = named(&call, &sight)?;
     let query = call.request.query()?;
-    let (page, service, catalog) = (Page::from_query(&query)?, &call.service, call.service.catalog());
+    let (page, service, catalog) =
+        (Page::from_query(call.request.path(), &query)?, &call.service, call.service.catalog());
     let mut linked: Vec<_> = subscription.destinations.iter().filter_map(|&no| catalog.destination(no)).collect();
     linked.retain(|destination| sight.takes(&destination.tenant));
     linked.sort_by_key(|destination| destination.no);

@@ -94,7 +94,8 @@ impl TenantView {
 /// `GET /v1/tenants`: the one that the caller acts for, or all of them.
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let (page, sight, catalog) = (Page::from_query(&query)?, caller.sight(), call.service.catalog());
+    let (page, sight, catalog) =
+        (Page::from_query(call.request.path(), &query)?, caller.sight(), call.service.catalog());
     let mut tenants: Vec<_> = catalog.tenants().filter(|tenant| sight.takes(&tenant.id)).collect();
     let cursor = |tenant: &Tenant| by_creation(tenant.created, tenant.id.as_str());
     tenants.sort_by_cached_key(|tenant| cursor(tenant));

@@ -325,6 +325,32 @@ async fn a_malformed_id_is_a_400_everywhere() {
             path.replace("{type}", "transaction").replace("{destination}", "x").replace("{tenantslug}", "default");
         let answered = world.ask(Who::Operator, route.method.as_str(), &path, Value::Null).await;
         assert_eq!((answered.status, answered.code().as_str()), (400, "bad_id"), "{} {path}", route.method);
+        assert!(["{id}", "{destination}"].contains(&answered.pointers()[0].as_str()), "{answered:?}");
+    }
+}
+
+/// A wrong parameter is named where programs look for it, as a wrong field is.
+#[tokio::test]
+async fn a_wrong_parameter_of_a_query_is_pointed_to() {
+    let world = World::new();
+    let table = [
+        ("/v1/events", "from=x", "?from"),
+        ("/v1/events", "type=a**", "?type"),
+        ("/v1/events", "nothing=1", "?nothing"),
+        ("/v1/events", "limit=1&limit=2", "?limit"),
+        ("/v1/deliveries", "state=sent", "?state"),
+        ("/v1/deliveries", "status=99", "?status"),
+        ("/v1/deliveries", "after=x", "?after"),
+        ("/v1/deliveries", "offset=10001", "?offset"),
+        ("/v1/event_history", "event_type=sent", "?event_type"),
+        ("/v1/event_history", "date_to=x", "?date_to"),
+        ("/v1/tail", "outcome=lost", "?outcome"),
+        ("/v1/status", "x=1", "?x"),
+    ];
+    for (path, query, pointer) in table {
+        let answered = world.get(&format!("{path}?{query}")).await;
+        assert_eq!((answered.status, answered.code().as_str()), (400, "bad_query"), "{path}?{query}");
+        assert_eq!(answered.pointers(), [pointer], "{answered:?}");
     }
 }
 

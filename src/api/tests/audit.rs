@@ -247,7 +247,7 @@ async fn a_tenant_that_took_a_deleted_ones_id_does_not_see_its_audit_log() {
     }
     assert_eq!(actions(&world.audit(Who::OperatorFor("m1"), "").await), own);
     let oldest = world.ask(Who::Operator, "GET", "/v1/audit?limit=5&tenant=m1", Value::Null).await.json();
-    let beyond = format!("&after={}", text(&oldest["next"]));
+    let beyond = format!("&tenant=m1&after={}", text(&oldest["next"]));
     assert_eq!(actions(&world.audit(Who::Key(&admin), &beyond).await), [""; 0]);
     let all = actions(&world.audit(Who::Operator, "&tenant=m1").await);
     assert_eq!(all[..3], own);

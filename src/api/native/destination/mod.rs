@@ -69,7 +69,7 @@ pub(super) async fn kinds(_: Call, _: Caller) -> Result<Response, Problem> {
 /// `GET /v1/destinations/webhook`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let (page, sight) = (Page::from_query(&query)?, Sight::One(caller.tenant()));
+    let (page, sight) = (Page::from_query(call.request.path(), &query)?, Sight::One(caller.tenant()));
     let catalog = call.service.catalog();
     let rows = catalog.destinations().filter(|destination| sight.takes(&destination.tenant));
     Ok(native::ok(&page.of("webhook", rows, |it| cursor(it), |it| view(&call.service, it, &[]))))
