@@ -1244,7 +1244,7 @@ fn created<T>(answer: Result<T, Rejected>, noun: &'static str) -> Result<T, Erro
         }
         Rejected::UnknownDestination => Error::Invalid {
             pointer: "/destinations",
-            detail: "a destination is not there, or belongs to a tenant that is neither this one nor above it".into(),
+            detail: "a destination is not there, or is another tenant's than the subscription".into(),
         },
         Rejected::SpellingTaken => {
             Error::Conflict("the name or an alias is another event type's already (GET /v1/event-types)".into())

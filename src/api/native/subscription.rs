@@ -20,7 +20,7 @@ use crate::model::audit::Action;
 use crate::model::{
     DestinationId, DestinationNo, Filter, Subscription, SubscriptionId, SubscriptionNo, TenantId, TypePattern,
 };
-use crate::service::{Catalog, Error, Service, Sight};
+use crate::service::{Catalog, Error, Sight};
 
 const NAME_CHARS_MAX: usize = 124;
 const DESTINATIONS_MAX: usize = 1000;
@@ -281,24 +281,17 @@ fn named(call: &Call, sight: &Sight) -> Result<Arc<Subscription>, Problem> {
     if subscription.pattern == pattern { Ok(subscription) } else { Err(Error::NotFound("subscription").into()) }
 }
 
-/// The numbers of the destinations that a body names. Those that are linked `already` may stay, also out of sight: a tenant
-/// above may have linked its own.
-fn numbers(
-    service: &Service,
-    sight: &Sight,
-    ids: &[DestinationId],
-    already: &[DestinationNo],
-) -> Result<Vec<DestinationNo>, Problem> {
-    let catalog = service.catalog();
+/// The numbers of the destinations of this tenant that a body names.
+fn numbers(catalog: &Catalog, tenant: &TenantId, ids: &[DestinationId]) -> Result<Vec<DestinationNo>, Problem> {
     let mut unknown = Vec::new();
     let mut numbers = Vec::with_capacity(ids.len());
     for (place, &id) in ids.iter().enumerate() {
-        let found = catalog.destination_by_id(id);
-        match found.filter(|it| sight.takes(&it.tenant) || already.contains(&it.no)) {
+        match catalog.destination_by_id(id).filter(|it| it.tenant == *tenant) {
             Some(destination) => numbers.push(destination.no),
+            // Whether it is another tenant's is not told.
             None => unknown.push(FieldError {
                 pointer: format!("/destinations/{place}"),
-                detail: "there is no such destination".to_owned(),
+                detail: "the subscription's tenant has no such destination".to_owned(),
             }),
         }
     }
@@ -310,16 +303,24 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
     let pattern = call.params.parse::<TypePattern>("type")?;
     let request: SubscriptionRequest = call.request.json(call.settings.body_bytes_max).await?;
     let NewSubscription { tenant, pattern, name, roll_up, filter, destinations } = request.create(pattern)?;
-    let service = &call.service;
+    let (service, tenant) = (&call.service, caller.tenant_in_body(tenant)?);
+    let catalog = service.catalog();
+    if catalog.tenant(&tenant).is_none() {
+        return Err(Error::Invalid {
+            pointer: "/tenant",
+            detail: "there is no tenant of this id; create it first".into(),
+        }
+        .into());
+    }
     let subscription = Subscription {
         no: SubscriptionNo(0),
         id: SubscriptionId(service.fresh_uuid()),
-        tenant: caller.tenant_in_body(tenant)?,
+        destinations: numbers(&catalog, &tenant, &destinations)?,
+        tenant,
         pattern,
         name,
         roll_up,
         filter,
-        destinations: numbers(service, &caller.sight(), &destinations, &[])?,
         registered: None,
         created: service.now(),
     };
@@ -351,7 +352,7 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
             subscription.filter.clone_from(filter);
         }
         if let Some(ids) = &destinations {
-            subscription.destinations = numbers(service, &sight, ids, &subscription.destinations)?;
+            subscription.destinations = numbers(&service.catalog(), &subscription.tenant, ids)?;
         }
         Ok(())
     };
@@ -368,15 +369,13 @@ pub(super) async fn delete(call: Call, caller: Caller) -> Result<Response, Probl
     Ok(native::no_content())
 }
 
-/// `GET /v1/subscriptions/{type}/{id}/destinations`: those that the caller sees.
+/// `GET /v1/subscriptions/{type}/{id}/destinations`
 pub(super) async fn links(call: Call, caller: Caller) -> Result<Response, Problem> {
-    let sight = caller.sight();
-    let subscription = named(&call, &sight)?;
+    let subscription = named(&call, &caller.sight())?;
     let query = call.request.query()?;
     let (page, service, catalog) =
         (Page::from_query(call.request.path(), &query)?, &call.service, call.service.catalog());
     let mut linked: Vec<_> = subscription.destinations.iter().filter_map(|&no| catalog.destination(no)).collect();
-    linked.retain(|destination| sight.takes(&destination.tenant));
     linked.sort_by_key(|destination| destination.no);
     let show = |it: &Arc<_>| destination::view(service, it, &[]);
     Ok(native::ok(&page.of("webhook", linked, |it| destination::cursor(it), show)))
@@ -388,7 +387,9 @@ pub(super) async fn link(mut call: Call, caller: Caller) -> Result<Response, Pro
     let stored = named(&call, &sight)?;
     let request: LinkRequest = call.request.json(call.settings.body_bytes_max).await?;
     let service = &call.service;
-    let no = service.destination(&sight, request.destination()?)?.no;
+    let id = request.destination()?;
+    let own = service.destination(&Sight::One(stored.tenant.clone()), id);
+    let no = own.map_err(|_| Error::NotFound("destination of the subscription's tenant"))?.no;
     let change = |subscription: &mut Subscription| -> Result<(), Problem> {
         if subscription.destinations.contains(&no) {
             return Ok(());
@@ -411,7 +412,6 @@ pub(super) async fn unlink(call: Call, caller: Caller) -> Result<Response, Probl
     let id = call.params.parse::<DestinationId>("destination")?;
     let stored = named(&call, &sight)?;
     let service = &call.service;
-    // What is linked may be unlinked, also a destination of a tenant above.
     let no = service.catalog().destination_by_id(id).map(|destination| destination.no);
     let change = |subscription: &mut Subscription| -> Result<(), Problem> {
         let place = subscription.destinations.iter().position(|linked| Some(*linked) == no);

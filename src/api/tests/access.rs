@@ -187,26 +187,101 @@ async fn every_route_refuses_whoever_may_not() {
     }
 }
 
-/// P17 in short: a key with the role does reach its own tenant's things on every route, and sees nothing of another's.
+/// How another tenant stands to one's own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kinship {
+    None,
+    /// It is above, and what happens here reaches it as well.
+    Above,
+    Below,
+}
+
+impl Kinship {
+    async fn make(self, world: &World, foreign: &Things) {
+        match self {
+            Kinship::None => {}
+            Kinship::Above => {
+                world.done(200, "PUT", "/v1/tenants/m1", json!({"parent": "m2"})).await;
+                let roll_up = json!({"tenant": "m2", "destinations": [foreign.destination], "roll_up": true});
+                world.done(201, "POST", "/v1/subscriptions/transaction", roll_up).await;
+                world.event("m1", "transaction").await;
+            }
+            Kinship::Below => {
+                world.done(200, "PUT", "/v1/tenants/m2", json!({"parent": "m1"})).await;
+            }
+        }
+    }
+}
+
+/// P17 in short: a key with the role does reach its own tenant's things on every route, and sees nothing of another's, be that one a
+/// stranger, above or below. That it has one above stands in a tenant's own record, and nothing else of that one.
 #[tokio::test]
 async fn every_route_lets_in_whoever_may() {
-    for route in routes(&Settings::default()) {
+    for (route, kinship) in routes(&Settings::default())
+        .into_iter()
+        .flat_map(|route| [Kinship::None, Kinship::Above, Kinship::Below].map(|kinship| (route.clone(), kinship)))
+    {
         let Access::Role(needed) = route.access else { continue };
         for role in ROLES.into_iter().filter(|role| role.covers(needed)) {
             let world = World::new();
             let (own, foreign) = (Things::make(&world, "m1").await, Things::make(&world, "m2").await);
+            kinship.make(&world, &foreign).await;
             let key = world.key(role.as_str(), Some("m1")).await;
             let answered = ask(&world, Who::KeyFor(&key, "m1"), &route, &own).await;
-            let at = format!("{} {} as {}: {answered:?}", route.method, route.pattern, role.as_str());
+            let at = format!("{} {} as {} ({kinship:?}): {answered:?}", route.method, route.pattern, role.as_str());
             if is_house_only(&route) || is_socket_only(&route) {
                 assert_eq!(answered.status, 403, "{at}");
                 continue;
             }
             assert!(!matches!(answered.status, 401 | 403 | 404 | 500..), "{at}");
+            let shown = answered.text.replace(r#""parent":"m2""#, "");
             for id in foreign.all() {
-                assert!(!answered.text.contains(&format!("\"{id}\"")), "{id} in {at}");
+                assert!(!shown.contains(&format!("\"{id}\"")), "{id} in {at}");
             }
         }
+    }
+}
+
+/// P17: an id of another tenant's thing in a body, in a query or deeper in a path is as one of nothing.
+#[tokio::test]
+async fn a_foreign_id_is_as_one_of_nothing_wherever_it_stands() {
+    for kinship in [Kinship::None, Kinship::Above, Kinship::Below] {
+        let world = World::new();
+        let (own, foreign, unknown) =
+            (Things::make(&world, "m1").await, Things::make(&world, "m2").await, Things::unknown());
+        kinship.make(&world, &foreign).await;
+        let key = world.key("admin", Some("m1")).await;
+        let house = world.key("admin", None).await;
+        let subscription = own.path("/v1/subscriptions/{type}/{id}");
+        let asked = |things: &Things| {
+            let Things { destination, subscription: other, key, .. } = things;
+            vec![
+                ("DELETE", format!("{subscription}/destinations/{destination}"), Value::Null),
+                ("POST", format!("{subscription}/destinations"), json!({"destination": destination})),
+                ("PUT", subscription.clone(), json!({"destinations": [own.destination, destination]})),
+                ("POST", "/v1/subscriptions/t".into(), json!({"destinations": [destination]})),
+                ("POST", "/v1/replays".into(), json!({"destination": destination})),
+                ("POST", "/v1/replays".into(), json!({"destination": destination, "dry_run": true})),
+                ("GET", format!("/v1/deliveries?destination={destination}"), Value::Null),
+                ("GET", format!("/v1/event_history?destination_id={destination}"), Value::Null),
+                ("GET", format!("/v1/event_history?subscription_id={other}"), Value::Null),
+                ("GET", format!("/v1/tail?destination={destination}"), Value::Null),
+                ("GET", format!("/v1/audit?object={destination}"), Value::Null),
+                ("GET", format!("/v1/audit?actor={key}"), Value::Null),
+            ]
+        };
+        for who in [Who::Key(&key), Who::KeyFor(&house, "m1")] {
+            for (one, nothing) in asked(&foreign).into_iter().zip(asked(&unknown)) {
+                let (method, path, body) = one;
+                let answers =
+                    [world.ask(who, method, &path, body).await, world.ask(who, method, &nothing.1, nothing.2).await];
+                let at = format!("{method} {path} ({kinship:?}): {answers:?}");
+                assert_eq!(answers[0].status, answers[1].status, "{at}");
+                assert_eq!(answers[0].text, answers[1].text, "{at}");
+            }
+        }
+        let links = world.done(200, "GET", &format!("{subscription}/destinations"), Value::Null).await;
+        assert_eq!(links["webhook"].as_array().unwrap().len(), 1, "{links}");
     }
 }
 

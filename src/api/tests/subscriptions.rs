@@ -92,7 +92,7 @@ async fn subscriptions_are_listed_by_their_type() {
     assert_eq!((&list["subscriptions"][0]["id"], &list["next"]), (&json!(ids[2]), &Value::Null));
 }
 
-/// A tenant's key makes subscriptions for that tenant, and links what it sees; what a tenant above has linked may stay.
+/// A tenant's key makes subscriptions for that tenant, and links that tenant's destinations.
 #[tokio::test]
 async fn a_bound_key_subscribes_for_its_own_tenant() {
     let world = World::new();
@@ -107,14 +107,38 @@ async fn a_bound_key_subscribes_for_its_own_tenant() {
         assert_eq!((refused.status, refused.pointers()), (403, vec!["/tenant".to_owned()]));
     }
     assert_eq!(create(json!({"destinations": [above]})).await.pointers(), ["/destinations/0"]);
-    let shared = world.subscription("m2", "t", &[&above]).await;
-    let path = format!("/v1/subscriptions/t/{shared}");
-    let read = world.ask(Who::Key(&key), "GET", &path, Value::Null).await.json();
-    assert_eq!(world.ask(Who::Key(&key), "PUT", &path, read).await.status, 200);
-    let links = world.ask(Who::Key(&key), "GET", &format!("{path}/destinations"), Value::Null).await;
-    assert_eq!(links.json()["webhook"], json!([]), "another tenant's destination is not shown");
-    let below = world.ask(Who::OperatorFor("m1"), "POST", "/v1/subscriptions/t", json!({"destinations": [own]})).await;
-    assert_eq!(below.status, 400, "a tenant does not send its events to one below it");
+}
+
+/// P17, S4.5: a subscription links its own tenant's destinations, whoever makes it: what a tenant above has set up is neither shown
+/// nor ended in the lists of one below. It gets the events below by rolling up.
+#[tokio::test]
+async fn a_subscription_links_no_destination_of_another_tenant() {
+    let world = World::new();
+    world.tenant("m1").await;
+    world.done(201, "POST", "/v1/tenants", json!({"id": "m2", "parent": "m1"})).await;
+    let (above, own) = (world.destination("m1").await, world.destination("m2").await);
+    let house = world.key("admin", None).await;
+    for who in [Who::Operator, Who::Key(&house)] {
+        for (tenant, other) in [("m2", &above), ("m1", &own)] {
+            let body = json!({"tenant": tenant, "destinations": [other]});
+            let refused = world.ask(who, "POST", "/v1/subscriptions/t", body).await;
+            assert_eq!((refused.status, refused.pointers()), (400, vec!["/destinations/0".to_owned()]), "{refused:?}");
+        }
+        let path = format!("/v1/subscriptions/t/{}", world.subscription("m2", "t", &[&own]).await);
+        let refused = world.ask(who, "PUT", &path, json!({"destinations": [own, above]})).await;
+        assert_eq!((refused.status, refused.pointers()), (400, vec!["/destinations/1".to_owned()]), "{refused:?}");
+        let links = format!("{path}/destinations");
+        assert_eq!(world.ask(who, "POST", &links, json!({"destination": above})).await.status, 404);
+        assert_eq!(world.ask(who, "DELETE", &format!("{links}/{above}"), Value::Null).await.status, 404);
+        assert_eq!(world.ask(who, "GET", &path, Value::Null).await.json()["destinations"], json!([own]));
+    }
+    let roll_up = json!({"tenant": "m1", "destinations": [above], "roll_up": true});
+    world.done(201, "POST", "/v1/subscriptions/t", roll_up).await;
+    let event = world.event("m2", "t").await;
+    let targets = world.done(200, "GET", &format!("/v1/events/{event}"), Value::Null).await["targets"].clone();
+    assert_eq!(targets.as_array().unwrap().len(), 2, "{targets}");
+    let unknown = json!({"tenant": "nobody", "destinations": [own]});
+    assert_eq!(world.ask(Who::Operator, "POST", "/v1/subscriptions/t", unknown).await.pointers(), ["/tenant"]);
 }
 
 /// A subscription's filter decides which events make deliveries; what it keeps out is told in the event's record. A
