@@ -230,15 +230,32 @@ pub fn check(signature: &Signature) -> Result<(), SignError> {
     Ok(())
 }
 
+/// What a new secret must be besides what [`check`] says: long enough. Whoever verifies somebody else's signature has no choice.
+///
+/// # Errors
+///
+/// When its key has fewer than 8 bytes, or is none.
+pub fn check_length(signature: &Signature) -> Result<(), SignError> {
+    match Plan::of(&signature.scheme) {
+        // It has bounds of its own.
+        Plan::Standard => Ok(()),
+        Plan::Code(plan) => match key_bytes(&signature.secret, plan.key_encoding)?.len() {
+            0..KEY_BYTES_MIN => Err(SignError::Secret("a key has at least 8 bytes")),
+            _ => Ok(()),
+        },
+    }
+}
+
 /// Whether all signatures of one destination can be computed and written side by side.
 ///
 /// # Errors
 ///
-/// As [`check`], and when two of them would write the same header.
+/// As [`check`] and [`check_length`], and when two of them would write the same header.
 pub fn check_all(signatures: &[Signature]) -> Result<(), SignError> {
     let mut taken: Vec<HeaderName> = Vec::new();
     for signature in signatures {
         check(signature)?;
+        check_length(signature)?;
         for name in header_names(&signature.scheme) {
             if taken.contains(&name) {
                 return Err(SignError::Collision(name));
@@ -483,6 +500,10 @@ fn key_bytes(secret: &Secret, encoding: KeyEncoding) -> Result<Vec<u8>, SignErro
     };
     if bytes.is_empty() { Err(SignError::Secret("it is empty")) } else { Ok(bytes) }
 }
+
+/// Bytes of a key, at least. One signature is enough to try keys against, as fast as a machine can, so what is shorter is found; vendors
+/// hand out longer texts, and Standard Webhooks asks for 24.
+const KEY_BYTES_MIN: usize = 8;
 
 /// Standard base64 whose padding may be absent.
 const LENIENT: GeneralPurpose =

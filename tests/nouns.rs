@@ -356,10 +356,15 @@ fn json_is_the_answer_of_the_api() {
     let shown = desk.json(&["destination", "show", &id]);
     assert_eq!(shown, admin.must("GET", &format!("/v1/destinations/webhook/{id}"), None));
     desk.run(&["emit", "a.b", "--data", r#"{"amount":1.10,"big":12345678901234567890123}"#]).code(0);
-    let list = desk.run(&["event", "list", "--json", "--limit", "1"]).code(0).stderr("");
-    let list = String::from_utf8(list.get_output().stdout.clone()).unwrap();
-    assert_eq!(list.lines().count(), 1);
-    assert!(list.contains(r#""data":{"amount":1.10,"big":12345678901234567890123}"#), "{list}");
+    let data = r#""data":{"amount":1.10,"big":12345678901234567890123}"#;
+    // Payloads are listed where they are asked for.
+    for (asked, shown) in [(&[][..], false), (&["--payload"], true)] {
+        let list = desk.run(&[&["event", "list", "--json", "--limit", "1"], asked].concat()).code(0).stderr("");
+        let list = String::from_utf8(list.get_output().stdout.clone()).unwrap();
+        assert_eq!((list.lines().count(), list.contains(data)), (1, shown), "{list}");
+    }
+    let refused = desk.run(&["event", "list", "--payload"]).code(2).stdout("");
+    assert!(String::from_utf8_lossy(&refused.get_output().stderr).contains("event list --payload --json"));
     // Each type's answer stands on a line of its own.
     let all = desk.run(&["subscription", "list", "--json"]).code(0);
     let lines = String::from_utf8(all.get_output().stdout.clone()).unwrap();

@@ -1,6 +1,7 @@
 //! What of a reply may be kept: receivers echo what they were sent, and a record is read by people who may not see that.
 //!
-//! Card numbers are masked wherever they stand. The destination's own secrets are masked in the forms in which an echo shows them: as
+//! Card numbers are masked wherever they stand, and in bodies what is named a card's secret. A cookie is the receiver's own
+//! secret, and nobody here has a use for it. The destination's own secrets are masked in the forms in which an echo shows them: as
 //! sent, as JSON writes them, and percent-encoded. What decided the attempt saw the reply as it came.
 
 use std::borrow::Cow;
@@ -9,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::model::card::{mask_cards, may_hold_card};
+use crate::model::card::{mask_card_data, mask_cards, may_hold_card};
 use crate::model::destination::Signature;
 use crate::model::{Auth, Destination, Headers, Secret};
 
@@ -17,6 +18,8 @@ use crate::model::{Auth, Destination, Headers, Secret};
 pub(super) const MASK: &str = "***";
 /// Shorter secrets stand in too many places by chance.
 const NEEDLE_BYTES_MIN: usize = 4;
+/// Headers of a reply of which only the name is kept.
+const COOKIES: [&str; 2] = ["set-cookie", "set-cookie2"];
 /// Headers whose values say how a body is written. A destination may set them, but they are no credentials.
 const PLAIN_HEADERS: [&str; 5] = ["accept", "accept-language", "cache-control", "content-type", "user-agent"];
 
@@ -74,7 +77,8 @@ impl Masker {
     pub(super) fn headers(&self, headers: &Headers) -> Headers {
         let mut all = Headers::with_capacity(headers.as_str().len());
         for (name, value) in headers.iter() {
-            all.push(&self.text(name), self.text(value));
+            let is_cookie = COOKIES.iter().any(|cookie| name.eq_ignore_ascii_case(cookie));
+            all.push(&self.text(name), if is_cookie { MASK.into() } else { self.text(value) });
         }
         all
     }
@@ -83,6 +87,7 @@ impl Masker {
     pub(super) fn body(&self, body: &[u8], kept_max: usize) -> Vec<u8> {
         // Masked before it is cut: half a secret is found by nobody and read by everybody.
         let mut text = self.masked(&body[..body.len().min(2 * kept_max)]);
+        mask_card_data(&mut text);
         text.truncate(kept_max);
         text
     }
@@ -139,5 +144,16 @@ mod tests {
         assert_eq!(masker.body(b"hunter2", 4), b"hunt");
         assert_eq!(masker.text("x=hunter22; card=4111111111111111"), "x=***; card=************1111");
         assert_eq!(masker.body(b"\xffhunter22\0", 100), b"\xff***\0");
+        assert_eq!(masker.body(br#"{"cvv":123,"pin":"9"}"#, 100), br#"{"cvv":***,"pin":"*"}"#);
+    }
+
+    #[test]
+    fn of_a_cookie_only_the_name_is_kept() {
+        let mut headers = Headers::with_capacity(0);
+        for (name, value) in [("Set-Cookie", "session=abc; Path=/"), ("x-a", "1"), ("set-cookie", "b=2")] {
+            headers.push(name, value);
+        }
+        let kept = masker(&[]).headers(&headers);
+        assert_eq!(kept.iter().collect::<Vec<_>>(), [("Set-Cookie", MASK), ("x-a", "1"), ("set-cookie", MASK)]);
     }
 }

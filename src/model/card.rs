@@ -1,8 +1,68 @@
-//! Card numbers, and how they are masked wherever people read: in kept replies, in logs, in payloads that are shown.
+//! Card data, and how it is masked wherever people read: in kept replies, in logs, in payloads that are shown.
+//!
+//! A card number is known by its digits, wherever it stands. What must not be kept after an authorisation at all (PCI DSS 3.3: the
+//! code that verifies a card, the PIN, the track) cannot be told from other digits: it is known by its member's name, and the
+//! track's data also by the card number that it begins with.
 
 /// Digits of a card number (ISO/IEC 7812), and how many of the last ones stay, so that people can still tell cards apart.
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 const CARD_DIGITS_SHOWN: usize = 4;
+
+/// Names of members whose values are masked, in small letters and without `_`, `-` and spaces.
+const MASKED_NAMES: [&str; 41] = [
+    "cardcode",
+    "cardcvc",
+    "cardcvv",
+    "cardcvv2",
+    "cardpin",
+    "cardsecuritycode",
+    "cardverification",
+    "cardverificationcode",
+    "cardverificationdata",
+    "cardverificationnumber",
+    "cardverificationvalue",
+    "cardverificationvalue2",
+    "cav",
+    "cav2",
+    "cid",
+    "csc",
+    "cvc",
+    "cvc2",
+    "cvccode",
+    "cvd",
+    "cvn",
+    "cvn2",
+    "cvv",
+    "cvv2",
+    "cvvcode",
+    "cvvnumber",
+    "encryptedpin",
+    "icvv",
+    "magneticstripe",
+    "magstripe",
+    "pin",
+    "pinblock",
+    "securitycode",
+    "track",
+    "track1",
+    "track1data",
+    "track2",
+    "track2data",
+    "track3",
+    "trackdata",
+    "verificationvalue",
+];
+const MASKED_NAME_BYTES: std::ops::RangeInclusive<usize> = 3..=32;
+/// What stands in a JSON text in place of such a value.
+const MASK: &str = "\"***\"";
+
+fn is_masked_name(name: &[u8]) -> bool {
+    if !MASKED_NAME_BYTES.contains(&name.len()) {
+        return false;
+    }
+    let plain = name.iter().filter(|byte| !b"_- ".contains(byte)).map(u8::to_ascii_lowercase).collect::<Vec<_>>();
+    MASKED_NAMES.binary_search_by(|known| known.as_bytes().cmp(&plain)).is_ok()
+}
 
 /// Whether a text has as many digits as a card number. Few have, and only those need [`mask_cards`].
 pub fn may_hold_card(text: &[u8]) -> bool {
@@ -26,11 +86,91 @@ pub fn mask_cards(text: &mut [u8]) {
                 let card = text[place..place + length].iter_mut().filter(|byte| byte.is_ascii_digit());
                 card.take(digits - CARD_DIGITS_SHOWN).for_each(|digit| *digit = b'*');
                 place += length;
+                place += mask_track(&mut text[place..]);
             }
             // The next group may begin one.
             None => place += text[place..].iter().take_while(|byte| byte.is_ascii_digit()).count(),
         }
     }
+}
+
+/// Masks what follows a card number on a magnetic stripe (ISO/IEC 7813), and says how many bytes that is: on track 2 `=` (or `D`) and
+/// digits, on track 1 a name between two `^` and digits; both begin with the expiry and the service code.
+fn mask_track(text: &mut [u8]) -> usize {
+    const DIGITS_MIN: usize = 7;
+    const NAME_BYTES_MAX: usize = 32;
+    let start = match text.first() {
+        Some(b'=' | b'D' | b'd') => 1,
+        Some(b'^') => match text[1..].iter().take(NAME_BYTES_MAX).position(|byte| *byte == b'^') {
+            Some(length) => length + 2,
+            None => return 0,
+        },
+        Some(_) | None => return 0,
+    };
+    let digits = text[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits < DIGITS_MIN {
+        return 0;
+    }
+    text[start..start + digits].fill(b'*');
+    start + digits
+}
+
+/// Masks card numbers, and the values of members whose names say that they are a card's secrets, in any text: JSON, whole or cut off,
+/// a form, XML. Its length stays.
+pub fn mask_card_data(text: &mut [u8]) {
+    mask_named(text);
+    mask_cards(text);
+}
+
+/// Masks the letters and digits of what follows a name as its value: after `:`, `=` or `>`, in quotation marks or, if it begins with
+/// a digit, without.
+fn mask_named(text: &mut [u8]) {
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte == b'-';
+    let mut place = 0;
+    while place < text.len() {
+        if !is_of_name(&text[place]) {
+            // After a backslash stands an escape, such as the line's end: its letter is not the name's.
+            place += if text[place] == b'\\' { 2 } else { 1 };
+            continue;
+        }
+        let name = text[place..].iter().take_while(|byte| is_of_name(byte)).count();
+        let end = place + name;
+        place = match is_masked_name(&text[place..end]).then(|| value_behind(text, end)).flatten() {
+            None => end,
+            Some(value) => {
+                let after = value.end;
+                text[value].iter_mut().filter(|byte| byte.is_ascii_alphanumeric()).for_each(|byte| *byte = b'*');
+                after
+            }
+        };
+    }
+}
+
+/// Where the value is of the name that ends at `end`.
+fn value_behind(text: &[u8], end: usize) -> Option<std::ops::Range<usize>> {
+    // Quotation marks may be escaped, where JSON stands in a text of JSON.
+    let quotes = |mut place: usize| {
+        let mut quoted = false;
+        loop {
+            match (text.get(place), text.get(place + 1)) {
+                (Some(b' ' | b'\t' | b'\r' | b'\n'), _) => {}
+                (Some(b'"' | b'\''), _) => quoted = true,
+                (Some(b'\\'), Some(b'"' | b'\\')) => {}
+                _ => return (place, quoted),
+            }
+            place += 1;
+        }
+    };
+    let (separator, _) = quotes(end);
+    let separated = matches!(text.get(separator), Some(b':' | b'=' | b'>'));
+    let (start, quoted) = quotes(separator + 1);
+    let ends = |byte: &u8| match quoted {
+        true => b"\"'\\".contains(byte),
+        false => b"&<,;}]\"'\\".contains(byte) || byte.is_ascii_whitespace(),
+    };
+    let length = text.get(start..)?.iter().take_while(|byte| !ends(byte)).count();
+    let is_value = separated && length > 0 && (quoted || text[start].is_ascii_digit());
+    is_value.then(|| start..start + length)
 }
 
 /// The bytes and the digits of the longest card number that begins here and ends where a group of digits ends.
@@ -72,33 +212,65 @@ pub fn masked_text(text: &str) -> String {
     String::from_utf8_lossy(&masked).into_owned()
 }
 
-/// A JSON text with the digits of card numbers masked: it stays JSON, so a number that is one becomes a text.
+/// A JSON text with its card data masked: it stays JSON, so a number that is masked becomes a text. The value of a member whose name
+/// says that it is a card's secret goes as a whole, unless it is nothing: `null`, `true`, `false`, an empty text.
 pub fn masked_json(text: &str) -> String {
-    let mut masked = text.as_bytes().to_vec();
-    mask_cards(&mut masked);
-    if masked == text.as_bytes() {
-        return text.to_owned();
-    }
     let mut json = String::with_capacity(text.len() + 16);
     let mut rest = text;
     while let Some(first) = rest.bytes().next() {
-        let end = match first {
-            b'"' => string_end(rest.as_bytes()),
-            b'-' | b'0'..=b'9' => rest.bytes().take_while(|byte| b"+-.0123456789Ee".contains(byte)).count(),
-            _ => rest.bytes().take_while(|byte| !b"\"-0123456789".contains(byte)).count(),
-        };
-        let (token, after) = rest.split_at(end);
+        let (token, after) = rest.split_at(token_end(rest.as_bytes()));
         let mut bytes = token.as_bytes().to_vec();
-        mask_cards(&mut bytes);
-        // Digits became asterisks, so it is as good a text as before.
+        mask_card_data(&mut bytes);
+        // Letters and digits of ASCII became asterisks, so it is as good a text as before.
         let shown = String::from_utf8_lossy(&bytes);
         match first {
             b'-' | b'0'..=b'9' if shown != token => json.extend(["\"", &*shown, "\""]),
             _ => json.push_str(&shown),
         }
         rest = after;
+        if first == b'"' && is_masked_name(token.trim_matches('"').as_bytes()) {
+            let value = after.trim_start_matches([' ', '\t', '\r', '\n', ':']);
+            let (between, is_member) = (&after[..after.len() - value.len()], after.len() > value.len());
+            if is_member && between.contains(':') && !value.starts_with(['n', 't', 'f']) && !value.starts_with("\"\"") {
+                json.extend([between, MASK]);
+                rest = &value[value_end(value.as_bytes())..];
+            }
+        }
     }
     json
+}
+
+/// The bytes of the string, of the number, or of what lies between such, that begins here.
+fn token_end(text: &[u8]) -> usize {
+    match text.first() {
+        Some(b'"') => string_end(text),
+        Some(b'-' | b'0'..=b'9') => text.iter().take_while(|byte| b"+-.0123456789Ee".contains(byte)).count(),
+        _ => text.iter().take_while(|byte| !b"\"-0123456789".contains(byte)).count(),
+    }
+}
+
+/// The bytes of the value that begins here.
+fn value_end(text: &[u8]) -> usize {
+    let (mut place, mut depth) = (0, 0usize);
+    while let Some(byte) = text.get(place) {
+        match byte {
+            b'"' => place += string_end(&text[place..]),
+            b'[' | b'{' => {
+                depth += 1;
+                place += 1;
+            }
+            b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                place += 1;
+            }
+            b'-' | b'0'..=b'9' => place += token_end(&text[place..]),
+            _ => place += 1,
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    place.min(text.len())
 }
 
 /// The bytes of the string that begins here, its quotation marks included.
@@ -152,6 +324,56 @@ mod tests {
         }
     }
 
+    /// P16: the tracks of a magnetic stripe carry more than the number.
+    #[test]
+    fn track_data_is_masked_with_its_card_number() {
+        let table = [
+            (
+                "%B4111111111111111^SHOPPER/ANNA^25121010000000000123?",
+                "%B************1111^SHOPPER/ANNA^********************?",
+            ),
+            (";4111111111111111=25121011234567890?", ";************1111=*****************?"),
+            ("4111111111111111D25121011234567890F", "************1111D*****************F"),
+            ("4111111111111111=5", "************1111=5"),
+            ("4111111111111111^note", "************1111^note"),
+            ("4111111111111111 and ^2512101^", "************1111 and ^2512101^"),
+        ];
+        for (text, masked) in table {
+            assert_eq!(cards(text), masked);
+        }
+    }
+
+    /// P16: what verifies a card cannot be told from other digits, but for its name.
+    #[test]
+    fn what_is_named_a_cards_secret_is_masked_in_any_text() {
+        let table = [
+            (r#"{"cvv": "123", "cvv_result": "M"}"#, r#"{"cvv": "***", "cvv_result": "M"}"#),
+            (r#"{"card":{"Security-Code":1234,"pin":null}}"#, r#"{"card":{"Security-Code":****,"pin":null}}"#),
+            (r#"{"raw":"{\"cvc2\":\"987\"}"}"#, r#"{"raw":"{\"cvc2\":\"***\"}"}"#),
+            (r#"{"raw":"a\ncvv=987"}"#, r#"{"raw":"a\ncvv=***"}"#),
+            ("amount=5&cvv2=123&x=1", "amount=5&cvv2=***&x=1"),
+            (
+                "<CardVerificationValue>123</CardVerificationValue>",
+                "<CardVerificationValue>***</CardVerificationValue>",
+            ),
+            ("track2=';4111111111111111=2512?'", "track2=';****************=****?'"),
+            (r#"{"track_1":"%B4111^A B^25"#, r#"{"track_1":"%B****^* *^**"#),
+            ("pin: enter it", "pin: enter it"),
+            ("the pin is 1234", "the pin is 1234"),
+            ("mypin=1234", "mypin=1234"),
+            ("cvv=", "cvv="),
+            ("cvv", "cvv"),
+        ];
+        for (text, masked) in table {
+            let mut bytes = text.as_bytes().to_vec();
+            mask_card_data(&mut bytes);
+            // Of a track the letter of its format goes as well.
+            let masked = masked.replace("%B", "%*");
+            assert_eq!(String::from_utf8(bytes).unwrap(), masked);
+        }
+        assert!(MASKED_NAMES.is_sorted());
+    }
+
     #[test]
     fn json_with_masked_numbers_is_json() {
         let table = [
@@ -166,6 +388,15 @@ mod tests {
             (r#"{"a\\":"x\"4111111111111111","b" : 1.10}"#, r#"{"a\\":"x\"************1111","b" : 1.10}"#),
             (r#"{"amount": 1.10,  "b":[ ]}"#, r#"{"amount": 1.10,  "b":[ ]}"#),
             ("4111111111111111", "\"************1111\""),
+            (r#"{"cvv" : 123, "b": "cvv"}"#, r#"{"cvv" : "***", "b": "cvv"}"#),
+            (r#"{"CVV2":"1\"23","pin":null,"cvc":"","csc":true}"#, r#"{"CVV2":"***","pin":null,"cvc":"","csc":true}"#),
+            (r#"{"track":{"a":["}",{"b":1}],"c":"]"},"n":1}"#, r#"{"track":"***","n":1}"#),
+            (
+                r#"[{"security_code":-1.5e3},{"card_verification":[1,2]}]"#,
+                r#"[{"security_code":"***"},{"card_verification":"***"}]"#,
+            ),
+            (r#"{"form":"cvv=123&a=1","esc":"{\"pin\":\"1\"}"}"#, r#"{"form":"cvv=***&a=1","esc":"{\"pin\":\"*\"}"}"#),
+            (r#"["cvv", 123]"#, r#"["cvv", 123]"#),
         ];
         for (text, masked) in table {
             assert_eq!(masked_json(text), masked);
@@ -175,11 +406,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_json_it_is_it_stays_json(keys in prop::collection::vec(".{0,12}", 0..4), digits in "[2-6][0-9]{12,18}") {
-            let members: serde_json::Map<_, _> =
+        fn whatever_json_it_is_it_stays_json(
+            keys in prop::collection::vec(".{0,12}", 0..4),
+            digits in "[2-6][0-9]{12,18}",
+            named in prop::sample::select(&MASKED_NAMES[..]),
+            text in r#"[a-z"'\\{}:=& 0-9\n]{0,24}"#,
+        ) {
+            let mut members: serde_json::Map<_, _> =
                 keys.into_iter().map(|key| (format!("{key}{digits}"), digits.parse::<u64>().map_or(key.into(), Into::into))).collect();
+            let inner = serde_json::json!({named: text.clone()}).to_string();
+            members.insert(format!("{named}={text}"), serde_json::json!([inner, text, format!("{named}:{text}")]));
+            members.insert(named.to_owned(), serde_json::json!({"x": [text, 1, {"y": []}]}));
             let text = serde_json::Value::Object(members).to_string();
-            prop_assert!(serde_json::from_str::<serde_json::Value>(&masked_json(&text)).is_ok(), "{}", text);
+            let masked = masked_json(&text);
+            let value = serde_json::from_str::<serde_json::Value>(&masked);
+            prop_assert!(value.is_ok(), "{} {}", text, masked);
+            prop_assert_eq!(&value.unwrap()[named], "***");
         }
     }
 }

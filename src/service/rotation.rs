@@ -144,7 +144,8 @@ fn rotate(signatures: &mut [Signature], rotation: &Rotation, chance: &[u8; 32], 
     for signature in signatures.iter_mut().filter(|signature| signature.secret == present) {
         signature.secret = secret.clone();
         signature.previous = (!rotation.overlap.is_zero()).then(|| (present.clone(), until));
-        sign::check(signature).map_err(|error| invalid(&error.to_string()))?;
+        let sound = sign::check(signature).and_then(|()| sign::check_length(signature));
+        sound.map_err(|error| invalid(&error.to_string()))?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::request::Query;
 use crate::http::response::Response;
-use crate::model::delivery::{Attempt, DeliveryState, Ending, Headers, Phases};
-use crate::model::{DeliveryId, DestinationId, Timestamp, TypePattern, WaitingReason};
+use crate::model::delivery::{Attempt, DeliveryState, Headers, Phases};
+use crate::model::{DestinationId, Timestamp, TypePattern, WaitingReason};
 use crate::service::{self, DeliveriesWanted, EventsWanted, SeenDelivery, Sight};
 
 /// What a list of deliveries is filtered by.
@@ -61,6 +61,22 @@ impl Filter {
     }
 }
 
+/// Whether a view shows what receivers wrote back. They may echo what they were sent, so whoever sees no payloads sees none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replies {
+    /// As it is kept: card data, the destination's secrets and cookies masked.
+    Shown,
+    /// Without it.
+    Hidden,
+}
+
+impl Replies {
+    /// What the caller is shown.
+    pub fn of(caller: &Caller) -> Self {
+        if caller.sees_payloads() { Replies::Shown } else { Replies::Hidden }
+    }
+}
+
 /// A delivery in an answer.
 #[derive(Debug, Serialize)]
 pub struct DeliveryView {
@@ -84,36 +100,16 @@ pub struct DeliveryView {
 
 impl DeliveryView {
     /// How a delivery is shown.
-    pub fn of(seen: &SeenDelivery) -> Self {
-        DeliveryView::new(
-            seen.id,
-            seen.destination,
-            seen.state,
-            seen.delivery.ended.map(|ended| ended.ending),
-            &seen.delivery.attempts,
-            seen.next_attempt_at,
-            seen.waiting,
-        )
-    }
-
-    fn new(
-        id: DeliveryId,
-        destination: DestinationId,
-        state: DeliveryState,
-        ending: Option<Ending>,
-        attempts: &[Attempt],
-        next_attempt: Option<Timestamp>,
-        waiting: Option<WaitingReason>,
-    ) -> Self {
+    pub fn of(seen: &SeenDelivery, replies: Replies) -> Self {
         DeliveryView {
-            id: id.to_string(),
-            event_id: id.event.to_string(),
-            destination_id: destination.to_string(),
-            state: state.as_str(),
-            ending: ending.map(Ending::as_str),
-            attempts: attempts.iter().map(AttemptView::of).collect(),
-            next_attempt_at: next_attempt.map(|at| at.to_string()),
-            waiting_reason: waiting.map(WaitingReason::as_str),
+            id: seen.id.to_string(),
+            event_id: seen.id.event.to_string(),
+            destination_id: seen.destination.to_string(),
+            state: seen.state.as_str(),
+            ending: seen.delivery.ended.map(|ended| ended.ending.as_str()),
+            attempts: seen.delivery.attempts.iter().map(|attempt| AttemptView::of(attempt, replies)).collect(),
+            next_attempt_at: seen.next_attempt_at.map(|at| at.to_string()),
+            waiting_reason: seen.waiting.map(WaitingReason::as_str),
         }
     }
 }
@@ -125,7 +121,8 @@ pub struct AttemptView {
     bare: BareAttemptView,
     request_headers: BTreeMap<String, String>,
     response_headers: BTreeMap<String, String>,
-    response_body: String,
+    /// `None` for whoever sees no payloads.
+    response_body: Option<String>,
     next_attempt_at: Option<String>,
 }
 
@@ -157,12 +154,13 @@ struct PhasesView {
 
 impl AttemptView {
     /// How an attempt is shown. Header lines of one name stand together; bytes of a reply that are no UTF-8 are replaced.
-    pub fn of(attempt: &Attempt) -> Self {
+    pub fn of(attempt: &Attempt, replies: Replies) -> Self {
+        let body = || String::from_utf8_lossy(&attempt.response_body).into_owned();
         AttemptView {
             bare: BareAttemptView::of(attempt),
             request_headers: joined(&attempt.request_headers),
             response_headers: joined(&attempt.response_headers),
-            response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),
+            response_body: (replies == Replies::Shown).then(body),
             next_attempt_at: attempt.next.map(|at| at.to_string()),
         }
     }
@@ -225,20 +223,22 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
             // Nothing goes to a destination that never was.
             None => {
                 let none = service::Page { items: Vec::<SeenDelivery>::new(), skipped: 0, next: None };
-                return Ok(native::ok(&page.found("deliveries", none, |seen| DeliveryView::of(&seen))?));
+                return Ok(native::ok(
+                    &page.found("deliveries", none, |seen| DeliveryView::of(&seen, Replies::of(&caller)))?,
+                ));
             }
         },
     };
     let events = EventsWanted { tenant: None, kind, key: None, from, to };
     let wanted = DeliveriesWanted { events, destination, state, status, ..DeliveriesWanted::default() };
     let found = call.service.deliveries(&Sight::One(caller.tenant()), wanted, page.window()).await?;
-    Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen))?))
+    Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen, Replies::of(&caller)))?))
 }
 
 /// `GET /v1/deliveries/{id}`
 pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
     let delivery = call.service.delivery(&caller.sight(), call.params.parse("id")?).await?;
-    Ok(native::ok(&DeliveryView::of(&delivery)))
+    Ok(native::ok(&DeliveryView::of(&delivery, Replies::of(&caller))))
 }
 
 /// `POST /v1/deliveries/{id}/resend`
@@ -246,7 +246,7 @@ pub(super) async fn resend(call: Call, caller: Caller) -> Result<Response, Probl
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
     call.service.resend(caller.actor(), &sight, id).await?;
     let delivery = call.service.delivery(&sight, id).await?;
-    Ok(Response::json(::http::StatusCode::ACCEPTED, &DeliveryView::of(&delivery)))
+    Ok(Response::json(::http::StatusCode::ACCEPTED, &DeliveryView::of(&delivery, Replies::of(&caller))))
 }
 
 /// `POST /v1/deliveries/{id}/cancel`
@@ -254,19 +254,18 @@ pub(super) async fn cancel(call: Call, caller: Caller) -> Result<Response, Probl
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
     call.service.cancel(caller.actor(), &sight, id).await?;
     let delivery = call.service.delivery(&sight, id).await?;
-    Ok(native::ok(&DeliveryView::of(&delivery)))
+    Ok(native::ok(&DeliveryView::of(&delivery, Replies::of(&caller))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::problem::ProblemCode;
-    use crate::model::{DestinationNo, Epoch, EventId, Outcome, Reason, Seq, Trigger};
-    use uuid::Uuid;
+    use crate::model::{Outcome, Reason, Trigger};
 
     /// SX.4: an attempt is shown with its number, time, status or error, reply, duration and next retry.
     #[test]
-    fn a_delivery_is_shown_with_all_that_was_seen() {
+    fn an_attempt_is_shown_with_all_that_was_seen() {
         let at = Timestamp::from_millis(1_700_000_000_000);
         let attempt = Attempt {
             number: 2,
@@ -285,28 +284,16 @@ mod tests {
             reconnected: false,
             next: Some(at),
         };
-        let id = DeliveryId { event: EventId::new(Epoch(1), Seq(1)), destination: DestinationNo(1) };
-        let view = DeliveryView::new(
-            id,
-            DestinationId(Uuid::from_u128(1)),
-            DeliveryState::Pending,
-            None,
-            &[attempt],
-            Some(at),
-            Some(WaitingReason::RetryLater),
-        );
-        let json = serde_json::to_value(&view).unwrap();
-        assert_eq!(json["id"], id.to_string());
-        assert_eq!(json["state"], "pending");
-        assert_eq!(json["waiting_reason"], "retry_later");
-        assert_eq!(json["next_attempt_at"], "2023-11-14T22:13:20.000Z");
-        let shown = &json["attempts"][0];
+        let shown = serde_json::to_value(AttemptView::of(&attempt, Replies::Shown)).unwrap();
+        assert_eq!(shown["next_attempt_at"], "2023-11-14T22:13:20.000Z");
         assert_eq!((&shown["number"], &shown["status"]), (&2.into(), &503.into()));
         assert_eq!((&shown["outcome"], &shown["reason"]), (&"failed".into(), &"status".into()));
         assert_eq!(shown["duration_ms"], 12);
         assert_eq!(shown["request_headers"]["Authorization"], "***");
         assert_eq!(shown["response_headers"]["set-cookie"], "a, b");
         assert_eq!(shown["response_body"], "no\u{fffd}");
+        let hidden = serde_json::to_value(AttemptView::of(&attempt, Replies::Hidden)).unwrap();
+        assert!(hidden["response_body"].is_null(), "{hidden}");
         assert_eq!(shown["address"], "10.0.0.1:443");
         assert_eq!(shown["phases"]["connect_ms"], 1.5);
     }

@@ -6,14 +6,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::delivery::DeliveryView;
-use crate::api::caller::Caller;
+use super::delivery::{DeliveryView, Replies};
+use crate::api::caller::{Caller, forbidden};
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::request::Peer;
 use crate::http::response::Response;
-use crate::model::card::{mask_cards, masked_json};
+use crate::model::card::{mask_card_data, masked_json};
 use crate::model::event::{Body, Event, OrderingKey, ProducerId};
 use crate::model::{DestinationId, DestinationNo, SubscriptionId, SubscriptionNo};
 use crate::mouth::{self, Parsed};
@@ -22,7 +22,7 @@ use crate::service::{Catalog, Code, EventsWanted, Receipt, Rejection, Sight};
 /// Whether a view shows what the event carries; only keys that may operate see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// With the producer's data, card numbers masked; that somebody is shown it stands in the audit log already.
+    /// With the producer's data, card data masked; that somebody is shown it stands in the audit log already.
     Shown(Receipt),
     /// Without it.
     Hidden,
@@ -107,13 +107,13 @@ impl EventView {
         let destination = |no| names.destination(no).map(|id| id.to_string());
         let (mut data, mut data_base64) = (None, None);
         if let (Payload::Shown(_), Body::Kept(bytes)) = (payload, &event.body) {
-            // JSON is shown as the producer wrote it, card numbers aside; anything else cannot stand in JSON as it is.
+            // JSON is shown as the producer wrote it, card data aside; anything else cannot stand in JSON as it is.
             let json = std::str::from_utf8(bytes).ok().filter(|_| head.content_type.is_none());
             match json.and_then(|text| RawValue::from_string(masked_json(text)).ok()) {
                 Some(raw) => data = Some(raw),
                 None => {
                     let mut masked = bytes.to_vec();
-                    mask_cards(&mut masked);
+                    mask_card_data(&mut masked);
                     data_base64 = Some(STANDARD.encode(masked));
                 }
             }
@@ -175,8 +175,11 @@ pub(super) async fn post(mut call: Call, caller: Caller) -> Result<Response, Pro
     mouth::post_events(&call.service, &body, &caller.tenant(), peer, admit).await
 }
 
-/// The names of the filters of the list.
-pub(super) const PARAMETERS: [&str; 5] = ["producer_id", "key", "type", "from", "to"];
+/// The names of the filters of the list, and what asks for payloads beside them.
+pub(super) const PARAMETERS: [&str; 6] = ["producer_id", "key", "type", "from", "to", PAYLOAD];
+/// Whether a list shows payloads, `true` or `false`: not unless it is asked for, since each time somebody is shown some stands in the
+/// audit log.
+const PAYLOAD: &str = "payload";
 
 /// `GET /v1/events`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
@@ -190,17 +193,22 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
         to: query.parse("to")?,
     };
     let producer_id = query.parse::<ProducerId>("producer_id")?;
+    let asked = query.parse::<bool>(PAYLOAD).map_err(|_| Problem::of_parameter(PAYLOAD, "is true or false"))?;
+    let asked = asked.unwrap_or(false);
+    if asked && !caller.sees_payloads() {
+        return Err(forbidden("?payload", "payloads are shown from the role operate on"));
+    }
     let list = match producer_id {
         // A producer's id names one event of a tenant, so that there is nothing to walk.
         Some(id) => {
             let found = call.service.event_by_producer_id(caller.tenant(), id).await?;
             let found = found.filter(|event| wanted.takes(&event.head));
-            let payload = payload(&call, &caller, found.as_slice()).await?;
+            let payload = if asked { payload(&call, &caller, found.as_slice()).await? } else { Payload::Hidden };
             page.of("events", found, cursor, |event| view(&call, &caller, &event, payload))
         }
         None => {
             let found = call.service.events(wanted, page.window()).await?;
-            let payload = payload(&call, &caller, &found.items).await?;
+            let payload = if asked { payload(&call, &caller, &found.items).await? } else { Payload::Hidden };
             page.found("events", found, |event| view(&call, &caller, &event, payload))?
         }
     };
@@ -242,7 +250,7 @@ pub(super) async fn deliveries(call: Call, caller: Caller) -> Result<Response, P
     let query = call.request.query()?;
     let page = Page::from_query(call.request.path(), &query)?;
     let found = call.service.deliveries_of(&caller.sight(), id, page.window()).await?;
-    Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen))?))
+    Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen, Replies::of(&caller)))?))
 }
 
 /// `DELETE /v1/events/{id}/payload`
@@ -307,7 +315,14 @@ mod tests {
 
     /// P16: whoever may see a payload sees no card number in it; what is delivered is another matter.
     #[test]
-    fn card_numbers_are_masked_in_what_is_shown() {
+    fn card_data_is_masked_in_what_is_shown() {
+        let body = Body::Kept(Bytes::from_static(br#"{"cvv":123, "amount": 1.10}"#));
+        assert!(show(&event(None, body), shown()).contains(r#""data":{"cvv":"***", "amount": 1.10}"#));
+        let body = Body::Kept(Bytes::from_static(b"cvc=123"));
+        assert!(
+            show(&event(Some("application/x-www-form-urlencoded"), body), shown())
+                .contains(&STANDARD.encode("cvc=***"))
+        );
         let body = Body::Kept(Bytes::from_static(br#"{"pan":4111111111111111}"#));
         assert!(show(&event(None, body), shown()).contains(r#""data":{"pan":"************1111"}"#));
         let body = Body::Kept(Bytes::from_static(b"pan=4111111111111111"));

@@ -20,7 +20,9 @@ use crate::model::{Invalid, Secret, SigningKeyId};
 
 /// How many signatures a destination may carry.
 pub const SIGNATURES_MAX: usize = 8;
-/// A secret in characters.
+/// A secret in characters: at least as many as a key has bytes, since no encoding has fewer.
+pub(super) const SECRET_CHARS_MIN: usize = 8;
+/// A secret in characters, at most.
 pub(super) const SECRET_CHARS_MAX: usize = 512;
 
 /// What this room must be told of the signing room, and of the tenant's signing keys.
@@ -217,7 +219,7 @@ impl SignatureRequest {
                 }
             },
             Some(secret) => {
-                let rule = plain_text(secret.expose().to_owned(), 1, SECRET_CHARS_MAX);
+                let rule = plain_text(secret.expose().to_owned(), SECRET_CHARS_MIN, SECRET_CHARS_MAX);
                 faults.weigh(&at("secret"), rule)?;
                 let previous = kept.filter(|kept| kept.secret == secret).and_then(|kept| kept.previous.clone());
                 own(Signature { scheme, secret, previous }, false)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::destination::rotate::RotateRequest;
-use super::signature::SECRET_CHARS_MAX;
+use super::signature::{SECRET_CHARS_MAX, SECRET_CHARS_MIN};
 use crate::api::caller::Caller;
 use crate::api::door::{Faults, MASK, Patch, plain_text};
 use crate::api::idempotency::IDEMPOTENCY_KEY;
@@ -62,7 +62,7 @@ impl SigningKeyRequest {
         }
         faults.set_or("/secret", self.secret, &mut new.secret, None, |secret| match secret.expose() {
             MASK => Err(Invalid::new("*** stands for a stored secret, and there is none")),
-            text => plain_text(text.to_owned(), 1, SECRET_CHARS_MAX).map(|_| Some(secret)),
+            text => plain_text(text.to_owned(), SECRET_CHARS_MIN, SECRET_CHARS_MAX).map(|_| Some(secret)),
         });
         faults.into_result().map(|()| new)
     }

@@ -6,11 +6,13 @@ use crate::api::caller::Caller;
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
-use crate::service::Status;
+use crate::service::{Sight, Status};
 
-/// Counts over the tenants that the caller sees. Deliveries are accepted = pending + held + succeeded + failed + cancelled.
+/// Counts over one tenant, for a key that is bound to it and where `X-Tenant` names it, or else over all. Deliveries are accepted = pending + held + succeeded + failed + cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct StatusView {
+    /// Which tenant they are about; `null` for all of them.
+    pub tenant: Option<String>,
     /// Deliveries that accepted events have caused.
     pub accepted: u64,
     /// Those that will be tried when their time comes.
@@ -33,10 +35,15 @@ pub struct StatusView {
 }
 
 impl StatusView {
-    fn of(status: Status) -> Self {
+    fn of(status: Status, sight: &Sight) -> Self {
+        let tenant = match sight {
+            Sight::All => None,
+            Sight::One(tenant) => Some(tenant.to_string()),
+        };
         let Status { events, accepted, pending, held, succeeded, failed, cancelled, .. } = status;
         let Status { oldest_pending_seconds, damaged_records, .. } = status;
         StatusView {
+            tenant,
             accepted,
             pending,
             held,
@@ -52,7 +59,8 @@ impl StatusView {
 
 /// `GET /v1/status`
 pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
-    Ok(native::ok(&StatusView::of(call.service.status(&caller.sight()).await?)))
+    let sight = caller.sight();
+    Ok(native::ok(&StatusView::of(call.service.status(&sight).await?, &sight)))
 }
 
 /// The answer while all is well.

@@ -358,11 +358,18 @@ async fn payloads_are_hidden_from_read() {
     let things = Things::make(&world, "m1").await;
     for (role, shown) in [("read", false), ("operate", true), ("admin", true)] {
         let key = world.key(role, Some("m1")).await;
-        for path in [things.path("/v1/events/{id}"), "/v1/events".to_owned()] {
-            let answered = world.ask(Who::Key(&key), "GET", &path, Value::Null).await;
-            assert_eq!((answered.status, answered.text.contains("5.00")), (200, shown), "{role} {path}");
+        let one = world.ask(Who::Key(&key), "GET", &things.path("/v1/events/{id}"), Value::Null).await;
+        assert_eq!((one.status, one.text.contains("5.00")), (200, shown), "{role}");
+        // In a list where it is asked for only.
+        for path in ["/v1/events", "/v1/events?payload=false"] {
+            let list = world.ask(Who::Key(&key), "GET", path, Value::Null).await;
+            assert_eq!((list.status, list.text.contains("5.00")), (200, false), "{role} {path}");
         }
+        let list = world.ask(Who::Key(&key), "GET", "/v1/events?payload=true", Value::Null).await;
+        assert_eq!((list.status, list.text.contains("5.00")), (if shown { 200 } else { 403 }, shown), "{role}");
+        assert_eq!(list.pointers(), if shown { vec![] } else { vec!["?payload"] });
     }
+    assert_eq!(world.get("/v1/events?payload=yes").await.pointers(), ["?payload"]);
 }
 
 /// What later versions will serve, and what nobody ever will, is a 404; a method that does not apply is a 405 that says which do.

@@ -166,15 +166,21 @@ async fn whoever_is_shown_payloads_is_in_the_log() {
     let (read, operate) = (world.key("read", Some("m1")).await, world.key("operate", Some("m1")).await);
     let begun = world.records().await;
     let one = things.path("/v1/events/{id}");
-    let nothing_shown =
-        ["/v1/events?type=none".to_owned(), "/v1/events?limit=0".into(), format!("/v1/events/{erased}")];
+    let nothing_shown = [
+        "/v1/events?type=none&payload=true",
+        "/v1/events?limit=0&payload=true",
+        "/v1/events",
+        "/v1/events?payload=false",
+    ];
+    let nothing_shown = nothing_shown.map(str::to_owned).into_iter().chain([format!("/v1/events/{erased}")]);
+    let nothing_shown: Vec<_> = nothing_shown.collect();
     for (key, path) in nothing_shown.iter().map(|path| (&operate, path)).chain([(&read, &one)]) {
         assert_eq!(world.ask(Who::Key(key), "GET", path, Value::Null).await.status, 200, "{path}");
     }
     assert_eq!(world.records().await, begun, "nothing was shown");
     assert_eq!(world.ask(Who::Key(&operate), "GET", &one, Value::Null).await.status, 200);
-    assert_eq!(world.ask(Who::Key(&operate), "GET", "/v1/events", Value::Null).await.status, 200);
-    assert_eq!(world.get("/v1/events?producer_id=none").await.status, 200);
+    assert_eq!(world.ask(Who::Key(&operate), "GET", "/v1/events?payload=true", Value::Null).await.status, 200);
+    assert_eq!(world.get("/v1/events?producer_id=none&payload=true").await.status, 200);
     let records = world.audit(Who::OperatorFor("m1"), "&action=event.read_payload").await;
     assert_eq!((records.len(), world.records().await), (2, begun + 2));
     assert_eq!(records[1]["record"]["object"], json!({"id": things.event, "kind": "event"}));

@@ -219,7 +219,7 @@ async fn a_delivery_that_waits_for_its_retry_is_resent() {
         status: Some(503),
         request_headers: Default::default(),
         response_headers: Default::default(),
-        response_body: Vec::new(),
+        response_body: b"we are busy".to_vec(),
         error: None,
         address: None,
         phases: Default::default(),
@@ -231,6 +231,19 @@ async fn a_delivery_that_waits_for_its_retry_is_resent() {
     let _ = world.store.submit(finish).await.unwrap();
     let waiting = world.get(&path).await.json();
     assert_eq!((&waiting["state"], &waiting["waiting_reason"]), (&json!("pending"), &json!("retry_later")));
+    // What a receiver wrote back may be what it was sent.
+    for (role, body) in [("read", Value::Null), ("operate", json!("we are busy")), ("admin", json!("we are busy"))] {
+        let own = world.key(role, Some("default")).await;
+        let lists = [format!("/v1/events/{event}/deliveries"), "/v1/deliveries".into()];
+        for list in lists {
+            let shown = world.ask(Who::Key(&own), "GET", &list, Value::Null).await.json();
+            assert_eq!(shown["deliveries"][0]["attempts"][0]["response_body"], body, "{role} {list}");
+        }
+        let shown = world.ask(Who::Key(&own), "GET", &path, Value::Null).await.json();
+        assert_eq!(shown["attempts"][0]["response_body"], body, "{role}");
+        let history = world.ask(Who::Key(&own), "GET", "/v1/event_history", Value::Null).await;
+        assert!(history.status == 200 && !history.text.contains("busy"), "{history:?}");
+    }
     let resend = async || world.ask(Who::Operator, "POST", &format!("{path}/resend"), Value::Null).await;
     world.store.note_attempt(key, true);
     let refused = resend().await;

@@ -65,7 +65,12 @@ async fn a_wrong_create_names_its_fields() {
         (with("headers", json!({"X-A": 1})), vec!["/headers/X-A"]),
         (with("disabled", json!("yes")), vec!["/disabled"]),
         (with("retry", json!({"schedule": "weekly"})), vec!["/retry/schedule"]),
-        (with("signature", json!({"preset": "adyen-like", "secret": "not hex"})), vec!["/signature"]),
+        (with("signature", json!({"preset": "adyen-like", "secret": "this is not hex"})), vec!["/signature"]),
+        (with("signature", json!({"preset": "adyen-like", "secret": "00112233445566"})), vec!["/signature"]),
+        (
+            with("signature", json!([{"preset": "standard"}, {"preset": "x-signature", "secret": "seven77"}])),
+            vec!["/signature/1/secret"],
+        ),
         (with("id", json!("9603F4B2-1874-42FE-A2BC-F7B45C45A9D6")), vec!["/id"]),
         (with("paused", json!(true)), vec!["/paused"]),
         (with("lane", json!({"state": "open"})), vec!["/lane"]),
@@ -246,6 +251,22 @@ async fn a_destination_is_paused_and_resumed() {
         assert_eq!((&view["paused"], &view["lane"]["state"]), (&json!(true), &json!("paused")));
         assert_eq!(waiting().await, (json!("held"), json!(1), json!(0)));
     }
+    // What is shown of a lane can be sent back, and is not how it is changed.
+    let path = format!("{WEBHOOKS}/{id}");
+    let put = async |body: Value| world.ask(Who::Operator, "PUT", &path, body).await;
+    assert_eq!(put(world.get(&path).await.json()).await.status, 200);
+    assert_eq!(put(json!({"lane": {"state": "paused", "until": "2030-01-01T00:00:00Z"}})).await.status, 200);
+    for (body, pointer) in [
+        (json!({"lane": {"state": "open"}}), "/lane/state"),
+        (json!({"lane": {}}), "/lane/state"),
+        (json!({"lane": null}), "/lane"),
+        (json!({"lane": "paused"}), "/lane"),
+        (json!({"lane": {"state": "paused", "x": 1}}), "/lane/x"),
+        (json!({"paused": false}), "/paused"),
+    ] {
+        let refused = put(body.clone()).await;
+        assert_eq!((refused.status, refused.pointers()), (400, vec![pointer.to_owned()]), "{body}");
+    }
     let view = steer("resume").await;
     assert_eq!((&view["paused"], &view["lane"]["state"]), (&json!(false), &json!("open")));
     assert_eq!(waiting().await, (json!("pending"), json!(0), json!(1)));
@@ -284,6 +305,7 @@ async fn a_secret_is_rotated_with_an_overlap() {
         (json!({"secret": "***"}), "/secret"),
         (json!({"secret": own}), "/secret"),
         (json!({"secret": "short"}), "/secret"),
+        (json!({"secret": "no whsec_"}), "/secret"),
         (json!({"signature": "x-signature"}), "/signature"),
         (json!({"signature": ""}), "/signature"),
     ] {

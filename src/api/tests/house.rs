@@ -135,11 +135,20 @@ async fn status_counts_what_the_caller_sees() {
     assert_eq!((&all["events"], &all["accepted"], &all["pending"]), (&json!(2), &json!(2), &json!(2)));
     assert_eq!((&all["oldest_pending_seconds"], &all["failed"], &all["held"]), (&json!(0), &json!(0), &json!(0)));
     assert_eq!(all["damaged_records"], 0);
-    let one = world.ask(Who::Key(&world.key("read", Some("m1")).await), "GET", "/v1/status", Value::Null).await.json();
-    assert_eq!(
-        (&one["accepted"], &one["events"], &one["oldest_pending_seconds"]),
-        (&json!(1), &Value::Null, &Value::Null)
-    );
+    assert_eq!(all["tenant"], Value::Null);
+    let (bound, house) = (world.key("read", Some("m1")).await, world.key("read", None).await);
+    assert_eq!(world.ask(Who::Key(&house), "GET", "/v1/status", Value::Null).await.json(), all);
+    for who in [Who::Key(&bound), Who::KeyFor(&house, "m1"), Who::OperatorFor("m1")] {
+        let one = world.ask(who, "GET", "/v1/status", Value::Null).await.json();
+        assert_eq!(
+            (&one["tenant"], &one["accepted"], &one["pending"]),
+            (&json!("m1"), &json!(1), &json!(1)),
+            "{who:?}"
+        );
+        assert_eq!((&one["events"], &one["oldest_pending_seconds"]), (&Value::Null, &Value::Null), "{who:?}");
+    }
+    let none = world.ask(Who::OperatorFor("default"), "GET", "/v1/status", Value::Null).await.json();
+    assert_eq!((&none["tenant"], &none["accepted"]), (&json!("default"), &json!(0)));
 }
 
 /// Supervisors ask without a key; a daemon that takes no events is alive and not ready, and says why.

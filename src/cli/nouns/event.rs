@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Column, Console, Deed, Noun, Paging, Reach, Sure, delivery, table};
-use crate::cli::{Exit, Failure, Form};
+use crate::cli::{Exit, Failure, Form, Trouble};
 use crate::model::event::{OrderingKey, ProducerId};
 use crate::model::milestone::Milestone;
 use crate::model::{DestinationId, EventId, SubscriptionId, Timestamp, TypePattern};
@@ -51,6 +51,7 @@ const RUN: Noun = Noun {
 postrider event list --type 'transaction.*' --from 2026-01-31T00:00:00Z\n  \
 postrider event list --producer-id inv-42    # what became of it?\n  \
 postrider event show evt_… --json | jq .data\n  \
+postrider event list --payload --json | jq '.events[].data'\n  \
 postrider event deliveries evt_…\n  \
 postrider event history --destination ID --type FAILED --from 2026-01-31\n  \
 postrider event erase-payload evt_… --yes")]
@@ -92,6 +93,9 @@ struct List {
     /// Accepted before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
+    /// With their payloads, where --json shows them; the audit log keeps that you were shown them
+    #[arg(long)]
+    payload: bool,
     #[command(flatten)]
     paging: Paging,
 }
@@ -148,6 +152,12 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
     let at = |id: &EventId| format!("{PATH}/{id}");
     match &arguments.command {
         Command::List(list) => {
+            if list.payload && form != Form::Json {
+                let help = "postrider event list --payload --json, or postrider event show ID for one of them";
+                let trouble =
+                    Trouble::new("payloads are not shown in a table", "--payload", "they have no column", help);
+                return Err(Failure::new(Exit::Usage, trouble));
+            }
             let query = list
                 .paging
                 .query()
@@ -156,7 +166,8 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
             let query = query
                 .and("producer_id", list.producer_id.as_ref().map(ProducerId::as_str))
                 .and("from", list.from)
-                .and("to", list.to);
+                .and("to", list.to)
+                .and("payload", list.payload.then_some(true));
             console.list(&NOUN, &query.behind(PATH))
         }
         Command::Show(One { id }) => show(&console, &at(id), *id),

@@ -34,6 +34,7 @@ pub(super) use request::header_name;
 pub use request::{DestinationRequest, Identity, Weighed};
 pub(in crate::api) use request::{SHARED_SECRET_HEADER, password, sent_verbatim, username};
 pub use view::DestinationView;
+use view::LaneView;
 
 /// The path of destinations of this type; a destination's own path is this, a slash and its id.
 pub const PATH: &str = "/v1/destinations/webhook";
@@ -180,8 +181,8 @@ pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, P
     let service = &call.service;
     let chance = Chance::draw(service);
     let change = |destination: &mut Destination| -> Result<(), Problem> {
-        let paused = service.lane(destination.no).paused;
-        let weigh = |signing: &mut Signing<'_>| request.clone().update(destination, paused, limits, signing);
+        let lane = LaneView::of(service.lane(destination.no), service.now());
+        let weigh = |signing: &mut Signing<'_>| request.clone().update(destination, &lane, limits, signing);
         let weighed = chance.weigh(service, &destination.tenant, weigh)?;
         may_reach(&caller, Some(destination), &weighed.destination)?;
         *destination = weighed.destination;

@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
+use super::view::LaneView;
 use super::{Limits, path_of};
 use crate::api::door::{Faults, MASK, Patch, duration, plain_text};
 use crate::api::native::signature::{SignaturesRequest, Signed, Signing, default_pair};
@@ -73,8 +74,16 @@ pub struct DestinationRequest {
     allow_private: Patch<bool>,
     gone_at_once: Patch<bool>,
     paused: Patch<bool>,
-    /// Shown, and moving by itself: whatever was read of it is taken back without a look.
-    lane: Patch<serde::de::IgnoredAny>,
+    lane: Patch<Object<LaneRequest>>,
+}
+
+/// How a lane stands, as it was read. Until when is not weighed: it moves with every failure.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LaneRequest {
+    state: Option<String>,
+    #[serde(rename = "until")]
+    _until: Option<String>,
 }
 
 /// `headers` in the order of the body, since serde's maps would hide a name that stands there twice.
@@ -262,11 +271,11 @@ impl DestinationRequest {
     /// The destination `stored` with this request's changes (decision D12: fields that are not there stay).
     ///
     /// A 400 that names every wrong field, read-only ones that would change included.
-    /// `paused` is whether its lane is: that is shown beside the destination, and not changed by an update.
-    pub fn update(
+    /// `lane` is how its lane stands at this moment: that is shown beside the destination, and not changed by an update.
+    pub(super) fn update(
         mut self,
         stored: &Destination,
-        paused: bool,
+        lane: &LaneView,
         limits: Limits,
         signing: &mut Signing<'_>,
     ) -> Result<Weighed, Problem> {
@@ -281,7 +290,16 @@ impl DestinationRequest {
         read_only(&mut faults, "/url", url, |text| text.eq_ignore_ascii_case(&path_of(stored.id)));
         let confirmed = std::mem::take(&mut self.confirmed);
         read_only(&mut faults, "/confirmed", confirmed, |confirmed| *confirmed == stored.is_confirmed());
-        self.refuse_steering(paused, &mut faults);
+        let named = std::mem::take(&mut self.lane);
+        let is_lane = |Object(named): &Object<LaneRequest>| named.state.as_deref() == Some(lane.state);
+        match named {
+            Patch::Value(other) if !is_lane(&other) => {
+                let why = format!("is read-only, and {} by now; leave it out", lane.state);
+                faults.note("/lane/state", why);
+            }
+            named => read_only(&mut faults, "/lane", named, is_lane),
+        }
+        self.refuse_steering(lane.is_paused(), &mut faults);
         let keep = |signature: &SignedWith| Signed { signature: signature.clone(), is_fresh: false };
         let mut signed = stored.signatures.iter().map(keep).collect();
         let destination = self.lay_over(stored.clone(), &mut signed, limits, signing, faults)?;
@@ -525,7 +543,10 @@ impl AuthRequest {
                     }
                     _ => None,
                 };
-                let secret = credential("/auth/secret", secret, kept, faults, sent_verbatim)?;
+                let secret = credential("/auth/secret", secret, kept, faults, |text| {
+                    plain_text(text.to_owned(), SHARED_SECRET_CHARS_MIN, CREDENTIAL_CHARS_MAX)?;
+                    header_value(text)
+                })?;
                 Some(Auth::SharedSecret { header, secret })
             }
             "bearer" => {
@@ -557,6 +578,9 @@ pub(in crate::api) fn username(text: String) -> Result<String, Invalid> {
 pub(in crate::api) fn password(text: &str) -> Result<(), Invalid> {
     plain_text(text.to_owned(), 0, CREDENTIAL_CHARS_MAX).map(|_| ())
 }
+
+/// A shared secret in characters, at least: what is shorter is soon guessed at the receiver.
+const SHARED_SECRET_CHARS_MIN: usize = 8;
 
 /// A secret that is sent as it is, in a header.
 pub(in crate::api) fn sent_verbatim(text: &str) -> Result<(), Invalid> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::caller::Caller;
 use crate::api::door::{Faults, MASK, Patch, duration, plain_text};
-use crate::api::native::signature::SECRET_CHARS_MAX;
+use crate::api::native::signature::{SECRET_CHARS_MAX, SECRET_CHARS_MIN};
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -42,7 +42,7 @@ impl RotateRequest {
             .set("/overlap", self.overlap, &mut rotation.overlap, |text| duration(&text, Duration::ZERO, OVERLAP_MAX));
         faults.set_or("/secret", self.secret, &mut rotation.secret, None, |secret| match secret.expose() {
             MASK => Err(Invalid::new("*** stands for a stored secret; give the new one, or none")),
-            text => plain_text(text.to_owned(), 1, SECRET_CHARS_MAX).map(|_| Some(secret)),
+            text => plain_text(text.to_owned(), SECRET_CHARS_MIN, SECRET_CHARS_MAX).map(|_| Some(secret)),
         });
         faults.set_or("/signature", self.signature, &mut rotation.signature, None, |name| {
             plain_text(name, 1, SECRET_CHARS_MAX).map(Some)

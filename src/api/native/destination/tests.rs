@@ -55,7 +55,8 @@ fn create(body: &Value) -> Result<Weighed, Problem> {
 
 fn update(stored: &Destination, body: &Value) -> Result<Weighed, Problem> {
     let request: DestinationRequest = parse_json(body.to_string().as_bytes())?;
-    signing(|signing| request.update(stored, false, Limits::default(), signing))
+    let lane = LaneView::of(crate::service::Lane::default(), Timestamp::ZERO);
+    signing(|signing| request.update(stored, &lane, Limits::default(), signing))
 }
 
 fn minimal() -> Value {
@@ -89,7 +90,7 @@ fn full() -> Value {
         "signature": [
             {"preset": "x-signature", "secret": "text-secret"},
             {"preset": "custom", "header": "X-Sign", "prefix": "t={ts},", "message": "{ts}.{body}",
-             "algorithm": "sha512", "encoding": "HEX", "key_encoding": "hex", "secret": "00ff"},
+             "algorithm": "sha512", "encoding": "HEX", "key_encoding": "hex", "secret": "00ff00ff00ff00ff"},
         ],
         "format": "raw",
         "retry": {"delays": ["1s", "5s"], "attempts_max": 7, "jitter": 0.5},
@@ -164,7 +165,7 @@ fn a_view_holds_no_secret() {
 #[test]
 fn an_update_is_partial_and_what_was_read_can_be_sent_back() {
     let bearer = with("auth", json!({"type": "bearer", "token": "t"}));
-    let shared = with("auth", json!({"type": "shared_secret", "secret": "s"}));
+    let shared = with("auth", json!({"type": "shared_secret", "secret": "s3cret-0"}));
     let unsigned = with("signature", json!({"preset": "none"}));
     for body in [minimal(), full(), bearer, shared, unsigned] {
         let stored = create(&body).unwrap().destination;
@@ -238,7 +239,7 @@ fn each_field_has_its_bounds() {
         ("headers", json!({"Authorization": "Bearer my-secret-token", "X-Empty": ""})),
         ("auth", json!({"type": "none"})),
         ("auth", json!({"type": "basic", "username": "", "password": ""})),
-        ("auth", json!({"type": "shared_secret", "secret": "s", "header": "X-Own"})),
+        ("auth", json!({"type": "shared_secret", "secret": "s3cret-0", "header": "X-Own"})),
         ("retry", json!({"schedule": "nmi-3d", "attempts_max": 3})),
         ("retry", json!({"delays": [], "attempts_max": 1})),
         ("retry", json!({"delays": ["0s", "31d"], "jitter": 0})),
@@ -293,7 +294,8 @@ fn each_field_has_its_bounds() {
         ("auth", json!({"type": "basic", "username": "a", "password": "***"}), "/auth/password"),
         ("auth", json!({"type": "bearer", "token": "a\nb"}), "/auth/token"),
         ("auth", json!({"type": "bearer", "token": ""}), "/auth/token"),
-        ("auth", json!({"type": "shared_secret", "secret": "s", "header": "Host"}), "/auth/header"),
+        ("auth", json!({"type": "shared_secret", "secret": "s3cret-0", "header": "Host"}), "/auth/header"),
+        ("auth", json!({"type": "shared_secret", "secret": "1234567"}), "/auth/secret"),
         ("auth", json!("basic"), "/auth"),
         ("format", json!("xml"), "/format"),
         ("retry", json!({"schedule": "standard", "delays": ["1s"]}), "/retry/delays"),
@@ -407,14 +409,14 @@ fn credentials_change_as_a_whole() {
 fn a_secret_that_is_not_given_is_made_and_shown_once() {
     let one = create(&with("signature", json!({"preset": "x-signature"}))).unwrap();
     assert_eq!(show(&one)["signature"], json!({"preset": "x-signature", "header": "X-Signature", "secret": "made-1"}));
-    let given = create(&with("signature", json!({"preset": "x-signature", "secret": "mine"}))).unwrap();
+    let given = create(&with("signature", json!({"preset": "x-signature", "secret": "mine-own"}))).unwrap();
     assert_eq!(show(&given)["signature"], json!({"preset": "x-signature", "header": "X-Signature"}));
     let none = create(&with("signature", json!({"preset": "none"}))).unwrap();
     assert_eq!(show(&none)["signature"], json!({"preset": "none"}));
     let added = json!({"signature": [{"preset": "x-signature"}, {"preset": "standard"}]});
     let more = update(&given.destination, &added).unwrap();
     let first = more.destination.signatures[0].own().unwrap();
-    assert_eq!((more.fresh.as_slice(), first.secret.expose()), (&[false, true][..], "mine"));
+    assert_eq!((more.fresh.as_slice(), first.secret.expose()), (&[false, true][..], "mine-own"));
     assert_eq!(show(&more)["signature"][1]["secret"], "made-1");
 }
 
@@ -427,6 +429,7 @@ fn a_wrong_signature_is_told_at_its_place() {
         (json!({"preset": "standard", "message": "{body}"}), "/signature/message"),
         (json!({"preset": "standard", "header": "X-Other"}), "/signature/header"),
         (json!({"preset": "standard", "secret": ""}), "/signature/secret"),
+        (json!({"preset": "x-signature", "secret": "1234567"}), "/signature/secret"),
         (json!({"preset": "standard", "secret": "***"}), "/signature/secret"),
         (json!({"preset": "x-signature", "key": "k"}), "/signature/key"),
         (json!({"preset": "none", "secret": "s"}), "/signature"),
@@ -459,7 +462,7 @@ fn one_header_has_one_writer() {
     let mut signed = with("signature", json!({"preset": "x-signature"}));
     signed["headers"] = json!({"x-signature": "1"});
     assert_eq!(pointers(&create(&signed).unwrap_err()), ["/headers/x-signature"]);
-    let mut shared = with("auth", json!({"type": "shared_secret", "secret": "s", "header": "X-Signature"}));
+    let mut shared = with("auth", json!({"type": "shared_secret", "secret": "s3cret-0", "header": "X-Signature"}));
     shared["signature"] = json!({"preset": "x-signature"});
     assert_eq!(pointers(&create(&shared).unwrap_err()), ["/auth"]);
 }

@@ -53,7 +53,7 @@ fn as_text<S: Serializer>(id: &DestinationId, serializer: S) -> Result<S::Ok, S:
 #[derive(Debug, Serialize)]
 pub(super) struct LaneView {
     /// `open`, `paused` by an operator, `gone` (410), `held` (Retry-After), `shut` after failures, or `probing` after that.
-    state: &'static str,
+    pub(super) state: &'static str,
     /// Until when it is held or shut; `null` where somebody has to act.
     until: Option<String>,
 }
@@ -76,6 +76,11 @@ impl LaneView {
             ("open", None)
         };
         LaneView { state, until }
+    }
+
+    /// Whether an operator has paused it.
+    pub(super) fn is_paused(&self) -> bool {
+        self.state == "paused"
     }
 }
 
