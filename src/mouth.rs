@@ -4,6 +4,7 @@
 //! answer alike. Who may emit for which tenant is each door's own business.
 
 pub mod caller;
+pub mod page;
 
 use ::http::StatusCode;
 use serde::Serialize;

@@ -19,7 +19,6 @@ pub mod idempotency;
 pub mod metrics;
 pub mod native;
 mod openapi;
-pub mod page;
 pub mod tail;
 
 use std::pin::Pin;
@@ -34,6 +33,8 @@ use crate::http::route::{Access, Found, Params, Route, Routes, Takes};
 use crate::http::serve::Handler;
 use crate::model::Role;
 use crate::service::Service;
+
+pub use crate::mouth::page;
 
 use caller::Caller;
 use idempotency::{Keyed, UnderWay};

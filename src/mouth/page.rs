@@ -141,6 +141,11 @@ impl Page {
         Window { after: self.after.map(place), skip: self.offset, limit: self.limit }
     }
 
+    /// The cursor, as `after` takes it, of a place where this list goes on.
+    pub fn cursor_of(&self, place: Place) -> String {
+        Cursor { place: place.seq.0, second: place.destination.0.into() }.to_text(self.list)
+    }
+
     /// A list from what the store found in this page's window.
     ///
     /// A 400 when the store stopped looking before it had left out as many rows as `offset` asks.
@@ -154,9 +159,8 @@ impl Page {
             let why = "reaches too far for these filters; follow \"next\" with after";
             return Err(Problem::of_parameter("offset", why));
         }
-        let cursor =
-            |place: Place| Cursor { place: place.seq.0, second: place.destination.0.into() }.to_text(self.list);
-        Ok(List { plural, rows: found.items.into_iter().map(show).collect(), next: found.next.map(cursor) })
+        let next = found.next.map(|place| self.cursor_of(place));
+        Ok(List { plural, rows: found.items.into_iter().map(show).collect(), next })
     }
 }
 
