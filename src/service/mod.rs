@@ -5,6 +5,7 @@
 
 mod metrics;
 mod registrations;
+pub mod pulse;
 mod rotation;
 mod samples;
 mod signing_keys;
@@ -35,6 +36,8 @@ use crate::sign;
 use crate::store::op::{self, Erased, Refusal, Rejected, Steered};
 use crate::store::requests::{BeginRequest, EndRequest};
 use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
+
+use pulse::{Course, Pulse, Span};
 
 pub use metrics::Metrics;
 pub use rotation::{Rotated, Rotation};
@@ -370,6 +373,7 @@ pub struct Service {
     store: Store,
     clock: Clock,
     metrics: Arc<Metrics>,
+    pulse: Arc<Pulse>,
     draining: Arc<AtomicBool>,
     disk_low: Arc<AtomicBool>,
 }
@@ -377,7 +381,30 @@ pub struct Service {
 impl Service {
     /// The verbs over a store.
     pub fn new(settings: Settings, store: Store, clock: Clock) -> Self {
-        Service { settings, store, clock, metrics: Arc::default(), draining: Arc::default(), disk_low: Arc::default() }
+        let pulse = Arc::new(Pulse::new(clock.now()));
+        Service {
+            settings,
+            store,
+            clock,
+            metrics: Arc::default(),
+            pulse,
+            draining: Arc::default(),
+            disk_low: Arc::default(),
+        }
+    }
+
+    /// What attempts came to lately.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// What attempts came to over a span, of the destinations in sight.
+    pub fn course(&self, sight: &Sight, span: Span) -> Course {
+        let now = self.clock.now();
+        match sight {
+            Sight::All => self.pulse.of_house(span, now),
+            Sight::One(_) => self.pulse.of_destinations(|no| self.sees(sight, no), span, now),
+        }
     }
 
     /// What it counts.
