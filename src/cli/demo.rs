@@ -89,12 +89,13 @@ pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
 }
 
 async fn show(arguments: &Arguments, form: Form, scratch: &Scratch) -> Result<Exit, Failure> {
-    let config = configuration(scratch.path())?;
+    let loaded = configuration(scratch.path())?;
+    let config = &loaded.config;
     daemon::start_log(&config.log);
     let stage = Arc::new(Stage::default());
     let receiver = Receiver::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = receiver.address();
-    let daemon = Daemon::start(&config).await.map_err(serve::failure)?;
+    let daemon = Daemon::start(&loaded).await.map_err(serve::failure)?;
     let api = daemon.admin_address().map_or_else(String::new, |address| format!("http://{address}"));
     let watcher = daemon.watch().ok_or_else(|| std::io::Error::other("the engine has ended already"))?;
     let stop = CancellationToken::new();
@@ -104,7 +105,7 @@ async fn show(arguments: &Arguments, form: Form, scratch: &Scratch) -> Result<Ex
         let receiving = tokio::spawn(receiver.run(behaviour, untold, stopped.cancelled_owned()));
         (tokio::spawn(daemon.run_until(stop.clone())), receiving)
     };
-    let acts = Acts { arguments, form, stage: &stage, api, config: &config, exit: Cell::new(Exit::Failed) };
+    let acts = Acts { arguments, form, stage: &stage, api, config, exit: Cell::new(Exit::Failed) };
     let told = tokio::select! {
         told = acts.play(address, watcher) => told,
         interrupted = interrupted() => interrupted,
@@ -382,7 +383,7 @@ pub(super) fn secrets_of(made: &Value) -> Vec<Secret> {
     }
 }
 
-fn configuration(scratch: &Path) -> Result<crate::config::Config, Failure> {
+fn configuration(scratch: &Path) -> Result<Loaded, Failure> {
     let inside = |name: &str| scratch.join(name).display().to_string();
     let flags = [
         ("store.path", inside("postrider.redb")),
@@ -397,5 +398,5 @@ fn configuration(scratch: &Path) -> Result<crate::config::Config, Failure> {
     let flags = flags.map(|(key, value)| (key.to_owned(), value)).to_vec();
     // Nothing of this machine's own configuration or environment reaches in.
     let places = Places { config: scratch.join("none"), state: scratch.to_owned(), runtime: scratch.to_owned() };
-    Ok(Loaded::load(&Sources { file: None, env: Vec::new(), flags, places })?.config)
+    Ok(Loaded::load(&Sources { file: None, env: Vec::new(), flags, places })?)
 }

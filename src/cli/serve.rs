@@ -11,16 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::ConfigArguments;
 use super::{Exit, Failure, Form, Trouble};
-use crate::config::Loaded;
 use crate::daemon::{self, Daemon, MasterKeyError, StartError, Stopped};
 use crate::store::OpenError;
 
 pub(super) fn run(arguments: &ConfigArguments, form: Form) -> Result<Exit, Failure> {
-    let Loaded { config, .. } = arguments.load()?;
+    let loaded = arguments.load()?;
+    let config = &loaded.config;
     daemon::start_log(&config.log);
     let stopped = super::runtime()?.block_on(async {
         let signals = Signals::hear()?;
-        let daemon = Daemon::start(&config).await.map_err(failure)?;
+        let daemon = Daemon::start(&loaded).await.map_err(failure)?;
         tracing::info!(
             event = "ready",
             version = env!("CARGO_PKG_VERSION"),

@@ -6,6 +6,7 @@
 //! after a second in which producers are told so.
 
 mod disk;
+mod facts;
 mod log;
 pub mod master_key;
 mod metrics;
@@ -29,7 +30,7 @@ use crate::api::Api;
 use crate::client::guard::{GuardError, Scope};
 use crate::client::{self, Client, ClientError, ProxyError, check_tls};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::engine::{self, Engine};
 use crate::http::request::Request;
 use crate::http::serve::{Answer, Handler, Listener, Server};
@@ -125,13 +126,14 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts everything. It is ready when this returns.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
+    pub async fn start(loaded: &Loaded) -> Result<Self, StartError> {
+        let config = &loaded.config;
         let clock = Clock::system();
         let Settings { store, client, engine, service, ingest, api, ui, http, disk_reserve } = Settings::of(config)?;
         let store = open_store(store, clock).await?;
         match Self::start_on(
             &store,
-            config,
+            loaded,
             Parts { client, engine, service, ingest, api, ui, http, disk_reserve },
             clock,
         )
@@ -145,7 +147,8 @@ impl Daemon {
         }
     }
 
-    async fn start_on(store: &Store, config: &Config, parts: Parts, clock: Clock) -> Result<Self, StartError> {
+    async fn start_on(store: &Store, loaded: &Loaded, parts: Parts, clock: Clock) -> Result<Self, StartError> {
+        let config = &loaded.config;
         let Parts { mut client, engine, service, ingest, api, ui, http, disk_reserve } = parts;
         let producers = settings::group(config.ingest.socket_group.as_ref())?;
         let ingest_listener = socket::bind(&config.ingest.socket, 0o660, producers)?;
@@ -174,6 +177,14 @@ impl Daemon {
         let engine = Engine::new(engine, store.clone(), client.clone(), clock, fastrand::Rng::with_seed(seed()?));
         let watchers = engine.watchers();
         let certificate_expires = config.admin.tls.as_ref().map(|files| http::tls::expires(&files.cert)).transpose()?;
+        let facts = facts::House {
+            service: service.clone(),
+            client: client.clone(),
+            store: config.store.path.clone(),
+            disk_reserve,
+            certificate_expires,
+            entries: loaded.entries.clone(),
+        };
         let metrics = metrics::Metrics::new(
             service.clone(),
             store,
@@ -190,11 +201,12 @@ impl Daemon {
 
         let (stop_mouths, stop_engine) = (CancellationToken::new(), CancellationToken::new());
         let mut running = JoinSet::new();
+        running.spawn(follow(service.clone(), watchers.clone()));
         running.spawn(engine.run(stop_engine.clone()));
         let mut mouths = JoinSet::new();
         let (metrics, tail) = (api::metrics::Metrics::new(Arc::new(scrape)), api::tail::Tail::new(watchers.clone()));
         let api = Api::new(service.clone(), api, metrics, tail);
-        let ui = Ui::new(service.clone(), ui, desk(api.clone()));
+        let ui = Ui::new(service.clone(), ui, desk(api.clone()), facts.look());
         let handler = front(api.handler(), ui.handler());
         let server = || Server::new(http.clone(), handler.clone());
         let (admin, stop) = (server(), stop_mouths.clone());
@@ -284,6 +296,22 @@ struct Parts {
     ui: ui::Settings,
     http: http::serve::Settings,
     disk_reserve: u64,
+}
+
+/// Tells the service what attempts came to, until no more are made. What ended while it lagged behind is not counted.
+fn follow(service: Service, watchers: broadcast::WeakSender<Arc<Ended>>) -> impl Future<Output = ()> + Send {
+    // Before the first attempt can be made.
+    let watching = watchers.upgrade().map(|watchers| watchers.subscribe());
+    async move {
+        let Some(mut watching) = watching else { return };
+        loop {
+            match watching.recv().await {
+                Ok(ended) => service.pulse().note(&ended),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
 }
 
 /// The dashboard's way to the API.

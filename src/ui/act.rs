@@ -7,6 +7,7 @@ use ::http::Method;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::facts::Look;
 use super::form::Form;
 use super::viewer::Viewer;
 use super::{Desk, Settings};
@@ -23,6 +24,7 @@ pub(super) struct House {
     pub(super) service: Service,
     pub(super) settings: Settings,
     pub(super) desk: Arc<Desk>,
+    pub(super) facts: Arc<Look>,
 }
 
 /// A request of somebody who need not be known.

@@ -12,6 +12,8 @@
 
 mod act;
 mod assets;
+mod chart;
+pub mod facts;
 mod fields;
 mod form;
 mod layout;
@@ -34,6 +36,7 @@ use crate::mouth::caller::Caller;
 use crate::service::Service;
 
 use act::{Act, Door, House, Visit};
+use facts::Look;
 use session::Turned;
 use viewer::Viewer;
 
@@ -72,10 +75,10 @@ struct Inner {
 }
 
 impl Ui {
-    /// The dashboard over these verbs; its forms go to this desk.
-    pub fn new(service: Service, settings: Settings, desk: Arc<Desk>) -> Self {
+    /// The dashboard over these verbs; its forms go to this desk, and what only the daemon knows is looked up so.
+    pub fn new(service: Service, settings: Settings, desk: Arc<Desk>, facts: Arc<Look>) -> Self {
         let routes = Routes::new(pages::routes()).expect("the tests build the same table");
-        Ui(Arc::new(Inner { house: House { service, settings, desk }, routes }))
+        Ui(Arc::new(Inner { house: House { service, settings, desk, facts }, routes }))
     }
 
     /// Whether a path is the dashboard's: `/`, `/ui` and everything below.

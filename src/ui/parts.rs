@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use maud::{Markup, PreEscaped, html};
 
+use super::act::Visit;
+use crate::http::problem::{Problem, ProblemCode};
 use crate::model::{DeliveryState, Outcome, Timestamp};
 use crate::service::LaneState;
 
@@ -173,4 +175,85 @@ pub(super) fn copied(text: &str) -> Markup {
 /// Where a list goes on.
 pub(super) fn pager(next: Option<String>) -> Markup {
     html! { @if let Some(next) = next { nav.pager aria-label="Pages" { a.button href=(next) rel="next" { "Older" } } } }
+}
+
+/// A field of a filter or a form, on one line.
+pub(super) fn text_field(name: &str, label: &str, value: &str, placeholder: &str) -> Markup {
+    html! { div { label for={ "f-" (name) } { (label) } input #{ "f-" (name) } type="text" name=(name) value=(value) placeholder=[(!placeholder.is_empty()).then_some(placeholder)] autocomplete="off" spellcheck="false"; } }
+}
+
+/// A moment, to the minute, in UTC.
+pub(super) fn time_field(name: &str, label: &str, value: &str) -> Markup {
+    // A browser's own field takes no zone.
+    let local = value.get(..16).unwrap_or(value);
+    html! { div { label for={ "f-" (name) } { (label) } input #{ "f-" (name) } type="datetime-local" name=(name) value=(local); } }
+}
+
+/// A moment that the query names: RFC 3339, or what a browser's field sends, which is taken for UTC.
+pub(super) fn time_asked(visit: &Visit, name: &str) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = visit.asked::<String>(name)? else { return Ok(None) };
+    let text = match text.len() {
+        16 => format!("{text}:00Z"),
+        19 => format!("{text}Z"),
+        _ => text,
+    };
+    text.parse().map(Some).map_err(|why| Problem::new(ProblemCode::BadQuery, format!("{name}: {why}")))
+}
+
+/// A choice of one; the first entry stands for none of them.
+pub(super) fn select(name: &str, label: &str, choices: &[(String, String)], chosen: &str, none: &str) -> Markup {
+    html! {
+        div {
+            label for={ "f-" (name) } { (label) }
+            select #{ "f-" (name) } name=(name) {
+                option value="" { (none) }
+                @for (value, words) in choices { option value=(value) selected[value == chosen] { (words) } }
+            }
+        }
+    }
+}
+
+/// A path with the query of a visit, to be changed.
+pub(super) struct Links {
+    path: String,
+    pairs: Vec<(String, String)>,
+}
+
+impl Links {
+    /// The visit's own.
+    pub(super) fn of(visit: &Visit) -> Self {
+        let pairs = url::form_urlencoded::parse(visit.request.query_text().as_bytes());
+        let pairs = pairs.filter(|(name, value)| !value.is_empty() && name != "done");
+        let pairs = pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        Links { path: visit.request.path().to_owned(), pairs }
+    }
+
+    /// At another path.
+    pub(super) fn at(self, path: &str) -> Self {
+        Links { path: path.to_owned(), ..self }
+    }
+
+    /// Without this parameter.
+    pub(super) fn without(mut self, name: &str) -> Self {
+        self.pairs.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// With this parameter.
+    pub(super) fn with(self, name: &str, value: &str) -> Self {
+        let mut links = self.without(name);
+        links.pairs.push((name.to_owned(), value.to_owned()));
+        links
+    }
+
+    /// As it stands in a link.
+    pub(super) fn path(&self) -> String {
+        match self.pairs.is_empty() {
+            true => self.path.clone(),
+            false => {
+                let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.pairs).finish();
+                format!("{}?{query}", self.path)
+            }
+        }
+    }
 }

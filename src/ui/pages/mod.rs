@@ -1,16 +1,24 @@
 //! The pages: one file for each thing, and the table of routes.
 
 mod audit;
+mod deliveries;
+mod delivery;
+mod destinations;
+mod events;
 mod keys;
 mod overview;
+mod replays;
+mod signing_keys;
+mod system;
 mod tail;
 mod tenants;
 mod things;
+mod webhooks;
 
 use ::http::Method;
 
 use crate::http::route::Route;
-use crate::model::Role::{Admin, Read};
+use crate::model::Role::{Admin, Operate, Read};
 
 use super::act::{Act, known};
 
@@ -39,5 +47,36 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/ui/tenants/{id}", Read, page!(tenants::read)).asking(&["done"]),
         known(POST, "/ui/tenants/{id}", Admin, page!(tenants::update)),
         known(POST, "/ui/tenants/{id}/delete", Admin, page!(tenants::delete)),
+        known(GET, "/ui/deliveries", Read, page!(deliveries::list)).asking(&deliveries::PARAMETERS),
+        known(GET, "/ui/deliveries/{id}", Read, page!(deliveries::read)).asking(&["done"]),
+        known(POST, "/ui/deliveries/{id}/resend", Operate, page!(deliveries::resend)),
+        known(POST, "/ui/deliveries/{id}/cancel", Operate, page!(deliveries::cancel)),
+        known(GET, "/ui/events", Read, page!(events::list)).asking(&events::PARAMETERS),
+        known(GET, "/ui/events/{id}", Read, page!(events::read)).asking(&["done"]),
+        known(POST, "/ui/events/{id}/payload", Operate, page!(events::payload)),
+        known(POST, "/ui/events/{id}/erase", Operate, page!(events::erase)),
+        known(GET, "/ui/replays", Read, page!(replays::list)).asking(&["tenant", "done"]),
+        known(POST, "/ui/replays", Operate, page!(replays::create)),
+        known(GET, "/ui/replays/new", Operate, page!(replays::new)).asking(&replays::PARAMETERS),
+        known(POST, "/ui/replays/{id}/cancel", Operate, page!(replays::cancel)),
+        known(GET, "/ui/webhooks", Read, page!(webhooks::list)).asking(&["tenant", "done"]),
+        known(POST, "/ui/webhooks", Operate, page!(webhooks::create)),
+        known(GET, "/ui/webhooks/new", Operate, page!(webhooks::new)).asking(&["tenant"]),
+        known(GET, "/ui/webhooks/{id}", Operate, page!(webhooks::edit)),
+        known(POST, "/ui/webhooks/{id}", Operate, page!(webhooks::save)),
+        known(GET, "/ui/webhooks/{id}/delete", Operate, page!(webhooks::confirm_delete)),
+        known(POST, "/ui/webhooks/{id}/delete", Operate, page!(webhooks::delete)),
+        known(GET, "/ui/destinations/{id}", Read, page!(destinations::read)).asking(&["span", "done"]),
+        known(POST, "/ui/destinations/{id}/pause", Operate, page!(destinations::pause)),
+        known(POST, "/ui/destinations/{id}/resume", Operate, page!(destinations::resume)),
+        known(POST, "/ui/destinations/{id}/confirm", Operate, page!(destinations::confirm)),
+        known(POST, "/ui/destinations/{id}/test", Operate, page!(destinations::test)),
+        known(POST, "/ui/destinations/{id}/rotate", Operate, page!(destinations::rotate)),
+        known(GET, "/ui/signing-keys", Admin, page!(signing_keys::list)).asking(&["tenant", "done"]),
+        known(POST, "/ui/signing-keys", Admin, page!(signing_keys::create)),
+        known(POST, "/ui/signing-keys/{id}/reveal", Admin, page!(signing_keys::reveal)),
+        known(POST, "/ui/signing-keys/{id}/rotate", Admin, page!(signing_keys::rotate)),
+        known(POST, "/ui/signing-keys/{id}/delete", Admin, page!(signing_keys::delete)),
+        known(GET, "/ui/system", Read, page!(system::show)),
     ]
 }

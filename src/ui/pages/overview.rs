@@ -5,44 +5,105 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::super::act::Visit;
+use super::super::chart;
+use super::super::facts::Facts;
 use super::super::layout::Page;
-use super::super::parts::{Icon, empty, icon, lane_badge, number, span_words};
-use crate::http::problem::Problem;
+use super::super::parts::{Icon, bytes, empty, icon, lane_badge, moment, notice, number, span_words};
+use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
 use crate::model::{Role, Timestamp, words};
-use crate::service::{DestinationHealth, LaneState, Status};
+use crate::service::pulse::{LastFailure, Span};
+use crate::service::{DestinationHealth, LaneState, Service, Status};
 
 /// Destinations that are shown, the ones in trouble first.
 const SHOWN_MAX: usize = 50;
+/// What has waited for so long is told as trouble.
+const LONG: Duration = Duration::from_secs(3600);
+/// A certificate that expires sooner is told of.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The span that a page's charts are asked for.
+pub(super) fn span_asked(visit: &Visit) -> Result<Span, Problem> {
+    match visit.query.text("span") {
+        None | Some("" | "1h") => Ok(Span::Hour),
+        Some("24h") => Ok(Span::Day),
+        Some(_) => Err(Problem::new(ProblemCode::BadQuery, "span: is 1h or 24h")),
+    }
+}
+
+/// The links between the spans.
+pub(super) fn switch(path: &str, span: Span) -> Markup {
+    html! {
+        nav.segments aria-label="Span of time" {
+            @for (name, of) in [("1h", Span::Hour), ("24h", Span::Day)] {
+                a href={ (path) "?span=" (name) } aria-current=[(of == span).then_some("true")] { (name) }
+            }
+        }
+    }
+}
 
 /// `GET /ui/`
 pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
-    let sight = visit.sight()?;
+    let (sight, span) = (visit.sight()?, span_asked(&visit)?);
     let service = visit.service();
     let (status, now) = (service.status(&sight).await?, service.now());
+    let course = service.course(&sight, span);
     let mut healths = service.healths(&sight);
     healths.sort_by(|a, b| trouble(b).cmp(&trouble(a)).then_with(|| a.destination.name.cmp(&b.destination.name)));
+    // The installation's own troubles are for who sees all of it.
+    let facts = match visit.viewer.caller().reaches_all() {
+        true => Some((visit.house.facts)().await),
+        false => None,
+    };
     let body = html! {
-        (tiles(&status))
+        @if let Some(facts) = &facts { (warnings(facts, now)) }
+        (tiles(&status, &healths))
+        (chart::charts(&course, span, now, &switch("/ui/", span)))
         (destinations(&visit, &healths, now))
     };
     Ok(Page { title: "Overview", place: super::super::ROOT, actions: html! {}, body }.show(&visit))
 }
 
-fn tiles(status: &Status) -> Markup {
+/// What is, or will soon be, wrong with the installation itself.
+pub(super) fn warnings(facts: &Facts, now: Timestamp) -> Markup {
+    let low = facts.disk_free.filter(|free| *free < facts.disk_reserve.saturating_mul(4));
+    let expires = |at: Option<Timestamp>| at.filter(|at| at.since(now) < SOON);
+    html! {
+        @if let Some(free) = low {
+            (notice(Icon::Alert, "warn", html! {
+                strong { "The disk is getting full. " } (bytes(free)) " are left; below " (bytes(facts.disk_reserve))
+                " no events are taken (" code { "limits.disk_reserve" } "). Free some space, or shorten " code { "[retention]" } "."
+            }))
+        }
+        @if let Some(at) = expires(facts.certificate_expires) {
+            (notice(Icon::Alert, "bad", html! {
+                strong { "This daemon's certificate expires " (moment(at, now)) ". " } "Replace " code { "admin.tls_cert" } " and restart."
+            }))
+        }
+        @if let Some(at) = expires(facts.receivers_expire) {
+            (notice(Icon::Alert, "warn", html! {
+                strong { "A receiver's certificate expires " (moment(at, now)) ". " } "After that its deliveries fail with " code { "tls_expired" } "."
+            }))
+        }
+    }
+}
+
+fn tiles(status: &Status, healths: &[DestinationHealth]) -> Markup {
     let oldest = status.oldest_pending_seconds.map(Duration::from_secs);
-    let stuck = oldest.is_some_and(|oldest| oldest >= Duration::from_secs(3600));
+    let is_old = oldest.is_some_and(|oldest| oldest >= LONG);
+    let troubled = healths.iter().filter(|health| trouble(health).0 > 1).count();
     html! {
         section.tiles aria-label="Figures" {
-            div.tile.bad[stuck] {
-                span.label { (icon(Icon::Clock)) "Oldest undelivered" }
+            div.tile.bad[is_old] {
+                span.label { (icon(Icon::Clock)) "Oldest waiting" }
                 span.value { @match oldest { Some(oldest) => (span_words(oldest)), None => "–" } }
-                span.note { @if oldest.is_none() { "nothing waits" } @else { "since it was accepted" } }
+                span.note { @if oldest.is_none() { "nothing is undelivered" } @else { "since it was accepted" } }
             }
+            (tile("#destinations", Icon::Alert, "In trouble", troubled as u64, "destinations", if troubled > 0 { "bad" } else { "" }))
             (tile("/ui/deliveries?state=pending", Icon::Clock, "Pending", status.pending, "will be tried", ""))
             (tile("/ui/deliveries?state=held", Icon::Pause, "Held", status.held, "wait for somebody", if status.held > 0 { "warn" } else { "" }))
             (tile("/ui/deliveries?state=failed", Icon::Cross, "Failed", status.failed, "were given up", if status.failed > 0 { "bad" } else { "" }))
-            (tile("/ui/deliveries?state=succeeded", Icon::Check, "Succeeded", status.succeeded, "since the store was made", ""))
+            (tile("/ui/deliveries?state=succeeded", Icon::Check, "Succeeded", status.succeeded, "in all", ""))
             (tile("/ui/deliveries?state=cancelled", Icon::Slash, "Cancelled", status.cancelled, "by an operator", ""))
         }
     }
@@ -62,13 +123,14 @@ fn tile(path: &str, picture: Icon, label: &str, count: u64, note: &str, tone: &s
 fn trouble(health: &DestinationHealth) -> (u8, u64) {
     let waiting = health.tally.waiting();
     let rank = match health.state {
-        LaneState::Shut => 7,
-        LaneState::Gone => 6,
-        LaneState::Probing => 5,
-        LaneState::Held => 4,
+        LaneState::Shut => 8,
+        LaneState::Gone => 7,
+        LaneState::Probing => 6,
+        LaneState::Held => 5,
+        LaneState::Unconfirmed if waiting > 0 => 4,
         LaneState::Paused => 3,
-        LaneState::Unconfirmed => 2,
-        LaneState::Open if health.lane.health.failures > 0 => 1,
+        LaneState::Open if health.lane.health.failures > 0 => 2,
+        LaneState::Unconfirmed => 1,
         LaneState::Open => 0,
     };
     (rank, waiting)
@@ -87,13 +149,14 @@ fn destinations(visit: &Visit, healths: &[DestinationHealth], now: Timestamp) ->
             header { h2 #destinations { "Destinations, the ones in trouble first" } a href="/ui/webhooks" { "All webhooks" } }
             div.scroll {
                 table.stack {
-                    thead { tr { th scope="col" { "Destination" } th scope="col" { "State" } th scope="col" { "Why" } th.num scope="col" { "Waiting" } th.num scope="col" { "Failed" } } }
-                    tbody {
-                        @for health in healths.iter().take(SHOWN_MAX) { (row(visit, health, now)) }
-                    }
+                    thead { tr {
+                        th scope="col" { "Destination" } th scope="col" { "State" } th scope="col" { "Why" }
+                        th.num scope="col" { "Waiting" } th.num scope="col" { "Failed" }
+                    } }
+                    tbody { @for health in healths.iter().take(SHOWN_MAX) { (row(visit, health, now)) } }
                 }
             }
-            @if healths.len() > SHOWN_MAX { p.muted { (healths.len() - SHOWN_MAX) " more are not in trouble." } }
+            @if healths.len() > SHOWN_MAX { p.muted { (healths.len() - SHOWN_MAX) " more are less in trouble." } }
         }
     }
 }
@@ -109,15 +172,27 @@ fn row(visit: &Visit, health: &DestinationHealth, now: Timestamp) -> Markup {
                 }
             }
             td data-label="State" { (lane_badge(health.state)) }
-            td data-label="Why" { (why(health, now)) }
-            td.num data-label="Waiting" { (number(health.tally.waiting())) }
-            td.num data-label="Failed" { (number(health.tally.failed)) }
+            td data-label="Why" { (why(visit.service(), health, now)) }
+            td.num data-label="Waiting" {
+                a href={ "/ui/deliveries?destination=" (it.id) "&state=" (waiting_state(health)) } { (number(health.tally.waiting())) }
+            }
+            td.num data-label="Failed" {
+                a href={ "/ui/deliveries?destination=" (it.id) "&state=failed" } { (number(health.tally.failed)) }
+            }
         }
     }
 }
 
-/// What keeps a destination, in words.
-pub(super) fn why(health: &DestinationHealth, now: Timestamp) -> Markup {
+/// The state that those have that wait for it.
+pub(super) fn waiting_state(health: &DestinationHealth) -> &'static str {
+    match health.state {
+        LaneState::Paused | LaneState::Gone | LaneState::Unconfirmed => "held",
+        LaneState::Open | LaneState::Held | LaneState::Shut | LaneState::Probing => "pending",
+    }
+}
+
+/// What keeps a destination, in words, and how it last failed while it is in trouble.
+pub(super) fn why(service: &Service, health: &DestinationHealth, now: Timestamp) -> Markup {
     let it = &health.destination;
     let said = words::standing(it.disabled, it.is_confirmed(), health.state.as_str(), health.tally.waiting() > 0);
     let until = match health.state {
@@ -126,13 +201,25 @@ pub(super) fn why(health: &DestinationHealth, now: Timestamp) -> Markup {
         _ => None,
     };
     let failures = health.lane.health.failures;
+    let last = service.pulse().last_failure(it.no).filter(|_| failures > 0 || health.state == LaneState::Gone);
     html! {
         div {
             (said)
-            @if let Some(until) = until { " (" (super::super::parts::moment(until, now)) ")" }
-            @if health.state == LaneState::Open && failures > 0 {
-                span.sub.muted { (failures) @if failures == 1 { " failure" } @else { " failures" } " in a row" }
+            @if let Some(until) = until { " (" (moment(until, now)) ")" }
+            @if failures > 0 || last.is_some() {
+                span.sub.muted {
+                    @if failures > 0 { (failures) @if failures == 1 { " failure" } @else { " failures" } " in a row" }
+                    @if let Some(last) = &last { @if failures > 0 { "; " } "last " (failure(last, now)) }
+                }
             }
         }
+    }
+}
+
+fn failure(last: &LastFailure, now: Timestamp) -> Markup {
+    html! {
+        (moment(last.at, now))
+        @if let Some(reason) = last.reason { ": " (words::reason(reason.as_str(), "")) }
+        @if let Some(status) = last.status { " (status " (status) ")" }
     }
 }

@@ -1,5 +1,6 @@
 //! Every page, for every role.
 
+use super::things::Things;
 use super::*;
 
 const ROLES: [Role; 4] = [Role::Ingest, Role::Read, Role::Operate, Role::Admin];
@@ -70,4 +71,102 @@ async fn what_is_not_there_is_a_page_that_says_so() {
     let answered = world.look(&viewer(Role::Read, None), "/ui/nothing").await;
     assert_eq!(answered.status, 404);
     assert!(answered.text.contains("There is nothing here") && answered.text.contains("<nav"));
+}
+
+/// What a browser would run of a page: nothing that came from outside may stand there as markup.
+fn runs(text: &str) -> bool {
+    let markup = text.to_lowercase();
+    let own = assets::SCRIPT.path().to_lowercase();
+    let scripts: Vec<_> = markup.match_indices("<script").collect();
+    markup.contains("<img")
+        || markup.contains("style=")
+        || [" onerror=", " onclick=", "javascript:"].iter().any(|it| markup.contains(&format!("<a{it}")))
+        || scripts.iter().any(|(at, _)| {
+            let tag = &markup[*at..];
+            !(tag.starts_with(&format!("<script src=\"{own}\" defer></script>"))
+                || tag.starts_with(&format!("<script src=\"{}\" defer></script>", assets::TAIL.path())))
+        })
+}
+
+fn is_page(route: &crate::http::route::Route<Act>) -> bool {
+    route.method == Method::GET && !route.pattern.ends_with("/stream")
+}
+
+/// Every page with everything on it that others chose: names, URLs, payloads, keys, replies. It is shown, and none of it
+/// is markup; no page with its files is heavier than it may be.
+#[tokio::test]
+async fn what_others_wrote_is_text_on_every_page() {
+    let world = World::new();
+    let own = Things::make(&world, "m1").await;
+    let assets = assets::STYLE.len() + assets::SCRIPT.len() + assets::ICON.len();
+    let mut seen = 0;
+    for role in ROLES {
+        for tenant in [None, Some("m1")] {
+            let viewer = viewer(role, tenant);
+            for route in pages::routes().into_iter().filter(is_page) {
+                let answered = world.look(&viewer, &own.path(route.pattern)).await;
+                let at = format!("{} as {} of {tenant:?}: {}", route.pattern, role.as_str(), answered.text);
+                assert!(matches!(answered.status, 200 | 403), "{} {at}", answered.status);
+                assert!(!runs(&answered.text), "{at}");
+                assert!(!answered.text.contains("secret-password"), "{at}");
+                assert!(answered.text.len() + assets < 150_000, "{} bytes: {at}", answered.text.len());
+                assert_eq!(answered.policy, POLICY);
+                seen += usize::from(answered.text.contains("&lt;img src=x onerror=alert(1)&gt;"));
+            }
+        }
+    }
+    assert!(seen > 40, "the canaries were there to be seen: {seen}");
+    let payload = world.act(&viewer(Role::Operate, None), "POST", &own.path("/ui/events/{id}/payload"), "").await;
+    assert!(payload.text.contains("&lt;img") && payload.text.contains("************1111") && !runs(&payload.text));
+    let log = world.look(&viewer(Role::Admin, None), "/ui/audit?action=event.read_payload").await;
+    assert!(log.text.contains("event.read_payload"), "{}", log.text);
+}
+
+/// Tenants apart: whoever is bound to one sees, and moves, nothing of another's; a foreign id is told from no unknown one.
+#[tokio::test]
+async fn whoever_is_bound_to_a_tenant_meets_nothing_of_anothers() {
+    let world = World::new();
+    let (own, foreign) = (Things::make(&world, "m1").await, Things::make(&world, "m2").await);
+    let before = world.done("GET", "/v1/audit?limit=1", Value::Null).await["records"][0]["number"].clone();
+    for role in [Role::Read, Role::Operate, Role::Admin] {
+        let viewer = viewer(role, Some("m1"));
+        for route in pages::routes() {
+            let at = format!("{} {} as {}", route.method, route.pattern, role.as_str());
+            let Access::Role(needed) = route.access else { continue };
+            if route.pattern.contains("{id}") {
+                let answered = world.act(&viewer, route.method.as_str(), &foreign.path(route.pattern), "").await;
+                assert!(matches!(answered.status, 403 | 404), "{} {at}: {}", answered.status, answered.text);
+            } else if is_page(&route) && role.covers(needed) {
+                let answered = world.look(&viewer, &own.path(route.pattern)).await;
+                for id in [&foreign.destination, &foreign.event, &foreign.delivery, &foreign.key] {
+                    assert!(!answered.text.contains(id.as_str()), "{id} in {at}");
+                }
+                assert!(
+                    !answered.text.contains("m2 &#39;") && !answered.text.contains(">m2<"),
+                    "{at}: {}",
+                    answered.text
+                );
+            }
+        }
+        for path in ["/ui/deliveries?tenant=m2", "/ui/?tenant=m2", "/ui/webhooks?tenant=m2", "/ui/events?tenant=nobody"]
+        {
+            assert_eq!(world.look(&viewer, path).await.status, 403, "{path}");
+        }
+    }
+    let after = world.done("GET", "/v1/audit?limit=1", Value::Null).await["records"][0]["number"].clone();
+    assert_eq!(before, after, "whatever was refused has changed nothing");
+}
+
+/// A form that another site sent changes nothing, whoever's browser sent it.
+#[tokio::test]
+async fn a_form_from_another_site_is_refused_everywhere() {
+    let world = World::new();
+    let own = Things::make(&world, "m1").await;
+    for route in pages::routes().into_iter().filter(|route| route.method == Method::POST) {
+        let request = ::http::Request::builder().method("POST").uri(own.path(route.pattern));
+        let request = request.header("sec-fetch-site", "cross-site").header("host", "localhost");
+        let answered = world.send(request, "", operator()).await;
+        assert_eq!(answered.status, 403, "{}", route.pattern);
+        assert!(answered.text.contains("another site"), "{}", answered.text);
+    }
 }

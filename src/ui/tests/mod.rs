@@ -2,6 +2,8 @@
 
 mod house;
 mod matrix;
+mod things;
+mod webhooks;
 
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +27,7 @@ const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// A daemon's dashboard and what stands behind it.
 struct World {
     service: Service,
+    store: Store,
     api: Api,
     ui: Ui,
     /// Where the engine would tell of attempts.
@@ -71,7 +74,7 @@ impl World {
                 policy: Arc::new(|_| Ok(())),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
             },
-            store,
+            store.clone(),
             clock,
         );
         let attempts = broadcast::Sender::new(4);
@@ -80,8 +83,9 @@ impl World {
         let behind = api.clone();
         let desk: Arc<Desk> =
             Arc::new(move |request, caller| Box::pin(behind.clone().answer_for(request, caller)) as Answer);
-        let ui = Ui::new(service.clone(), Settings::default(), desk);
-        World { service, api, ui, attempts }
+        let facts: Arc<Look> = Arc::new(|| Box::pin(async { facts::Facts::default() }));
+        let ui = Ui::new(service.clone(), Settings::default(), desk, facts);
+        World { service, store, api, ui, attempts }
     }
 
     /// What a peer is answered, as the daemon would.

@@ -1,0 +1,156 @@
+//! One delivery: its way so far, attempt by attempt, and what comes next.
+//!
+//! Secrets were masked before anything was stored; what a receiver wrote is shown as text, card numbers masked.
+
+use maud::{Markup, html};
+
+use super::super::act::Visit;
+use super::super::chart;
+use super::super::parts::{copied, delivery_badge, moment, took};
+use super::deliveries::outcome;
+use crate::model::card::masked_text;
+use crate::model::delivery::Phases;
+use crate::model::{Attempt, DeliveryState, Destination, Headers, Timestamp, words};
+use crate::service::SeenDelivery;
+
+/// What the page says below its title.
+pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
+    let (service, delivery) = (visit.service(), &seen.delivery);
+    let (catalog, now) = (service.catalog(), service.now());
+    let destination = catalog.destination(delivery.key.destination).map(|it| &**it);
+    let head = &delivery.head;
+    let name = catalog.destination_name(delivery.key.destination).unwrap_or("deleted");
+    let ending = delivery.ended.map(|ended| ended.ending.as_str());
+    let reason = seen.waiting.map(|reason| reason.as_str()).or(ending).unwrap_or_default();
+    let why = words::why(seen.state.as_str(), reason, destination.is_some_and(|it| it.disabled));
+    html! {
+        p.crumbs { "Delivery of " a href={ "/ui/events/" (seen.id.event) } { "event" } " to " a href={ "/ui/destinations/" (seen.destination) } { (name) } }
+        section.card {
+            dl.facts {
+                dt { "State" } dd { (delivery_badge(seen.state)) " " (why) }
+                @if let Some(next) = seen.next_attempt_at {
+                    dt { "Next attempt" } dd { @if seen.state == DeliveryState::Held { "once the destination takes deliveries again" } @else { (moment(next, now)) } }
+                }
+                @if let Some(ended) = delivery.ended { dt { "Ended" } dd { (moment(ended.at, now)) } }
+                dt { "Delivery" } dd { (copied(&seen.id.to_string())) }
+                dt { "Event" } dd { (copied(&seen.id.event.to_string())) }
+                @if let Some(id) = &head.producer_id { dt { "Producer's id" } dd { (copied(id.as_str())) } }
+                @if let Some(key) = &head.key {
+                    dt { "Ordering key" } dd { a href={ "/ui/deliveries?" (url::form_urlencoded::Serializer::new(String::new()).append_pair("key", key.as_str()).finish()) } { (key.as_str()) } }
+                }
+                dt { "Tenant" } dd { (head.tenant) }
+                dt { "Accepted" } dd { (moment(head.accepted, now)) }
+            }
+        }
+        section.card {
+            h2 { "Attempts" }
+            @if delivery.attempts.is_empty() { p.muted { "None yet." } }
+            ol.timeline {
+                @for attempt in &delivery.attempts { (attempt_row(attempt, destination, now)) }
+                @if let Some(next) = seen.next_attempt_at {
+                    li { span.dot.warn {} header { strong { "Next" } span { @if seen.state == DeliveryState::Held { "held" } @else { (moment(next, now)) } } span.muted { (why) } } }
+                }
+            }
+        }
+    }
+}
+
+fn attempt_row(attempt: &Attempt, destination: Option<&Destination>, now: Timestamp) -> Markup {
+    let tone = match attempt.outcome {
+        crate::model::Outcome::Succeeded => "good",
+        crate::model::Outcome::Failed => "bad",
+        crate::model::Outcome::Unknown => "warn",
+    };
+    let Phases { dns, connect, tls, head, body } = attempt.phases;
+    let parts = [("dns", dns), ("connect", connect), ("tls", tls), ("head", head), ("body", body)];
+    html! {
+        li #{ "attempt-" (attempt.number) } {
+            span class={ "dot " (tone) } {}
+            header {
+                strong { "Attempt " (attempt.number) }
+                (outcome(attempt))
+                span { (moment(attempt.started, now)) ", took " (took(attempt.duration)) }
+                span.muted { (trigger_words(attempt.trigger.as_str())) }
+            }
+            @if let Some(reason) = attempt.reason { p { (words::reason(reason.as_str(), attempt.trigger.as_str())) } }
+            @if let Some(error) = &attempt.error { p.muted { (error) } }
+            p.small.muted {
+                @if let Some(address) = attempt.address { "to " code { (address) } ", " }
+                @if tls.is_some() { "over TLS, on a new connection" }
+                @else if connect.is_some() { "on a new connection" }
+                @else { "on a connection that was open" }
+                @if attempt.reconnected { ", dialled anew once because the open one had been closed" }
+            }
+            (chart::phases(&parts))
+            details {
+                summary { "Request and reply" }
+                (headers("Request", &attempt.request_headers))
+                @if let Some(destination) = destination {
+                    h3 { "As a command" }
+                    (copied_block(&curl(destination, &attempt.request_headers)))
+                }
+                (headers("Reply", &attempt.response_headers))
+                h3 { "Reply's body" }
+                @if attempt.response_body.is_empty() { p.muted { "Empty, or none came." } }
+                @else { pre tabindex="0" { (masked_text(&String::from_utf8_lossy(&attempt.response_body))) } }
+            }
+        }
+    }
+}
+
+fn trigger_words(trigger: &str) -> &str {
+    match trigger {
+        "schedule" => "by its schedule",
+        "manual" => "resent by hand",
+        "replay" => "resent in bulk",
+        "test" => "a test",
+        "confirmation" => "a request for confirmation",
+        other => other,
+    }
+}
+
+fn headers(title: &str, headers: &Headers) -> Markup {
+    html! {
+        h3 { (title) }
+        @if headers.as_str().is_empty() { p.muted { "None came." } }
+        @else { pre tabindex="0" { (headers.as_str()) } }
+    }
+}
+
+fn copied_block(text: &str) -> Markup {
+    html! { pre tabindex="0" { (text) } p { button.icon-only type="button" hidden data-copy=(text) { "Copy" } } }
+}
+
+/// The request as a command for a shell. What was masked stays masked; the body is put in by hand.
+fn curl(destination: &Destination, headers: &Headers) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let mut text = format!("curl -X {} {}", destination.method.as_str(), quoted(&destination.url));
+    for (name, value) in headers.iter() {
+        // What belongs to the connection is curl's own.
+        if !["host", "content-length", "connection"].contains(&name.to_ascii_lowercase().as_str()) {
+            text.push_str(&format!(" \\\n  -H {}", quoted(&format!("{name}: {value}"))));
+        }
+    }
+    text.push_str(" \\\n  --data-binary @payload");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DestinationId, DestinationNo, TenantId};
+    use uuid::Uuid;
+
+    /// What receivers and operators chose cannot leave its quotes in a shell.
+    #[test]
+    fn a_command_is_quoted() {
+        let (no, id) = (DestinationNo(1), DestinationId(Uuid::nil()));
+        let url = "https://a.example/'; rm -rf /";
+        let destination = Destination::new(no, id, TenantId::default_tenant(), "d", url, Timestamp::ZERO);
+        let headers: Headers = [("Authorization", "***"), ("X-A", "it's"), ("Host", "a")].into_iter().collect();
+        assert_eq!(
+            curl(&destination, &headers),
+            "curl -X POST 'https://a.example/'\\''; rm -rf /' \\\n  -H 'Authorization: ***' \\\n  -H 'X-A: it'\\''s' \\\n  --data-binary @payload"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! Events: what happened, and where it went.
+
+use ::http::Method;
+use maud::{Markup, html};
+
+use super::super::act::Visit;
+use super::super::layout::Page;
+use super::super::parts::{Icon, Links, bytes, copied, empty, icon, moment, pager, text_field, time_asked, time_field};
+use super::super::to;
+use super::deliveries;
+use crate::http::problem::Problem;
+use crate::http::response::Response;
+use crate::model::card::{mask_cards, masked_json};
+use crate::model::event::{Body, Event, OrderingKey};
+use crate::model::{EventId, Role};
+use crate::mouth::page::Cursor;
+use crate::service::{EventsWanted, Sight, Window};
+
+const PLACE: &str = "/ui/events";
+/// The names that the list's query may have.
+pub(super) const PARAMETERS: [&str; 6] = ["type", "key", "from", "to", "tenant", "after"];
+const ROWS: usize = 50;
+/// Deliveries of one event that are shown.
+const DELIVERIES_MAX: usize = 200;
+/// Bytes of a payload that are shown.
+const PAYLOAD_SHOWN_MAX: usize = 64 << 10;
+
+/// `GET /ui/events`
+pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
+    let service = visit.service();
+    let wanted = EventsWanted {
+        tenant: match visit.sight()? {
+            Sight::All => None,
+            Sight::One(one) => Some(one),
+        },
+        kind: visit.asked("type")?,
+        key: visit.asked::<OrderingKey>("key")?.map(|key| key.as_str().to_owned()),
+        from: time_asked(&visit, "from")?,
+        to: time_asked(&visit, "to")?,
+    };
+    let found = service.events(wanted, Cursor::window_after(visit.asked("after")?, ROWS)).await?;
+    let next = found.next.map(|place| Links::of(&visit).with("after", &Cursor::of(place).to_string()).path());
+    let now = service.now();
+    let asked = |name: &str| visit.query.text(name).unwrap_or_default().to_owned();
+    let body = html! {
+        form.card method="get" action=(PLACE) role="search" aria-label="Filter events" {
+            div.filters {
+                (text_field("type", "Type or pattern", &asked("type"), "transaction.*"))
+                (text_field("key", "Ordering key", &asked("key"), ""))
+                (time_field("from", "Accepted from (UTC)", &asked("from")))
+                (time_field("to", "Accepted before (UTC)", &asked("to")))
+                @if visit.viewer.caller().reaches_all() { (deliveries::tenant_select(&visit, &service.catalog())) }
+                div.buttons { button.primary type="submit" { "Filter" } a.button href=(PLACE) { "Clear" } }
+            }
+        }
+        section.card.flush {
+            @if found.items.is_empty() {
+                (empty("No events here", html! {
+                    "Events come from your own programs, over the ingest socket. Try one: " code { "postrider emit transaction.sale.success --data '{}'" }
+                }))
+            } @else {
+                div.scroll { table.stack {
+                    thead { tr {
+                        th scope="col" { "Type" } th scope="col" { "Producer's id" } th scope="col" { "Key" }
+                        th.num scope="col" { "Goes to" } th scope="col" { "Accepted" }
+                    } }
+                    tbody { @for event in &found.items {
+                        tr {
+                            th scope="row" { div { a href={ (PLACE) "/" (event.id()) } { (event.head.kind) }
+                                @if visit.viewer.caller().reaches_all() { span.sub.muted.small { (event.head.tenant) } } } }
+                            td.clip data-label="Producer's id" { (event.head.producer_id.as_ref().map_or("–", |id| id.as_str())) }
+                            td.clip data-label="Key" { (event.head.key.as_ref().map_or("–", |key| key.as_str())) }
+                            td.num data-label="Goes to" { (event.head.targets.len()) }
+                            td.nowrap data-label="Accepted" { (moment(event.head.accepted, now)) }
+                        }
+                    } }
+                } }
+            }
+            (pager(next))
+        }
+    };
+    Ok(Page { title: "Events", place: PLACE, actions: html! {}, body }.show(&visit))
+}
+
+/// `GET /ui/events/{id}`, and `POST /ui/events/{id}/payload`, which shows what the event carries: that is noted first.
+pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
+    show(visit, false).await
+}
+
+/// `POST /ui/events/{id}/payload`
+pub(super) async fn payload(visit: Visit) -> Result<Response, Problem> {
+    show(visit, true).await
+}
+
+async fn show(visit: Visit, with_payload: bool) -> Result<Response, Problem> {
+    let id: EventId = visit.params.parse("id")?;
+    let (sight, service) = (visit.sight()?, visit.service());
+    let event = service.event(&sight, id).await?;
+    let window = Window { after: None, skip: 0, limit: DELIVERIES_MAX };
+    let found = service.deliveries_of(&sight, id, window).await?;
+    let shown = match &event.body {
+        Body::Kept(_) if with_payload => {
+            let tenant = event.head.tenant.clone();
+            // What is shown has been noted: the receipt is the proof.
+            let _receipt = service.note_read(visit.viewer.caller().actor(), tenant, vec![id]).await?;
+            Some(payload_text(&event))
+        }
+        Body::Kept(_) | Body::Erased => None,
+    };
+    let (head, now) = (&event.head, service.now());
+    let is_erased = event.body == Body::Erased;
+    let title = head.kind.to_string();
+    let body = html! {
+        section.card {
+            dl.facts {
+                dt { "Event" } dd { (copied(&id.to_string())) }
+                @if let Some(id) = &head.producer_id { dt { "Producer's id" } dd { (copied(id.as_str())) } }
+                @if let Some(key) = &head.key { dt { "Ordering key" } dd { (key.as_str()) } }
+                dt { "Tenant" } dd { (head.tenant) }
+                dt { "Happened" } dd { (moment(head.occurred, now)) }
+                dt { "Accepted" } dd { (moment(head.accepted, now)) }
+                @if head.due > head.accepted { dt { "Not before" } dd { (moment(head.due, now)) } }
+                @if let Some(at) = head.expires_at { dt { "Expires" } dd { (moment(at, now)) } }
+                @if let Some(source) = &head.source { dt { "Source" } dd { (source) } }
+                @if let Some(peer) = head.peer { dt { "From" } dd { "uid " (peer.uid) @if let Some(pid) = peer.pid { ", pid " (pid) } } }
+            }
+        }
+        section.card.flush {
+            h2 { "Deliveries" }
+            @if found.items.is_empty() { (empty("It goes nowhere", html! { "No webhook had chosen this type when it came. " a href="/ui/webhooks" { "To the webhooks" } })) }
+            @else { (deliveries::table(&visit, &found.items)) }
+            @if found.next.is_some() { p.muted { "Only the first " (DELIVERIES_MAX) " are shown." } }
+        }
+        (payload_card(&visit, &event, shown.as_deref(), is_erased))
+    };
+    Ok(Page { title: &title, place: PLACE, actions: html! {}, body }.show(&visit))
+}
+
+fn payload_card(visit: &Visit, event: &Event, shown: Option<&str>, is_erased: bool) -> Markup {
+    let id = event.id();
+    html! {
+        section.card {
+            header {
+                h2 { "Payload" }
+                span.muted { @match event.body.bytes() { Some(body) => { (bytes(body.len() as u64)) ", " (event.head.content_type.as_deref().unwrap_or("application/json")) }, None => "erased" } }
+            }
+            @if is_erased { p.muted { "It has been erased. Nothing can be sent any more." } }
+            @else if let Some(text) = shown { pre tabindex="0" { (text) } p.hint { "Card numbers are masked here. That you have seen it stands in the audit log." } }
+            @else if visit.viewer.may(Role::Operate) { p.muted { "Hidden until it is asked for: each look is noted in the audit log." } }
+            @else { p.muted { "Shown to the roles operate and admin only." } }
+            @if !is_erased && visit.viewer.may(Role::Operate) {
+                div.buttons {
+                    form.left method="post" action={ (PLACE) "/" (id) "/erase" } data-confirm="Erase this payload for good? What has not been delivered is given up." { button.danger type="submit" { "Erase payload" } }
+                    @if shown.is_none() { form method="post" action={ (PLACE) "/" (id) "/payload" } { button type="submit" { (icon(Icon::Book)) "Show payload" } } }
+                }
+            }
+        }
+    }
+}
+
+/// The payload as text, card numbers masked, cut where a page would become too long.
+fn payload_text(event: &Event) -> String {
+    let Body::Kept(body) = &event.body else { return String::new() };
+    let mut text = match std::str::from_utf8(body) {
+        Ok(text) if event.head.content_type.is_none() => masked_json(text),
+        _ => {
+            let mut masked = body.to_vec();
+            mask_cards(&mut masked);
+            String::from_utf8_lossy(&masked).into_owned()
+        }
+    };
+    if text.len() > PAYLOAD_SHOWN_MAX {
+        let end = (0..=PAYLOAD_SHOWN_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("\n… cut here");
+    }
+    text
+}
+
+/// `POST /ui/events/{id}/erase`
+pub(super) async fn erase(visit: Visit) -> Result<Response, Problem> {
+    let id: EventId = visit.params.parse("id")?;
+    visit.ask(Method::DELETE, &format!("/v1/events/{id}/payload"), None, None).await?;
+    Ok(to(&format!("{PLACE}/{id}?done=erased")))
+}

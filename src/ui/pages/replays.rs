@@ -1,0 +1,180 @@
+//! Bulk resends: counted first, then begun; and those that run or ran.
+
+use ::http::Method;
+use maud::{Markup, html};
+use serde_json::{Map, Value, json};
+
+use super::super::act::Visit;
+use super::super::layout::Page;
+use super::super::parts::{Icon, badge, empty, icon, moment, notice, number, text_field, time_field};
+use super::super::to;
+use super::deliveries::{Filter, tenant_select};
+use crate::http::problem::Problem;
+use crate::http::response::Response;
+use crate::model::{DeliveryState, ReplayId, ReplayState, Role, TenantId};
+use crate::service::replays::SeenReplay;
+
+const PLACE: &str = "/ui/replays";
+const API: &str = "/v1/replays";
+/// The names that the form's query may have: those of the list of deliveries that it comes from.
+pub(super) const PARAMETERS: [&str; 10] =
+    ["state", "destination", "type", "status", "from", "to", "key", "id", "tenant", "rate"];
+
+fn tenant_of(visit: &Visit) -> Result<Option<TenantId>, Problem> {
+    visit.tenant_asked()
+}
+
+/// `GET /ui/replays`
+pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
+    let caller = visit.viewer.caller().clone().naming(tenant_of(&visit)?, visit.service())?;
+    let (service, now) = (visit.service(), visit.service().now());
+    let replays = service.replays(caller.tenant()).await?;
+    let body = html! {
+        @if visit.viewer.caller().reaches_all() {
+            form.card method="get" action=(PLACE) { div.filters { (tenant_select(&visit, &service.catalog())) div.buttons { button type="submit" { "Show" } } } }
+        }
+        section.card.flush {
+            @if replays.is_empty() { (empty("No bulk resends", html! { "What has failed can be sent again in bulk, once its receiver is well." })) }
+            @else { div.scroll { table.stack {
+                thead { tr { th scope="col" { "Replay" } th scope="col" { "State" } th scope="col" { "Of" } th.num scope="col" { "Resent" } th.num scope="col" { "Matched" } th scope="col" { "Begun" } th scope="col" { span.hidden { "Actions" } } } }
+                tbody { @for seen in &replays { (row(&visit, seen, now)) } }
+            } } }
+        }
+    };
+    let actions = html! { @if visit.viewer.may(Role::Operate) { a.button.primary href="/ui/replays/new?state=failed" { (icon(Icon::Replay)) "Resend in bulk…" } } };
+    Ok(Page { title: "Bulk resends", place: PLACE, actions, body }.show(&visit))
+}
+
+fn row(visit: &Visit, seen: &SeenReplay, now: crate::model::Timestamp) -> Markup {
+    let replay = &seen.replay;
+    let catalog = visit.service().catalog();
+    let name = replay.wanted.destination.and_then(|no| catalog.destination_name(no)).unwrap_or("every destination");
+    let (tone, picture) = match replay.state {
+        ReplayState::Running => ("calm", Icon::Clock),
+        ReplayState::Done => ("good", Icon::Check),
+        ReplayState::Cancelled => ("flat", Icon::Slash),
+        ReplayState::Failed => ("bad", Icon::Cross),
+    };
+    html! {
+        tr {
+            th scope="row" { (replay.id) }
+            td data-label="State" { (badge(tone, picture, replay.state.as_str())) }
+            td data-label="Of" { (replay.wanted.state.as_str()) " to " (name) @if let Some(kind) = &replay.wanted.kind { ", " code { (kind) } } }
+            td.num data-label="Resent" { (number(replay.done)) }
+            td.num data-label="Matched" { @if !replay.exact { "at least " } (number(replay.matched)) }
+            td data-label="Begun" { (moment(replay.created, now)) }
+            td { @if replay.state == ReplayState::Running && visit.viewer.may(Role::Operate) {
+                form method="post" action={ (PLACE) "/" (replay.id) "/cancel" } { button type="submit" { "Stop" } }
+            } }
+        }
+    }
+}
+
+/// What a form or a link asks for, as the API takes it.
+fn wanted(get: impl Fn(&str) -> Option<String>, dry_run: bool) -> Value {
+    let mut body = Map::new();
+    for name in ["destination", "type", "from", "to", "state"] {
+        if let Some(text) = get(name) {
+            body.insert(name.to_owned(), Value::from(text));
+        }
+    }
+    if let Some(rate) = get("rate") {
+        let events = rate.parse::<u64>().map_or_else(|_| json!(rate), |rate| json!(rate));
+        body.insert("rate".to_owned(), json!({"events": events, "per": "1s"}));
+    }
+    if dry_run {
+        body.insert("dry_run".to_owned(), json!(true));
+    }
+    Value::Object(body)
+}
+
+/// `GET /ui/replays/new`: what would be sent again.
+pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
+    let filter = Filter::asked(&visit)?;
+    let (catalog, tenant) = (visit.service().catalog(), tenant_of(&visit)?);
+    let destination =
+        filter.destination.map(|id| visit.service().destination(&visit.sight()?, id).map_err(Problem::from));
+    let destination = destination.transpose()?;
+    let tenant = destination.as_ref().map(|it| it.tenant.clone()).or(tenant);
+    let state = match filter.state {
+        Some(state @ (DeliveryState::Failed | DeliveryState::Cancelled | DeliveryState::Succeeded)) => state,
+        _ => DeliveryState::Failed,
+    };
+    let get = |name: &str| match name {
+        "destination" => filter.destination.map(|id| id.to_string()),
+        "type" => filter.kind.as_ref().map(|kind| kind.to_string()),
+        "from" => filter.from.map(|at| at.to_string()),
+        "to" => filter.to.map(|at| at.to_string()),
+        "state" => Some(state.as_str().to_owned()),
+        _ => None,
+    };
+    let count = visit.ask(Method::POST, API, tenant.as_ref(), Some(wanted(get, true))).await?;
+    let matched = count["matched"].as_u64().unwrap_or_default();
+    let at_least = count["matched_at_least"] == true;
+    let whose = tenant.as_ref().map_or_else(|| visit.viewer.caller().tenant().to_string(), ToString::to_string);
+    let what = html! {
+        @if at_least { "at least " } strong { (number(matched)) } " " (state.as_str()) @if matched == 1 { " delivery" } @else { " deliveries" }
+        " of the tenant " strong { (whose) }
+        @if let Some(it) = &destination { " to " strong { (it.name) } }
+        @if let Some(kind) = &filter.kind { ", of the type " code { (kind) } }
+        @if let Some(from) = filter.from { ", accepted from " (from) }
+        @if let Some(to) = filter.to { ", accepted before " (to) }
+    };
+    let states: Vec<_> =
+        ["failed", "cancelled", "succeeded"].iter().map(|state| ((*state).to_owned(), (*state).to_owned())).collect();
+    let mut destinations: Vec<_> = catalog
+        .destinations()
+        .filter(|it| visit.sight().is_ok_and(|sight| sight.takes(&it.tenant)))
+        .map(|it| (it.id.to_string(), it.name.clone()))
+        .collect();
+    destinations.sort_by(|a, b| a.1.cmp(&b.1));
+    let body = html! {
+        section.card.narrow {
+            h2 { "1. Which deliveries" }
+            form method="get" action={ (PLACE) "/new" } {
+                div.filters {
+                    (super::super::parts::select("state", "State", &states, state.as_str(), "failed"))
+                    (super::super::parts::select("destination", "Destination", &destinations, &get("destination").unwrap_or_default(), "any"))
+                    (text_field("type", "Type or pattern", &get("type").unwrap_or_default(), "transaction.*"))
+                    (time_field("from", "Accepted from (UTC)", &get("from").unwrap_or_default()))
+                    (time_field("to", "Accepted before (UTC)", &get("to").unwrap_or_default()))
+                    @if visit.viewer.caller().reaches_all() { (tenant_select(&visit, &catalog)) }
+                    div.buttons { button type="submit" { "Count" } }
+                }
+            }
+        }
+        section.card.narrow {
+            h2 { "2. Resend them" }
+            p role="status" { "This matches " (what) "." }
+            @if state == DeliveryState::Succeeded { (notice(Icon::Alert, "warn", html! { "These were taken already. Receivers get them a second time." })) }
+            @if matched == 0 { p.muted { "There is nothing to send." } }
+            @else {
+                form method="post" action=(PLACE) {
+                    @for name in ["destination", "type", "from", "to", "state"] { @if let Some(value) = get(name) { input type="hidden" name=(name) value=(value); } }
+                    input type="hidden" name="tenant" value=(whose);
+                    div.field { label for="b-rate" { "Deliveries a second" } input #b-rate type="number" name="rate" min="1" value="100"; p.hint { "Slower is kinder to a receiver that has just come back." } }
+                    div.buttons { a.button.left href="/ui/deliveries" { "Leave it" } button.primary type="submit" { (icon(Icon::Replay)) "Resend " @if at_least { "them" } @else { (number(matched)) } } }
+                }
+            }
+        }
+    };
+    Ok(Page { title: "Resend in bulk", place: PLACE, actions: html! {}, body }.show(&visit))
+}
+
+/// `POST /ui/replays`
+pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form().await?;
+    let tenant: Option<TenantId> = form.given("tenant").and_then(|tenant| tenant.parse().ok());
+    let body = wanted(|name| form.given(name).map(str::to_owned), false);
+    visit.ask(Method::POST, API, tenant.as_ref(), Some(body)).await?;
+    let whose =
+        if visit.viewer.caller().reaches_all() { tenant.map(|tenant| format!("&tenant={tenant}")) } else { None };
+    Ok(to(&format!("{PLACE}?done=replaying{}", whose.unwrap_or_default())))
+}
+
+/// `POST /ui/replays/{id}/cancel`
+pub(super) async fn cancel(visit: Visit) -> Result<Response, Problem> {
+    let id: ReplayId = visit.params.parse("id")?;
+    visit.ask(Method::POST, &format!("{API}/{id}/cancel"), None, None).await?;
+    Ok(to(&format!("{PLACE}?done=stopped")))
+}

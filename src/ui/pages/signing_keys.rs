@@ -1,0 +1,124 @@
+//! Signing keys: the tenant's own, and source keys with names, as source 001 tells of them.
+
+use ::http::Method;
+use maud::html;
+use serde_json::{Value, json};
+
+use super::super::act::Visit;
+use super::super::layout::Page;
+use super::super::parts::{Icon, empty, icon, notice, text_field};
+use super::super::to;
+use super::things::{text, when};
+use crate::http::problem::{Problem, ProblemCode};
+use crate::http::response::Response;
+use crate::model::TenantId;
+
+const SIGNING_KEYS: &str = "/ui/signing-keys";
+
+/// `GET /ui/signing-keys`
+pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
+    let tenant = visit.tenant_asked()?;
+    let found = visit.ask(Method::GET, "/v1/signing-keys?limit=1000", tenant.as_ref(), None).await?;
+    let keys = found["signing_keys"].as_array().cloned().unwrap_or_default();
+    let service = visit.service();
+    let whose = tenant.map_or_else(|| visit.viewer.caller().tenant().to_string(), |tenant| tenant.to_string());
+    let has_own = keys.iter().any(|key| key["kind"] == "signature");
+    let body = html! {
+        p.lead { "Secrets that several webhooks sign with: the tenant's own signature key, and source keys, each with a name. A rotation reaches every webhook that uses it." }
+        @if visit.viewer.caller().reaches_all() {
+            form.card method="get" action=(SIGNING_KEYS) { div.filters { (super::deliveries::tenant_select(&visit, &service.catalog())) div.buttons { button type="submit" { "Show" } } } }
+        }
+        section.card.flush {
+            @if keys.is_empty() { (empty("No signing keys yet", html! { "A webhook whose signature is Source Key or Signature Key needs one." })) }
+            @else { div.scroll { table.stack {
+                thead { tr { th scope="col" { "Name" } th scope="col" { "Kind" } th.num scope="col" { "Webhooks" } th scope="col" { "Created" } th scope="col" { span.hidden { "Actions" } } } }
+                tbody { @for key in &keys { @let id = text(key, "id"); tr {
+                    th scope="row" { div { (text(key, "name")) span.sub.muted.small { code { (id) } } } }
+                    td data-label="Kind" { @if key["kind"] == "signature" { "Signature Key" } @else { "Source Key" } }
+                    td.num data-label="Webhooks" { (key["destinations"].as_array().map_or(0, Vec::len)) }
+                    td data-label="Created" { (when(&visit, key, "created")) }
+                    td { div.actions {
+                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/reveal" } { button type="submit" { "Show" span.hidden { " " (text(key, "name")) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/rotate" } data-confirm="Rotate this key now? Every receiver that checks with it must be given the new one within 24 hours." { button type="submit" { "Rotate" span.hidden { " " (text(key, "name")) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/delete" } data-confirm="Delete this key? No webhook may use it any more." { button.danger type="submit" { "Delete" span.hidden { " " (text(key, "name")) } } }
+                    } }
+                } } }
+            } } }
+        }
+        section.card.narrow {
+            h2 { "Add a signing key" }
+            form method="post" action=(SIGNING_KEYS) {
+                input type="hidden" name="tenant" value=(whose);
+                fieldset.field { legend { "Kind, for the tenant " (whose) }
+                    label.choice { input type="radio" name="kind" value="source" checked; span { "Source Key" span.sub { "One of several, known by its name." } } }
+                    label.choice { input type="radio" name="kind" value="signature" disabled[has_own]; span { "Signature Key" span.sub { @if has_own { "The tenant has it already." } @else { "Unique to the tenant." } } } }
+                }
+                (text_field("name", "Name", "", "point of sale"))
+                div.buttons { button.primary type="submit" { "Add signing key" } }
+            }
+        }
+    };
+    Ok(Page { title: "Signing keys", place: SIGNING_KEYS, actions: html! {}, body }.show(&visit))
+}
+
+/// `POST /ui/signing-keys`
+pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form().await?;
+    let tenant: Option<TenantId> = form.given("tenant").and_then(|tenant| tenant.parse().ok());
+    let body = json!({"kind": form.text("kind"), "name": form.text("name")});
+    let made = visit.ask(Method::POST, "/v1/signing-keys", tenant.as_ref(), Some(body)).await?;
+    let words = "Receivers check signatures with it. An administrator can have it shown again.";
+    Ok(secret_page(&visit, "The signing key was made", SIGNING_KEYS, words, text(&made, "secret")))
+}
+
+async fn signing_key_verb(visit: &Visit, method: Method, verb: &str) -> Result<Value, Problem> {
+    let id = visit.params.text("id");
+    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Err(Problem::new(ProblemCode::BadId, "id: is no signing key's"));
+    }
+    let body = (verb == "/rotate").then(|| json!({}));
+    visit.ask(method, &format!("/v1/signing-keys/{id}{verb}"), None, body).await
+}
+
+/// `POST /ui/signing-keys/{id}/reveal`
+pub(super) async fn reveal(visit: Visit) -> Result<Response, Problem> {
+    let shown = signing_key_verb(&visit, Method::POST, "/reveal").await?;
+    let body = html! {
+        section.card.narrow {
+            p { "That you have seen it stands in the audit log." }
+            code.secret { (text(&shown, "secret")) }
+            p { button type="button" hidden data-copy=(text(&shown, "secret")) { (icon(Icon::Copy)) "Copy" } " " a.button href=(SIGNING_KEYS) { "Done" } }
+        }
+    };
+    Ok(Page { title: "Signing key", place: SIGNING_KEYS, actions: html! {}, body }.show(&visit))
+}
+
+/// `POST /ui/signing-keys/{id}/rotate`
+pub(super) async fn rotate(visit: Visit) -> Result<Response, Problem> {
+    let rotated = signing_key_verb(&visit, Method::POST, "/rotate").await?;
+    let count = rotated["destinations"].as_array().map_or(0, Vec::len);
+    let words = format!(
+        "{count} webhooks sign with it. The secret before it counts until {}.",
+        text(&rotated, "previous_expires_at")
+    );
+    Ok(secret_page(&visit, "The signing key was rotated", SIGNING_KEYS, &words, text(&rotated, "secret")))
+}
+
+/// `POST /ui/signing-keys/{id}/delete`
+pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
+    signing_key_verb(&visit, Method::DELETE, "").await?;
+    Ok(to("/ui/signing-keys?done=deleted"))
+}
+
+/// A secret that is shown this once.
+fn secret_page(visit: &Visit, title: &str, place: &str, words: &str, secret: &str) -> Response {
+    let body = html! {
+        section.card.narrow {
+            (notice(Icon::Alert, "warn", html! { "This is the only time that it is shown. Keep it where it is safe." }))
+            p { (words) }
+            code.secret { (secret) }
+            p { button type="button" hidden data-copy=(secret) { (icon(Icon::Copy)) "Copy" } " " a.button href=(place) { "Done" } }
+        }
+    };
+    Page { title, place, actions: html! {}, body }.show(visit)
+}

@@ -1,0 +1,832 @@
+//! Settings, Webhooks: as source 001 tells it. A webhook is a destination with its subscriptions.
+//!
+//! Label, URL, events, authentication and signature are asked for, all of them (S1.7); what else a destination can have
+//! folds away. Credentials are never shown: to change them they are reset, and then given anew as a whole (S1.32, S1.34).
+
+use ::http::{Method, StatusCode};
+use maud::{Markup, html};
+use serde_json::{Map, Value, json};
+
+use super::super::act::Visit;
+use super::super::form::Form;
+use super::super::layout::Page;
+use super::super::parts::{Icon, empty, icon, lane_badge, notice};
+use super::super::to;
+use crate::http::problem::{Problem, ProblemCode};
+use crate::http::response::Response;
+use crate::model::{Destination, DestinationId, Role, Subscription, TenantId, TypePattern};
+use crate::service::{DestinationHealth, Service};
+
+/// The place in the menu.
+pub(super) const PLACE: &str = "/ui/webhooks";
+const API: &str = "/v1/destinations/webhook";
+/// Rows that are shown.
+const ROWS: usize = 500;
+
+/// `GET /ui/webhooks`
+pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
+    let (sight, service) = (visit.sight()?, visit.service());
+    let mut healths = service.healths(&sight);
+    healths.sort_by(|a, b| a.destination.name.to_lowercase().cmp(&b.destination.name.to_lowercase()));
+    let may = visit.viewer.may(Role::Operate);
+    let body = html! {
+        section.card.flush {
+            @if healths.is_empty() {
+                (empty("No webhooks yet", html! { "A webhook sends what happens here to another program's URL. " @if may { a href={ (PLACE) "/new" } data-dialog="" { "Add Webhook" } } }))
+            } @else {
+                div.scroll { table.stack {
+                    thead { tr {
+                        th scope="col" { "Webhook Label" } th scope="col" { "Hook URL" } th scope="col" { "Events" }
+                        th scope="col" { "Authentication" } th scope="col" { "Signature" } th scope="col" { "State" }
+                    } }
+                    tbody { @for health in healths.iter().take(ROWS) { (row(&visit, health, may)) } }
+                } }
+                @if healths.len() > ROWS { p.muted { (healths.len() - ROWS) " more are not shown; name a tenant in the address, as in ?tenant=acme" } }
+            }
+        }
+    };
+    let actions = html! { @if may { a.button.primary href={ (PLACE) "/new" } data-dialog="" { (icon(Icon::Plus)) "Add Webhook" } } };
+    Ok(Page { title: "Webhooks", place: PLACE, actions, body }.show(&visit))
+}
+
+fn row(visit: &Visit, health: &DestinationHealth, may: bool) -> Markup {
+    let it = &*health.destination;
+    let events = patterns(visit.service(), it);
+    html! {
+        tr {
+            th scope="row" {
+                div {
+                    @if may { a href={ (PLACE) "/" (it.id) } data-dialog="" { (it.name) } } @else { a href={ "/ui/destinations/" (it.id) } { (it.name) } }
+                    @if visit.viewer.caller().reaches_all() { span.sub.muted.small { (it.tenant) } }
+                }
+            }
+            td.clip data-label="Hook URL" { code { (it.url) } }
+            td data-label="Events" {
+                @if events.is_empty() { span.muted { "none" } }
+                @else { div { @for (place, pattern) in events.iter().take(3).enumerate() { @if place > 0 { ", " } code { (pattern) } } @if events.len() > 3 { span.muted { " and " (events.len() - 3) " more" } } } }
+            }
+            td data-label="Authentication" { (authentication_words(it)) }
+            td data-label="Signature" { (signature_words(it)) }
+            td data-label="State" { div { (lane_badge(health.state)) " " a.small href={ "/ui/destinations/" (it.id) } { "Details" span.hidden { " of " (it.name) } } } }
+        }
+    }
+}
+
+fn authentication_words(destination: &Destination) -> &'static str {
+    use crate::model::Auth;
+    match destination.auth {
+        Auth::None => "None",
+        Auth::Basic { .. } => "Basic",
+        Auth::SharedSecret { .. } => "Shared secret",
+        Auth::Bearer { .. } => "Bearer",
+    }
+}
+
+fn signature_words(destination: &Destination) -> String {
+    use crate::model::destination::Scheme;
+    let name = |scheme: &Scheme| match scheme {
+        Scheme::Preset(preset) => preset.as_str().to_owned(),
+        Scheme::Custom(custom) => custom.header.clone(),
+    };
+    match destination.signatures.as_slice() {
+        [] => "None".to_owned(),
+        several => several.iter().map(|signature| name(&signature.scheme)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The subscriptions that send to a destination.
+pub(super) fn subscriptions(service: &Service, destination: &Destination) -> Vec<Subscription> {
+    let catalog = service.catalog();
+    catalog
+        .subscriptions()
+        .filter(|it| it.destinations.contains(&destination.no))
+        .map(|it| Subscription::clone(it))
+        .collect()
+}
+
+/// Which events go to a destination, each pattern once.
+fn patterns(service: &Service, destination: &Destination) -> Vec<String> {
+    let mut all: Vec<_> = subscriptions(service, destination).iter().map(|it| it.pattern.to_string()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// What stands in the form, as it was typed or as it is stored.
+#[derive(Debug, Clone, Default)]
+struct Draft {
+    /// The one that is edited; none while one is added.
+    id: Option<DestinationId>,
+    tenant: String,
+    label: String,
+    url: String,
+    events: Vec<String>,
+    /// `none`, `basic`; empty while nobody has chosen.
+    authentication: String,
+    username: String,
+    /// What is stored, in words; it stays unless it is reset.
+    kept: String,
+    reset: bool,
+    /// `none`, `source`, `signature`, `kept` for what this form does not offer.
+    signature: String,
+    source_key: String,
+    /// What is stored that this form does not offer.
+    kept_signature: String,
+    further: Further,
+    /// What is wrong, by the field's name; without a name what is wrong with the whole.
+    faults: Vec<(String, String)>,
+}
+
+/// What folds away.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Further {
+    description: String,
+    format: String,
+    schedule: String,
+    delays: String,
+    attempts_max: String,
+    timeout: String,
+    in_flight_max: String,
+    rate_events: String,
+    rate_per: String,
+    tls_ca: String,
+    tls_pin: String,
+}
+
+impl Further {
+    fn of_form(form: &Form) -> Self {
+        let text = |name: &str| form.text(name).to_owned();
+        Further {
+            description: text("description"),
+            format: text("format"),
+            schedule: text("schedule"),
+            delays: text("delays"),
+            attempts_max: text("attempts_max"),
+            timeout: text("timeout"),
+            in_flight_max: text("in_flight_max"),
+            rate_events: text("rate_events"),
+            rate_per: text("rate_per"),
+            tls_ca: text("tls_ca"),
+            tls_pin: text("tls_pin"),
+        }
+    }
+
+    fn of_view(view: &Value) -> Self {
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Array(texts) => texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+            _ => String::new(),
+        };
+        Further {
+            description: text(&view["description"]),
+            format: text(&view["format"]),
+            schedule: text(&view["retry"]["schedule"]),
+            delays: text(&view["retry"]["delays"]),
+            attempts_max: text(&view["retry"]["attempts_max"]),
+            timeout: text(&view["timeout"]),
+            in_flight_max: text(&view["in_flight_max"]),
+            rate_events: text(&view["rate"]["events"]),
+            rate_per: text(&view["rate"]["per"]),
+            tls_ca: text(&view["tls"]["ca"]),
+            tls_pin: text(&view["tls"]["pin"]),
+        }
+    }
+
+    /// The same as the API takes it; `before` is what is stored, so that what did not change is left alone.
+    fn write(&self, before: &Further, view: &Value, body: &mut Map<String, Value>) {
+        let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
+        // What is no number is for the API to refuse.
+        let number = |text: &str| text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number));
+        let number = |it: &str| if it.is_empty() { Value::Null } else { number(it) };
+        let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
+        if self.description != before.description {
+            set("description", text(&self.description));
+        }
+        if self.format != before.format {
+            set("format", text(&self.format));
+        }
+        if self.timeout != before.timeout {
+            set("timeout", text(&self.timeout));
+        }
+        if self.in_flight_max != before.in_flight_max {
+            set("in_flight_max", number(&self.in_flight_max));
+        }
+        let plan = |it: &Further| (it.schedule.clone(), it.delays.clone(), it.attempts_max.clone());
+        if plan(self) != plan(before) {
+            let mut retry = Map::new();
+            if !self.delays.is_empty() {
+                let delays = self.delays.split([',', ' ']).map(str::trim).filter(|delay| !delay.is_empty());
+                retry.insert("delays".into(), delays.map(Value::from).collect());
+            } else if !self.schedule.is_empty() {
+                retry.insert("schedule".into(), json!(self.schedule));
+            }
+            if !self.attempts_max.is_empty() {
+                retry.insert("attempts_max".into(), number(&self.attempts_max));
+            }
+            if view["retry"]["jitter"].is_number() {
+                retry.insert("jitter".into(), view["retry"]["jitter"].clone());
+            }
+            set("retry", if retry.is_empty() { Value::Null } else { Value::Object(retry) });
+        }
+        let pace = |it: &Further| (it.rate_events.clone(), it.rate_per.clone());
+        if pace(self) != pace(before) {
+            let per = if self.rate_per.is_empty() { "1s" } else { &self.rate_per };
+            let rate = json!({"events": number(&self.rate_events), "per": per});
+            set("rate", if self.rate_events.is_empty() { Value::Null } else { rate });
+        }
+        let tls = |it: &Further| (it.tls_ca.clone(), it.tls_pin.clone());
+        if tls(self) != tls(before) {
+            // A client certificate stays as it is: its key is taken back as it is shown.
+            let stored = |name: &str| view["tls"][name].clone();
+            set(
+                "tls",
+                json!({
+                    "ca": text(&self.tls_ca), "pin": text(&self.tls_pin),
+                    "client_cert": stored("client_cert"), "client_key": stored("client_key"),
+                }),
+            );
+        }
+    }
+}
+
+impl Draft {
+    /// The stored webhook.
+    fn of_view(id: DestinationId, view: &Value, events: Vec<String>) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (signature, source_key, kept_signature) = signature_of(&view["signature"]);
+        let kept = match view["auth"]["type"].as_str() {
+            Some("basic") => format!("Basic, username {}", text(&view["auth"]["username"])),
+            Some("shared_secret") => format!("Shared secret in {}", text(&view["auth"]["header"])),
+            Some("bearer") => "Bearer token".to_owned(),
+            _ => "None".to_owned(),
+        };
+        Draft {
+            id: Some(id),
+            tenant: text(&view["tenant"]),
+            label: text(&view["name"]),
+            url: text(&view["http_endpoint_url"]),
+            events,
+            kept,
+            signature,
+            source_key,
+            kept_signature,
+            further: Further::of_view(view),
+            ..Draft::default()
+        }
+    }
+
+    /// What somebody typed over it.
+    fn typed(mut self, form: &Form) -> Self {
+        let text = |name: &str| form.text(name).to_owned();
+        self.label = text("label");
+        self.url = text("url");
+        let patterns = form.text("patterns").split([',', ' ', '\n']).map(str::trim).filter(|it| !it.is_empty());
+        self.events = form.all("events").chain(patterns).map(str::to_owned).collect();
+        self.events.sort();
+        self.events.dedup();
+        self.authentication = text("authentication");
+        self.username = text("username");
+        self.reset = form.is_ticked("reset");
+        self.signature = text("signature");
+        self.source_key = text("source_key");
+        self.further = Further::of_form(form);
+        if self.id.is_none() && !text("tenant").is_empty() {
+            self.tenant = text("tenant");
+        }
+        self
+    }
+
+    fn fault(&mut self, field: &str, why: impl Into<String>) {
+        self.faults.push((field.to_owned(), why.into()));
+    }
+
+    /// What is missing: every field is required (S1.7).
+    fn check(&mut self, form: &Form) {
+        if self.label.is_empty() {
+            self.fault("label", "is required");
+        }
+        if self.url.is_empty() {
+            self.fault("url", "is required");
+        }
+        if self.events.is_empty() {
+            self.fault("events", "choose one or more");
+        }
+        for event in self.events.clone() {
+            if let Err(why) = event.parse::<TypePattern>() {
+                self.fault("events", format!("{event}: {why}"));
+            }
+        }
+        if self.id.is_none() || self.reset {
+            match self.authentication.as_str() {
+                "none" => {}
+                "basic" => {
+                    if self.username.is_empty() {
+                        self.fault("username", "is required");
+                    }
+                    if form.raw("password").is_empty() {
+                        self.fault("password", "is required");
+                    }
+                }
+                _ => self.fault("authentication", "choose None or Basic"),
+            }
+        }
+        match self.signature.as_str() {
+            "none" | "signature" => {}
+            "source" if self.source_key.is_empty() => self.fault("source_key", "choose a source key"),
+            "source" => {}
+            "kept" if !self.kept_signature.is_empty() => {}
+            _ => self.fault("signature", "choose None, Source Key or Signature Key"),
+        }
+    }
+
+    /// What the API is sent.
+    fn body(&self, form: &Form, before: &Draft, view: &Value) -> Value {
+        let mut body = Map::new();
+        body.insert("name".into(), json!(self.label));
+        body.insert("http_endpoint_url".into(), json!(self.url));
+        if self.id.is_none() || self.reset {
+            let auth = match self.authentication.as_str() {
+                "basic" => json!({"type": "basic", "username": self.username, "password": form.raw("password")}),
+                _ => json!({"type": "none"}),
+            };
+            body.insert("auth".into(), auth);
+        }
+        let chosen = |it: &Draft| (it.signature.clone(), it.source_key.clone());
+        if self.signature != "kept" && (self.id.is_none() || chosen(self) != chosen(before)) {
+            let signature = match self.signature.as_str() {
+                "source" => json!({"preset": "x-signature", "key": self.source_key}),
+                "signature" => json!({"preset": "x-signature", "key": "signature"}),
+                _ => json!({"preset": "none"}),
+            };
+            body.insert("signature".into(), signature);
+        }
+        self.further.write(&before.further, view, &mut body);
+        Value::Object(body)
+    }
+
+    /// Notes what the API says is wrong, at the field that it is about.
+    fn note(&mut self, problem: &Problem) {
+        if problem.errors().is_empty() {
+            self.fault("", problem.detail());
+        }
+        for error in problem.errors() {
+            let field = match error.pointer.trim_start_matches('/') {
+                "name" => "label",
+                "http_endpoint_url" => "url",
+                "auth/username" => "username",
+                "auth/password" => "password",
+                "signature/key" if self.signature == "source" => "source_key",
+                pointer if pointer.starts_with("auth") => "authentication",
+                pointer if pointer.starts_with("signature") => "signature",
+                pointer if pointer.starts_with("retry/attempts_max") => "attempts_max",
+                pointer if pointer.starts_with("retry/delays") => "delays",
+                pointer if pointer.starts_with("retry") => "schedule",
+                pointer if pointer.starts_with("rate/per") => "rate_per",
+                pointer if pointer.starts_with("rate") => "rate_events",
+                "tls/pin" => "tls_pin",
+                pointer if pointer.starts_with("tls") => "tls_ca",
+                own @ ("format" | "timeout" | "in_flight_max" | "description") => own,
+                "tenant" => "tenant",
+                _ => "",
+            };
+            let why =
+                if field.is_empty() { format!("{}: {}", error.pointer, error.detail) } else { error.detail.clone() };
+            self.fault(field, why);
+        }
+    }
+
+    fn has_fault(&self, field: &str) -> bool {
+        self.faults.iter().any(|(name, _)| name == field)
+    }
+
+    /// What is wrong with a field, below it.
+    fn told(&self, field: &str) -> Markup {
+        let mut all = self.faults.iter().filter(|(name, _)| name == field).map(|(_, why)| why).peekable();
+        html! {
+            @if all.peek().is_some() {
+                div.error #{ "e-" (field) } { (icon(Icon::Alert)) span { @for (place, why) in all.enumerate() { @if place > 0 { "; " } (why) } } }
+            }
+        }
+    }
+}
+
+/// What this form offers of a stored signature: its choice, the source key, and what else there is, in words.
+fn signature_of(view: &Value) -> (String, String, String) {
+    let one = match view {
+        Value::Array(several) if several.len() == 1 => &several[0],
+        other => other,
+    };
+    let names = |view: &Value| view["preset"].as_str().unwrap_or("custom").to_owned();
+    match (one["preset"].as_str(), one["key"].as_str(), one["key_kind"].as_str()) {
+        (Some("none"), ..) => ("none".into(), String::new(), String::new()),
+        (Some("x-signature"), Some(_), Some("signature")) | (Some("x-signature"), Some("signature"), _) => {
+            ("signature".into(), String::new(), String::new())
+        }
+        (Some("x-signature"), Some(key), _) => ("source".into(), key.to_owned(), String::new()),
+        _ => {
+            let words = match one {
+                Value::Array(several) if several.is_empty() => return ("none".into(), String::new(), String::new()),
+                Value::Array(several) => several.iter().map(names).collect::<Vec<_>>().join(", "),
+                Value::Null => return ("none".into(), String::new(), String::new()),
+                one => names(one),
+            };
+            ("kept".into(), String::new(), words)
+        }
+    }
+}
+
+/// What the form offers to choose from.
+struct Offer {
+    types: Vec<(String, Vec<(String, String)>)>,
+    source_keys: Vec<(String, String)>,
+    has_signature_key: bool,
+    tenants: Vec<String>,
+    schedules: Vec<&'static str>,
+}
+
+impl Offer {
+    async fn of(
+        visit: &Visit,
+        tenant: Option<&TenantId>,
+        chosen: &mut Vec<String>,
+    ) -> Result<(Self, Vec<String>), Problem> {
+        let known = visit.ask(Method::GET, "/v1/event-types?limit=1000", tenant, None).await?;
+        let mut types: Vec<(String, Vec<(String, String)>)> = Vec::new();
+        for known in known["event_types"].as_array().into_iter().flatten() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (name, words) = (text(&known["name"]), text(&known["description"]));
+            let group = name.split_once('.').map_or("others", |(group, _)| group).to_owned();
+            match types.iter_mut().find(|(known, _)| *known == group) {
+                Some((_, entries)) => entries.push((name, words)),
+                None => types.push((group, vec![(name, words)])),
+            }
+        }
+        // Whole branches come first, and what has one entry needs none.
+        for (group, entries) in &mut types {
+            if group != "others" && entries.len() > 1 {
+                entries.insert(0, (format!("{group}.*"), "all of these, and those to come".to_owned()));
+            }
+        }
+        types.insert(0, ("everything".to_owned(), vec![("*".to_owned(), "every event, whatever its type".to_owned())]));
+        let is_offered =
+            |pattern: &String| types.iter().any(|(_, entries)| entries.iter().any(|(name, _)| name == pattern));
+        let others: Vec<String> = chosen.iter().filter(|pattern| !is_offered(pattern)).cloned().collect();
+        let keys = match visit.ask(Method::GET, "/v1/signing-keys?limit=1000", tenant, None).await {
+            Ok(keys) => keys,
+            Err(problem) if problem.code() == ProblemCode::NotFound => Value::Null,
+            Err(problem) => return Err(problem),
+        };
+        let keys = keys["signing_keys"].as_array().cloned().unwrap_or_default();
+        let kind = |key: &Value, kind: &str| key["kind"] == kind;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let sources = keys.iter().filter(|key| kind(key, "source"));
+        let tenants = match (tenant, visit.viewer.caller().reaches_all()) {
+            (None, true) => visit.service().catalog().tenants().map(|it| it.id.to_string()).collect(),
+            _ => Vec::new(),
+        };
+        let offer = Offer {
+            types,
+            source_keys: sources.map(|key| (text(&key["id"]), text(&key["name"]))).collect(),
+            has_signature_key: keys.iter().any(|key| kind(key, "signature")),
+            tenants,
+            schedules: crate::model::Schedule::named().into_iter().map(|(name, _)| name).collect(),
+        };
+        Ok((offer, others))
+    }
+}
+
+/// `GET /ui/webhooks/new`
+pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
+    let further = Further { format: "console".into(), ..Further::default() };
+    let tenant = visit.tenant_asked()?.unwrap_or_else(|| visit.viewer.caller().tenant());
+    let draft = Draft { further, tenant: tenant.to_string(), ..Draft::default() };
+    show(&visit, StatusCode::OK, draft).await
+}
+
+/// `POST /ui/webhooks`
+pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form().await?;
+    let own = visit.viewer.caller().tenant().to_string();
+    let mut draft = Draft { tenant: own, ..Draft::default() }.typed(&form);
+    draft.check(&form);
+    if !draft.faults.is_empty() {
+        return show(&visit, StatusCode::BAD_REQUEST, draft).await;
+    }
+    let tenant: TenantId =
+        draft.tenant.parse().map_err(|why| Problem::new(ProblemCode::BadField, format!("tenant: {why}")))?;
+    let body = draft.body(&form, &Draft::default(), &Value::Null);
+    let made = match visit.ask(Method::POST, API, Some(&tenant), Some(body)).await {
+        Ok(made) => made,
+        Err(problem) => return again(&visit, draft, problem).await,
+    };
+    let id = made["id"].as_str().unwrap_or_default().to_owned();
+    for event in draft.events.clone() {
+        if let Err(problem) = subscribe(&visit, &tenant, &event, &id).await {
+            // Whoever is told that it was not added must not find it.
+            let _ = visit.ask(Method::DELETE, &format!("{API}/{id}"), Some(&tenant), None).await;
+            return again(&visit, draft, problem).await;
+        }
+    }
+    Ok(to(&format!("{PLACE}?done=added")))
+}
+
+async fn subscribe(visit: &Visit, tenant: &TenantId, pattern: &str, id: &str) -> Result<(), Problem> {
+    let body = json!({"destinations": [id]});
+    visit.ask(Method::POST, &format!("/v1/subscriptions/{pattern}"), Some(tenant), Some(body)).await.map(drop)
+}
+
+/// The form again, with what the API says is wrong. What is no fault of the form is passed on.
+async fn again(visit: &Visit, mut draft: Draft, problem: Problem) -> Result<Response, Problem> {
+    let status = problem.code().status();
+    if !status.is_client_error() || matches!(problem.code(), ProblemCode::NotFound) {
+        return Err(problem);
+    }
+    draft.note(&problem);
+    show(visit, status, draft).await
+}
+
+/// `GET /ui/webhooks/{id}`
+pub(super) async fn edit(visit: Visit) -> Result<Response, Problem> {
+    let (draft, _) = stored(&visit).await?;
+    show(&visit, StatusCode::OK, draft).await
+}
+
+/// The webhook that the path names, as the form and as the API shows it.
+async fn stored(visit: &Visit) -> Result<(Draft, Value), Problem> {
+    let id: DestinationId = visit.params.parse("id")?;
+    let destination = visit.service().destination(&visit.sight()?, id)?;
+    let view = visit.ask(Method::GET, &format!("{API}/{id}"), Some(&destination.tenant), None).await?;
+    let draft = Draft::of_view(id, &view, patterns(visit.service(), &destination));
+    Ok((draft, view))
+}
+
+/// `POST /ui/webhooks/{id}`
+pub(super) async fn save(mut visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form().await?;
+    let (before, view) = stored(&visit).await?;
+    let id: DestinationId = visit.params.parse("id")?;
+    let destination = visit.service().destination(&visit.sight()?, id)?;
+    let tenant = destination.tenant.clone();
+    let mut draft = before.clone().typed(&form);
+    draft.check(&form);
+    if !draft.faults.is_empty() {
+        return show(&visit, StatusCode::BAD_REQUEST, draft).await;
+    }
+    let body = draft.body(&form, &before, &view);
+    if let Err(problem) = visit.ask(Method::PUT, &format!("{API}/{id}"), Some(&tenant), Some(body)).await {
+        return again(&visit, draft, problem).await;
+    }
+    for event in draft.events.iter().filter(|event| !before.events.contains(event)) {
+        if let Err(problem) = subscribe(&visit, &tenant, event, &id.to_string()).await {
+            return again(&visit, draft.clone(), problem).await;
+        }
+    }
+    for subscription in subscriptions(visit.service(), &destination) {
+        if !draft.events.contains(&subscription.pattern.to_string()) {
+            let path = format!("/v1/subscriptions/{}/{}", subscription.pattern, subscription.id);
+            // One that sends elsewhere, too, goes on without this destination.
+            let path = match subscription.destinations.as_slice() {
+                [_] => path,
+                _ => format!("{path}/destinations/{id}"),
+            };
+            visit.ask(Method::DELETE, &path, Some(&subscription.tenant), None).await?;
+        }
+    }
+    Ok(to(&format!("{PLACE}?done=saved")))
+}
+
+/// `GET /ui/webhooks/{id}/delete`: the second confirmation.
+pub(super) async fn confirm_delete(visit: Visit) -> Result<Response, Problem> {
+    let id: DestinationId = visit.params.parse("id")?;
+    let destination = visit.service().destination(&visit.sight()?, id)?;
+    let waiting = visit.service().tally(destination.no).waiting();
+    let body = html! {
+        section.card.narrow data-dialog-body="small" {
+            h2.hidden { "Delete webhook" }
+            p { "Delete the webhook " strong { (destination.name) } "? Nothing is sent to " code { (destination.url) } " any more." }
+            @if waiting > 0 { (notice(Icon::Alert, "warn", html! { (waiting) " deliveries wait for it. They are given up." })) }
+            form method="post" action={ (PLACE) "/" (id) "/delete" } {
+                div.buttons {
+                    a.button.left href={ (PLACE) "/" (id) } data-close="" { "Keep Hook" }
+                    button.danger.primary type="submit" { "Delete Hook" }
+                }
+            }
+        }
+    };
+    Ok(Page { title: "Delete webhook?", place: PLACE, actions: html! {}, body }.show(&visit))
+}
+
+/// `POST /ui/webhooks/{id}/delete`
+pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
+    let id: DestinationId = visit.params.parse("id")?;
+    let destination = visit.service().destination(&visit.sight()?, id)?;
+    // Subscriptions of its own go with it.
+    let own = subscriptions(visit.service(), &destination);
+    visit.ask(Method::DELETE, &format!("{API}/{id}"), Some(&destination.tenant), None).await?;
+    for subscription in own.iter().filter(|it| it.destinations.len() == 1) {
+        let path = format!("/v1/subscriptions/{}/{}", subscription.pattern, subscription.id);
+        match visit.ask(Method::DELETE, &path, Some(&subscription.tenant), None).await {
+            Err(problem) if problem.code() != ProblemCode::NotFound => return Err(problem),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(to(&format!("{PLACE}?done=deleted")))
+}
+
+async fn show(visit: &Visit, status: StatusCode, mut draft: Draft) -> Result<Response, Problem> {
+    let tenant: Option<TenantId> = draft.id.and_then(|_| draft.tenant.parse().ok());
+    let (offer, others) = Offer::of(visit, tenant.as_ref(), &mut draft.events).await?;
+    let title = if draft.id.is_some() { "Edit Webhook" } else { "Add Webhook" };
+    let body = form_card(&draft, &offer, &others);
+    Ok(Page { title, place: PLACE, actions: html! {}, body }.show_as(status, visit))
+}
+
+fn form_card(draft: &Draft, offer: &Offer, others: &[String]) -> Markup {
+    let action = match draft.id {
+        None => PLACE.to_owned(),
+        Some(id) => format!("{PLACE}/{id}"),
+    };
+    html! {
+        section.card.narrow data-dialog-body="" {
+            @if !draft.faults.is_empty() {
+                div role="alert" { (notice(Icon::Alert, "bad", html! {
+                    @if draft.has_fault("") { @for (_, why) in draft.faults.iter().filter(|(field, _)| field.is_empty()) { p { (why) } } }
+                    @else { "Not saved yet: see what is marked below." }
+                })) }
+            }
+            form method="post" action=(action) data-dirty="" novalidate[!draft.faults.is_empty()] {
+                p.hint { "All fields are required." }
+                @if !offer.tenants.is_empty() && offer.tenants.len() > 1 && draft.id.is_none() {
+                    div.field { label for="w-tenant" { "Tenant" }
+                        select #w-tenant name="tenant" { @for tenant in &offer.tenants { option value=(tenant) selected[*tenant == draft.tenant] { (tenant) } } } (draft.told("tenant")) }
+                }
+                (line(draft, "label", "Webhook Label", &draft.label, "The name of the webhook.", "text", 124))
+                (line(draft, "url", "Hook URL", &draft.url, "Where the data is sent when an event happens. The other application gives it to you.", "url", 2048))
+                (events(draft, offer, others))
+                (authentication(draft))
+                (signature(draft, offer))
+                (further(draft, offer))
+                div.buttons {
+                    a.button.left href=(PLACE) data-close="" { "Close" }
+                    @if let Some(id) = draft.id {
+                        a.button.danger href={ (PLACE) "/" (id) "/delete" } data-dialog="" { "Delete Hook" }
+                        button.primary type="submit" { "Save Changes" }
+                    } @else {
+                        button.primary type="submit" { "Add Hook" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn line(draft: &Draft, name: &str, label: &str, value: &str, hint: &str, kind: &str, max: usize) -> Markup {
+    html! {
+        div.field {
+            label for={ "w-" (name) } { (label) }
+            input #{ "w-" (name) } type=(kind) name=(name) value=(value) required maxlength=(max) autocomplete="off" aria-describedby={ "h-" (name) " e-" (name) } aria-invalid=[draft.has_fault(name).then_some("true")];
+            p.hint #{ "h-" (name) } { (hint) }
+            (draft.told(name))
+        }
+    }
+}
+
+fn events(draft: &Draft, offer: &Offer, others: &[String]) -> Markup {
+    html! {
+        fieldset.field data-types="" aria-describedby="e-events" {
+            legend { "Events" }
+            div.types-search hidden { label.hidden for="w-search" { "Search events" } input #w-search type="search" placeholder="Search events" autocomplete="off" aria-controls="w-types"; }
+            div.types #w-types tabindex="0" role="group" aria-label="Known events" {
+                @for (group, entries) in &offer.types {
+                    div.group {
+                        h3 { (group) }
+                        @for (name, words) in entries {
+                            label.choice { input type="checkbox" name="events" value=(name) checked[draft.events.contains(name)]; span { code { (name) } @if !words.is_empty() { span.sub { (words) } } } }
+                        }
+                    }
+                }
+            }
+            ul.chosen hidden aria-label="Chosen events" {}
+            div { label.hint for="w-patterns" { "Further types or patterns, with commas" }
+                input #w-patterns type="text" name="patterns" value=(others.join(", ")) placeholder="invoice.*, refund.settled" autocomplete="off" spellcheck="false"; }
+            (draft.told("events"))
+        }
+    }
+}
+
+fn choice(name: &str, value: &str, chosen: &str, words: &str, sub: &str) -> Markup {
+    html! { label.choice { input type="radio" name=(name) value=(value) checked[value == chosen] required; span { (words) span.sub { (sub) } } } }
+}
+
+fn authentication(draft: &Draft) -> Markup {
+    let fields = html! {
+        (choice("authentication", "none", &draft.authentication, "None", "No authentication header is sent."))
+        (choice("authentication", "basic", &draft.authentication, "Basic", "The Authorization header with a username and a password."))
+        (draft.told("authentication"))
+        div.row.only-basic {
+            div.field { label for="w-username" { "Username" } input #w-username type="text" name="username" value=(draft.username) autocomplete="off" spellcheck="false" aria-invalid=[draft.has_fault("username").then_some("true")]; (draft.told("username")) }
+            div.field { label for="w-password" { "Password" } input #w-password type="password" name="password" autocomplete="new-password" aria-invalid=[draft.has_fault("password").then_some("true")]; (draft.told("password")) }
+        }
+    };
+    html! {
+        fieldset.field {
+            legend { "Authentication" }
+            @if draft.id.is_none() { (fields) }
+            @else {
+                div.reset data-reset="" {
+                    p.kept { (draft.kept) span.muted { " (stored; a password is never shown)" } }
+                    label.choice.reset-switch { input type="checkbox" name="reset" value="yes" checked[draft.reset]; span { "Reset Webhook Authentication" } }
+                    div.reset-panel { (fields) }
+                }
+            }
+        }
+    }
+}
+
+fn signature(draft: &Draft, offer: &Offer) -> Markup {
+    html! {
+        fieldset.field {
+            legend { "Signature" }
+            @if !draft.kept_signature.is_empty() { (choice("signature", "kept", &draft.signature, "As it is", &format!("Signs with: {}.", draft.kept_signature))) }
+            (choice("signature", "none", &draft.signature, "None", "No signature is sent."))
+            (choice("signature", "source", &draft.signature, "Source Key", "The chosen source key signs; the signature stands in X-Signature."))
+            div.field.only-source {
+                @if offer.source_keys.is_empty() { p.hint { "There is no source key yet. " a href="/ui/signing-keys" { "Make one" } " first." } }
+                @else { label.hidden for="w-source" { "Source key" } select #w-source name="source_key" { option value="" { "Choose a source key" } @for (id, name) in &offer.source_keys { option value=(id) selected[*id == draft.source_key] { (name) } } } }
+                (draft.told("source_key"))
+            }
+            (choice("signature", "signature", &draft.signature, "Signature Key", "The key that is unique to the tenant signs; the signature stands in X-Signature."))
+            @if draft.signature == "signature" && !offer.has_signature_key { p.hint { "The tenant has no signature key yet. " a href="/ui/signing-keys" { "Make it" } " first." } }
+            (draft.told("signature"))
+        }
+    }
+}
+
+fn further(draft: &Draft, offer: &Offer) -> Markup {
+    let it = &draft.further;
+    let has_fault = [
+        "description",
+        "format",
+        "schedule",
+        "delays",
+        "attempts_max",
+        "timeout",
+        "in_flight_max",
+        "rate_events",
+        "rate_per",
+        "tls_ca",
+        "tls_pin",
+    ]
+    .iter()
+    .any(|field| draft.has_fault(field));
+    let field = |name: &str, label: &str, value: &str, placeholder: &str, hint: &str| {
+        html! {
+            div.field {
+                label for={ "w-" (name) } { (label) }
+                input #{ "w-" (name) } type="text" name=(name) value=(value) placeholder=(placeholder) autocomplete="off" spellcheck="false" aria-invalid=[draft.has_fault(name).then_some("true")];
+                @if !hint.is_empty() { p.hint { (hint) } }
+                (draft.told(name))
+            }
+        }
+    };
+    html! {
+        details.fold open[has_fault] {
+            summary { "Further settings" }
+            (field("description", "Description", &it.description, "", ""))
+            div.row {
+                div.field { label for="w-format" { "Format of the body" }
+                    select #w-format name="format" { @for format in crate::model::destination::Format::ALL { option value=(format.as_str()) selected[format.as_str() == it.format] { (format_words(format.as_str())) } } } (draft.told("format")) }
+                div.field { label for="w-schedule" { "Retry schedule" }
+                    select #w-schedule name="schedule" { option value="" { "the installation's default" } @for name in &offer.schedules { option value=(name) selected[*name == it.schedule] { (name) } }
+                        @if !it.schedule.is_empty() && !offer.schedules.contains(&it.schedule.as_str()) { option value=(it.schedule) selected { (it.schedule) } } } (draft.told("schedule")) }
+            }
+            div.row {
+                (field("delays", "Or own delays", &it.delays, "5s, 1m, 30m", "Between the attempts; they take the schedule's place."))
+                (field("attempts_max", "Attempts at most", &it.attempts_max, "", ""))
+            }
+            div.row {
+                (field("rate_events", "Rate: deliveries", &it.rate_events, "no limit", ""))
+                (field("rate_per", "Rate: in each", &it.rate_per, "1s", ""))
+            }
+            div.row {
+                (field("in_flight_max", "At once at most", &it.in_flight_max, "the default", ""))
+                (field("timeout", "Time limit of an attempt", &it.timeout, "30s", ""))
+            }
+            div.field { label for="w-tls-ca" { "Further certificate authorities (PEM)" } textarea #w-tls-ca name="tls_ca" spellcheck="false" { (it.tls_ca) } (draft.told("tls_ca")) }
+            (field("tls_pin", "Pinned certificate (SHA-256)", &it.tls_pin, "", ""))
+        }
+    }
+}
+
+fn format_words(format: &str) -> &str {
+    match format {
+        "raw" => "raw: the producer's bytes",
+        "console" => "console: type, event_type, event_body, event_id",
+        "notification" => "notification: id, type, attempts, data",
+        "standard" => "standard: Standard Webhooks",
+        "cloudevents" => "cloudevents: CloudEvents 1.0",
+        "cloudevents-binary" => "cloudevents-binary: attributes in headers",
+        other => other,
+    }
+}

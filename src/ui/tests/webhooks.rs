@@ -1,0 +1,178 @@
+//! Settings, Webhooks: the story of source 001 through its forms.
+
+use serde_json::json;
+
+use super::*;
+
+fn form(pairs: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+const WHOLE: [(&str, &str); 7] = [
+    ("label", "Shopping cart"),
+    ("url", "https://cart.example/hook"),
+    ("events", "product.inventory.adjusted"),
+    ("events", "transaction.*"),
+    ("patterns", "own.type"),
+    ("authentication", "none"),
+    ("signature", "none"),
+];
+
+async fn added(world: &World, pairs: &[(&str, &str)]) -> String {
+    let answered = world.act(&viewer(Role::Operate, None), "POST", "/ui/webhooks", &form(pairs)).await;
+    assert_eq!((answered.status, answered.location.as_str()), (303, "/ui/webhooks?done=added"), "{}", answered.text);
+    let listed = world.done("GET", "/v1/destinations/webhook?limit=1000", Value::Null).await;
+    listed["webhook"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+fn events_of(world: &World, id: &str) -> Vec<String> {
+    let catalog = world.service.catalog();
+    let no = catalog.destination_no(id.parse().unwrap()).unwrap();
+    let of = catalog.subscriptions().filter(|it| it.destinations.contains(&no));
+    let mut all: Vec<_> = of.map(|it| it.pattern.to_string()).collect();
+    all.sort();
+    all
+}
+
+/// S1.3, S1.6, S1.8, S1.9, S1.11, S1.31: a webhook is added through its form with label, URL and one or more events, and is
+/// listed then; its events are what it is sent.
+#[tokio::test]
+async fn a_webhook_is_added_and_listed() {
+    let world = World::new();
+    let operate = viewer(Role::Operate, None);
+    let page = world.look(&operate, "/ui/webhooks").await;
+    assert!(page.text.contains("Add Webhook") && page.text.contains(">Settings<"), "{}", page.text);
+    let blank = world.look(&operate, "/ui/webhooks/new").await;
+    for words in ["Webhook Label", "Hook URL", "Events", "Authentication", "Signature", "Add Hook", "Close"] {
+        assert!(blank.text.contains(words), "{words}");
+    }
+    let id = added(&world, &WHOLE).await;
+    assert_eq!(events_of(&world, &id), ["own.type", "product.inventory.adjusted", "transaction.*"]);
+    let listed = world.look(&viewer(Role::Read, None), "/ui/webhooks?done=added").await;
+    assert!(listed.text.contains("Shopping cart") && listed.text.contains("The webhook was added."));
+    let view = world.done("GET", &format!("/v1/destinations/webhook/{id}"), Value::Null).await;
+    assert_eq!((&view["format"], &view["auth"]["type"]), (&json!("raw"), &json!("none")));
+}
+
+/// S1.7: each field is required; what is missing is said at its place, what was typed stays, and nothing is added.
+#[tokio::test]
+async fn every_field_is_required() {
+    let world = World::new();
+    for missing in ["label", "url", "events", "authentication", "signature"] {
+        let pairs: Vec<_> = WHOLE
+            .into_iter()
+            .filter(|(name, _)| *name != missing && (missing != "events" || *name != "patterns"))
+            .collect();
+        let answered = world.act(&viewer(Role::Operate, None), "POST", "/ui/webhooks", &form(&pairs)).await;
+        assert_eq!(answered.status, 400, "{missing}");
+        assert!(answered.text.contains(&format!("id=\"e-{missing}\"")), "{missing}: {}", answered.text);
+        assert!(missing == "label" || answered.text.contains("value=\"Shopping cart\""), "{missing}");
+    }
+    let bad = [
+        ("url", "https://cart.example/hook"),
+        ("label", "x"),
+        ("patterns", "a*b"),
+        ("authentication", "basic"),
+        ("signature", "source"),
+    ];
+    let answered = world.act(&viewer(Role::Operate, None), "POST", "/ui/webhooks", &form(&bad)).await;
+    for field in ["events", "username", "password", "source_key"] {
+        assert!(answered.text.contains(&format!("id=\"e-{field}\"")), "{field}: {}", answered.text);
+    }
+    let listed = world.done("GET", "/v1/destinations/webhook", Value::Null).await;
+    assert_eq!(listed["webhook"], json!([]));
+}
+
+/// S1.12, S1.21, S1.22, S1.29, S1.32 to S1.35: stored credentials are never shown; without a reset they stay as they are, and
+/// a reset asks for all of them anew.
+#[tokio::test]
+async fn authentication_changes_by_a_reset_only() {
+    let world = World::new();
+    let mut pairs: Vec<_> = WHOLE.into_iter().filter(|(name, _)| *name != "authentication").collect();
+    pairs.extend([("authentication", "basic"), ("username", "cart"), ("password", "pass-word-1")]);
+    let id = added(&world, &pairs).await;
+    let (operate, path) = (viewer(Role::Operate, None), format!("/ui/webhooks/{id}"));
+    let page = world.look(&operate, &path).await;
+    for words in ["Reset Webhook Authentication", "Save Changes", "Delete Hook", "Close", "username cart"] {
+        assert!(page.text.contains(words), "{words}: {}", page.text);
+    }
+    assert!(!page.text.contains("pass-word-1"));
+    let auth = async || world.done("GET", &format!("/v1/destinations/webhook/{id}"), Value::Null).await["auth"].clone();
+    // Not reset: whatever the hidden fields say.
+    let kept = form(&[
+        ("label", "Cart"),
+        ("url", "https://cart.example/hook"),
+        ("events", "transaction.*"),
+        ("signature", "none"),
+        ("authentication", "none"),
+    ]);
+    assert_eq!(world.act(&operate, "POST", &path, &kept).await.location, "/ui/webhooks?done=saved");
+    assert_eq!(auth().await, json!({"type": "basic", "username": "cart"}));
+    // Reset without a whole new block.
+    let half = format!("{kept}&reset=yes").replace("authentication=none", "authentication=basic&username=cart");
+    let refused = world.act(&operate, "POST", &path, &half).await;
+    assert!(refused.status == 400 && refused.text.contains("id=\"e-password\""), "{}", refused.text);
+    assert_eq!(auth().await, json!({"type": "basic", "username": "cart"}));
+    assert_eq!(world.act(&operate, "POST", &path, &format!("{kept}&reset=yes")).await.status, 303);
+    assert_eq!(auth().await, json!({"type": "none"}));
+}
+
+/// S1.30: any field can be edited, events added and removed; what further settings say is kept.
+#[tokio::test]
+async fn every_field_can_be_edited() {
+    let world = World::new();
+    let mut pairs = WHOLE.to_vec();
+    pairs.extend([
+        ("format", "console"),
+        ("delays", "5s, 1m"),
+        ("rate_events", "5"),
+        ("rate_per", "2s"),
+        ("timeout", "10s"),
+    ]);
+    let id = added(&world, &pairs).await;
+    let path = format!("/ui/webhooks/{id}");
+    let view = async || world.done("GET", &format!("/v1/destinations/webhook/{id}"), Value::Null).await;
+    let before = view().await;
+    assert_eq!((&before["format"], &before["retry"]["delays"]), (&json!("console"), &json!(["5s", "1m"])));
+    assert_eq!((&before["rate"], &before["timeout"]), (&json!({"events": 5, "per": "2s"}), &json!("10s")));
+    let edited = [
+        ("label", "Cart 2"),
+        ("url", "https://cart.example/2"),
+        ("events", "ach.returned"),
+        ("events", "transaction.*"),
+        ("signature", "none"),
+        ("format", "console"),
+        ("delays", "5s, 1m"),
+        ("rate_events", ""),
+        ("rate_per", ""),
+        ("timeout", "10s"),
+        ("description", "of the shop"),
+    ];
+    let saved = world.act(&viewer(Role::Operate, None), "POST", &path, &form(&edited)).await;
+    assert_eq!(saved.location, "/ui/webhooks?done=saved", "{}", saved.text);
+    let after = view().await;
+    assert_eq!((&after["name"], &after["http_endpoint_url"]), (&json!("Cart 2"), &json!("https://cart.example/2")));
+    assert_eq!(
+        (&after["rate"], &after["timeout"], &after["description"]),
+        (&Value::Null, &json!("10s"), &json!("of the shop"))
+    );
+    assert_eq!(after["retry"], before["retry"]);
+    assert_eq!(events_of(&world, &id), ["ach.returned", "transaction.*"]);
+}
+
+/// S1.37: a webhook is deleted after a second confirmation, and its own subscriptions with it; one that sends elsewhere, too, stays.
+#[tokio::test]
+async fn deleting_takes_a_second_confirmation() {
+    let world = World::new();
+    let (id, other) = (added(&world, &WHOLE).await, added(&world, &WHOLE).await);
+    world.done("POST", "/v1/subscriptions/shared", json!({"destinations": [id, other]})).await;
+    let (operate, path) = (viewer(Role::Operate, None), format!("/ui/webhooks/{id}/delete"));
+    let page = world.look(&operate, &path).await;
+    assert!(page.text.contains("Delete Hook") && page.text.contains("Keep Hook"), "{}", page.text);
+    let deleted = world.act(&operate, "POST", &path, "").await;
+    assert_eq!((deleted.status, deleted.location.as_str()), (303, "/ui/webhooks?done=deleted"));
+    assert_eq!(world.look(&operate, &format!("/ui/webhooks/{id}")).await.status, 404);
+    let left: Vec<_> = world.service.catalog().subscriptions().map(|it| it.pattern.to_string()).collect();
+    assert_eq!(left.len(), 4, "{left:?}");
+    assert_eq!(events_of(&world, &other), ["own.type", "product.inventory.adjusted", "shared", "transaction.*"]);
+}
