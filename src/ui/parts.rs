@@ -6,7 +6,9 @@ use maud::{Markup, PreEscaped, html};
 
 use super::act::Visit;
 use crate::http::problem::{Problem, ProblemCode};
+use crate::http::request::Query;
 use crate::model::{DeliveryState, Outcome, Timestamp};
+use crate::mouth::page::Page;
 use crate::service::LaneState;
 
 macro_rules! icons {
@@ -213,6 +215,13 @@ pub(super) fn select(name: &str, label: &str, choices: &[(String, String)], chos
     }
 }
 
+/// The page of a list in the store that a visit asks for: rows behind its cursor, in the list that its filters make.
+pub(super) fn page_asked(visit: &Visit, rows: usize) -> Result<Page, Problem> {
+    // A filter that was left alone, and what a form has just done, are none of the list's name.
+    let links = Links::of(visit);
+    Ok(Page { limit: rows, offset: 0, ..Page::from_query(&links.path, &Query::parse_text(&links.query())?)? })
+}
+
 /// A path with the query of a visit, to be changed.
 pub(super) struct Links {
     path: String,
@@ -250,10 +259,11 @@ impl Links {
     pub(super) fn path(&self) -> String {
         match self.pairs.is_empty() {
             true => self.path.clone(),
-            false => {
-                let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.pairs).finish();
-                format!("{}?{query}", self.path)
-            }
+            false => format!("{}?{}", self.path, self.query()),
         }
+    }
+
+    fn query(&self) -> String {
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.pairs).finish()
     }
 }

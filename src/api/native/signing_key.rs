@@ -137,7 +137,7 @@ impl SigningKeyView {
 /// `GET /v1/signing-keys`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let page = Page::from_query(&query)?;
+    let page = Page::from_query(call.request.path(), &query)?;
     let (mut keys, catalog) = (call.service.signing_keys(&Sight::One(caller.tenant())), call.service.catalog());
     let cursor = |key: &SigningKey| by_creation(key.created, &key.id.to_string());
     keys.sort_by_cached_key(|key| cursor(key));

@@ -6,14 +6,14 @@ use maud::{Markup, html};
 use super::super::act::Visit;
 use super::super::layout::Page;
 use super::super::parts::{
-    Icon, Links, delivery_badge, empty, icon, moment, outcome_badge, pager, select, text_field, time_asked, took,
+    Icon, Links, delivery_badge, empty, icon, moment, outcome_badge, page_asked, pager, select, text_field, time_asked,
+    took,
 };
 use super::super::to;
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
 use crate::model::event::{OrderingKey, ProducerId};
 use crate::model::{DeliveryId, DeliveryState, DestinationId, EventId, Role, Timestamp, TypePattern, words};
-use crate::mouth::page::Cursor;
 use crate::service::{self, Catalog, DeliveriesWanted, EventsWanted, SeenDelivery, Service, Sight};
 
 /// The place in the menu.
@@ -75,7 +75,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     if let Some(id) = visit.asked::<String>("id")? {
         return by_id(&visit, &sight, id.trim()).await;
     }
-    let filter = Filter::asked(&visit)?;
+    let (filter, page) = (Filter::asked(&visit)?, page_asked(&visit, ROWS)?);
     let service = visit.service();
     let catalog = service.catalog();
     let nowhere = service::Page { items: Vec::new(), skipped: 0, next: None };
@@ -97,10 +97,10 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                 status: filter.status,
                 ..DeliveriesWanted::default()
             };
-            service.deliveries(&sight, wanted, Cursor::window_after(visit.asked("after")?, ROWS)).await?
+            service.deliveries(&sight, wanted, page.window()).await?
         }
     };
-    let next = found.next.map(|place| Links::of(&visit).with("after", &Cursor::of(place).to_string()).path());
+    let next = found.next.map(|place| Links::of(&visit).with("after", &page.cursor_of(place)).path());
     let body = html! {
         (form(&visit, &sight, &catalog, &filter))
         section.card.flush {

@@ -147,7 +147,7 @@ fn configuration(visit: &Visit, it: &Destination) -> Markup {
                     @if it.signatures.is_empty() { "None" }
                     @for (place, one) in it.signatures.iter().enumerate() {
                         @if place > 0 { ", " }
-                        @match &one.scheme {
+                        @match one.scheme() {
                             crate::model::destination::Scheme::Preset(preset) => (preset.as_str()),
                             crate::model::destination::Scheme::Custom(custom) => { "custom in " code { (custom.header) } },
                         }

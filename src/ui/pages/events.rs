@@ -5,7 +5,9 @@ use maud::{Markup, html};
 
 use super::super::act::Visit;
 use super::super::layout::Page;
-use super::super::parts::{Icon, Links, bytes, copied, empty, icon, moment, pager, text_field, time_asked, time_field};
+use super::super::parts::{
+    Icon, Links, bytes, copied, empty, icon, moment, page_asked, pager, text_field, time_asked, time_field,
+};
 use super::super::to;
 use super::deliveries;
 use crate::http::problem::Problem;
@@ -13,7 +15,6 @@ use crate::http::response::Response;
 use crate::model::card::{mask_cards, masked_json};
 use crate::model::event::{Body, Event, OrderingKey};
 use crate::model::{EventId, Role};
-use crate::mouth::page::Cursor;
 use crate::service::{EventsWanted, Sight, Window};
 
 const PLACE: &str = "/ui/events";
@@ -38,8 +39,9 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
         from: time_asked(&visit, "from")?,
         to: time_asked(&visit, "to")?,
     };
-    let found = service.events(wanted, Cursor::window_after(visit.asked("after")?, ROWS)).await?;
-    let next = found.next.map(|place| Links::of(&visit).with("after", &Cursor::of(place).to_string()).path());
+    let page = page_asked(&visit, ROWS)?;
+    let found = service.events(wanted, page.window()).await?;
+    let next = found.next.map(|place| Links::of(&visit).with("after", &page.cursor_of(place)).path());
     let now = service.now();
     let asked = |name: &str| visit.query.text(name).unwrap_or_default().to_owned();
     let body = html! {

@@ -90,7 +90,7 @@ fn signature_words(destination: &Destination) -> String {
     };
     match destination.signatures.as_slice() {
         [] => "None".to_owned(),
-        several => several.iter().map(|signature| name(&signature.scheme)).collect::<Vec<_>>().join(", "),
+        several => several.iter().map(|signature| name(signature.scheme())).collect::<Vec<_>>().join(", "),
     }
 }
 

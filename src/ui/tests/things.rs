@@ -108,6 +108,6 @@ impl World {
         };
         let next = store::op::Next::Retry(START.after(std::time::Duration::from_secs(600)));
         let finish = store::op::Finish { row: seen.delivery.row.unwrap(), attempt, next, health: None };
-        self.store.submit(finish).await.unwrap();
+        let _ = self.store.submit(finish).await.unwrap();
     }
 }
