@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::{Backlog, listen};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -211,6 +212,9 @@ impl Sink {
     /// Listens on a free port of the loopback address; with a certificate it speaks TLS.
     pub(super) fn start(certificate: Option<&Certificate>) -> io::Result<Sink> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        // The standard library lets 128 connections wait. What finds no place is dialled again by the kernel a second later, and
+        // that second would be the receiver's, not the daemon's.
+        listen(&listener, Backlog::MAXCONN)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
