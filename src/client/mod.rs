@@ -64,7 +64,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// How long an idle connection is kept for the next request.
     pub keep_alive: Duration,
-    /// How many idle connections are kept over all destinations.
+    /// How many idle connections are kept over all destinations. With fewer than attempts may be under way, destinations that
+    /// take turns would be dialled anew for each delivery.
     pub idle_total_max: usize,
     /// The longest wait for a name look-up.
     pub dns_timeout: Duration,
@@ -90,7 +91,7 @@ impl Default for Settings {
             head_bytes_max: 32 << 10,
             body_bytes_max: 64 << 10,
             keep_alive: Duration::from_secs(4),
-            idle_total_max: 512,
+            idle_total_max: 1024,
             dns_timeout: Duration::from_secs(5),
             dns_threads: 8,
             source_address: None,

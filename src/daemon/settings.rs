@@ -151,6 +151,7 @@ fn client_settings(config: &Config) -> Result<client::Settings, StartError> {
         connect_timeout: config.delivery.connect_timeout,
         tls_timeout: config.delivery.tls_timeout,
         head_timeout: config.delivery.head_timeout,
+        idle_total_max: config.delivery.in_flight_total as usize,
         source_address: config.delivery.source_address,
         ca: config.egress.ca.clone(),
         proxy: proxy.map_err(StartError::Proxy)?,
