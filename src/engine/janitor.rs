@@ -1,20 +1,21 @@
 //! Keeps the house: retention, and what still waits for destinations that were deleted. In slices, so that nobody waits for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::model::{Seq, Timestamp};
+use crate::model::{Destination, Seq, Timestamp};
 use crate::store::audit::DropAged;
 use crate::store::commands::DropCommands;
-use crate::store::op::{Ages, Purge, Sweep};
+use crate::store::op::{Ages, BringForward, Purge, Sweep};
 use crate::store::replays::DropReplays;
 use crate::store::requests::{self, DropRequests};
 use crate::store::{Store, StoreFailed};
 
-use super::Retention;
+use super::{Retention, Settings, health};
 
 /// Deliveries that one slice of a walk looks at, about; an event without any counts as one.
 const LOOKED_AT: usize = 2000;
@@ -44,11 +45,13 @@ struct Steps {
     since: Instant,
     /// Both clocks, at the last look.
     last: (Timestamp, Instant),
+    /// Whether it may have run ahead until now: it was set back, or nobody was here to see.
+    ran_ahead: bool,
 }
 
 impl Steps {
     fn new(now: Timestamp, instant: Instant) -> Self {
-        Steps { since: instant, last: (now, instant) }
+        Steps { since: instant, last: (now, instant), ran_ahead: true }
     }
 
     /// Looks at both clocks. Answers whether the wall clock has kept step for long enough.
@@ -63,6 +66,7 @@ impl Steps {
                 "the clock was set; retention waits until it has kept step for an hour"
             );
             self.since = instant;
+            self.ran_ahead |= expected > now;
         }
         instant.duration_since(self.since) >= KEEPS_STEP && now >= PLAUSIBLE
     }
@@ -72,27 +76,30 @@ pub(super) struct Janitor {
     store: Store,
     clock: Clock,
     steps: Steps,
-    retention: Retention,
-    round: Duration,
+    settings: Arc<Settings>,
     next: Option<Seq>,
 }
 
 impl Janitor {
-    pub(super) fn new(store: Store, clock: Clock, retention: Retention, round: Duration) -> Self {
+    pub(super) fn new(store: Store, clock: Clock, settings: Arc<Settings>) -> Self {
         let steps = Steps::new(clock.now(), Instant::now());
-        Janitor { store, clock, steps, retention, round, next: None }
+        Janitor { store, clock, steps, settings, next: None }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut rounds = 0;
         loop {
-            let pause = if self.next.is_some() { BETWEEN_SLICES } else { self.round };
+            let pause = if self.next.is_some() { BETWEEN_SLICES } else { self.settings.janitor_round };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
             let trusted_now = self.trusted_now();
             let Ok(()) = self.purge(&stop).await else { return };
+            if self.steps.ran_ahead && self.clock.now() >= PLAUSIBLE {
+                self.steps.ran_ahead = false;
+                let Ok(()) = self.bring_forward(&stop).await else { return };
+            }
             if self.next.is_none() {
                 // A walk that is due waits for the clock.
                 if rounds == 0 {
@@ -131,6 +138,53 @@ impl Janitor {
         });
         for no in waiting {
             while !stop.is_cancelled() && self.store.submit(Purge { no, limit: SLICE }).await?.answer == SLICE {}
+        }
+        Ok(())
+    }
+
+    /// Brings forward what a clock that ran ahead has made due too late. Looks at all that is due in the future.
+    async fn bring_forward(&self, stop: &CancellationToken) -> Result<(), StoreFailed> {
+        let lanes = match self.store.read(|snapshot| snapshot.lanes_with_work()).await {
+            Ok(lanes) => lanes,
+            Err(error) => {
+                tracing::error!(event = "lanes_unreadable", %error, "look for what a clock that ran ahead made due");
+                return Ok(());
+            }
+        };
+        let mut count = 0;
+        for no in lanes {
+            let Some(longest) = self.store.catalog().destination(no).map(|it| longest_wait(&self.settings, it)) else {
+                continue;
+            };
+            let mut from = Some((self.clock.now().after(OUT_OF_STEP), Seq(0)));
+            while let Some(place) = from
+                && !stop.is_cancelled()
+            {
+                let clock = (self.clock.now(), OUT_OF_STEP, longest);
+                let look = self.store.read(move |snapshot| snapshot.set_ahead(no, place, SLICE, clock)).await;
+                let (mut rows, next) = match look {
+                    Ok(found) => found,
+                    Err(error) => {
+                        tracing::error!(event = "lane_unreadable", destination = no.0, %error, "look for what a clock that ran ahead made due");
+                        break;
+                    }
+                };
+                // An attempt that is under way tells itself when the next one is due.
+                rows.retain(|(row, _)| !self.store.is_under_way(row.key()));
+                count += rows.len();
+                if !rows.is_empty() {
+                    let _ = self.store.submit(BringForward { rows }).await?;
+                }
+                from = next;
+                tokio::time::sleep(BETWEEN_SLICES).await;
+            }
+        }
+        if count > 0 {
+            tracing::warn!(
+                event = "deliveries_brought_forward",
+                count,
+                "a clock that ran ahead had made them due too late"
+            );
         }
         Ok(())
     }
@@ -184,7 +238,7 @@ impl Janitor {
 
     /// Drops what has passed its age in the audit log, and says in the daemon's own log from where it goes on.
     async fn sweep_audit(&mut self, now: Timestamp, stop: &CancellationToken) -> Result<(), StoreFailed> {
-        let before = now.before(self.retention.audit);
+        let before = now.before(self.settings.retention.audit);
         let mut dropped = false;
         while !stop.is_cancelled() && self.trusted_now().is_some() {
             match self.store.read(move |snapshot| snapshot.audit_has_aged(before, now, SLICE)).await {
@@ -207,7 +261,7 @@ impl Janitor {
 
     /// One slice of retention: looks, and changes only where there is something to change. Answers where to go on.
     async fn sweep(&self, from: Seq, now: Timestamp) -> Result<Option<Seq>, StoreFailed> {
-        let Retention { events, attempts, .. } = self.retention;
+        let Retention { events, attempts, .. } = self.settings.retention;
         let ages = Ages {
             payloads_before: now.before(events),
             attempts_before: now.before(attempts),
@@ -226,6 +280,14 @@ impl Janitor {
             None => Ok(aged.next),
         }
     }
+}
+
+/// The longest that a delivery may wait after an attempt: by its schedule with its jitter, by the receiver's wish, or after the
+/// daemon's own end.
+fn longest_wait(settings: &Settings, destination: &Destination) -> Duration {
+    let schedule = settings.schedule_of(destination);
+    let longest = schedule.delays().iter().max().copied().unwrap_or_default();
+    (2 * longest).max(health::RETRY_AFTER_MAX)
 }
 
 #[cfg(test)]

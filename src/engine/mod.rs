@@ -157,7 +157,7 @@ impl<W: Wire> Engine<W> {
     /// Runs until `stop` is cancelled, then lets attempts under way end within the drain's bound.
     pub async fn run(self, stop: CancellationToken) {
         let Engine { settings, store, wire, clock, mut rng, watchers, metrics } = self;
-        let keeper = janitor::Janitor::new(store.clone(), clock, settings.retention, settings.janitor_round);
+        let keeper = janitor::Janitor::new(store.clone(), clock, Arc::clone(&settings));
         let keeping = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
         let replayer = replayer::Replayer::new(store.clone(), clock);
         let replaying = AbortOnDropHandle::new(tokio::spawn(replayer.run(stop.clone())));

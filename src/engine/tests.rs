@@ -1,8 +1,8 @@
-//! The engine over a store in which records go bad: what is damaged ends as it must, and nothing else stops.
+//! The engine over a store in which records go bad, and under a clock that lies: what must end ends, and nothing else stops.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use tokio::task::JoinHandle;
 
@@ -129,6 +129,53 @@ async fn deliveries_of_a_damaged_event_fail_with_the_reason_and_stop_no_lane() {
         conserved(&store, "deliveries of a damaged event").await;
         stop.cancel();
         running.await.unwrap();
+    }
+}
+
+/// P13: a clock that runs ahead, by an hour, a day, or into 2099, and is set right, leaves nothing behind it: what it made due
+/// comes when its wait is over, by a clock that is right, with or without a restart in between, and with no more attempts than
+/// each jump explains.
+#[tokio::test(start_paused = true)]
+async fn what_a_clock_that_ran_ahead_made_due_is_brought_forward() {
+    static BY: AtomicI64 = AtomicI64::new(0);
+    const HOURS: i64 = 3_600_000;
+    for by in [HOURS, 24 * HOURS, 74 * 365 * 24 * HOURS, -HOURS, -24 * HOURS, -(START.as_millis() as i64)] {
+        for restarts in [false, true] {
+            BY.store(0, Ordering::Relaxed);
+            let (disk, clock, receivers) =
+                (Disk::default(), Clock::of_runtime_set_by(START, &BY), Receivers::default());
+            let mut store = open(&disk, clock).unwrap();
+            let nos = configured(&store).await;
+            let (mut stop, mut running) = run(&store, &receivers, clock);
+            accept(&store, 0..20).await;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            BY.store(by, Ordering::Relaxed);
+            accept(&store, 20..40).await;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            if restarts {
+                stop.cancel();
+                running.await.unwrap();
+                store.close().await;
+                drop(store);
+                BY.store(0, Ordering::Relaxed);
+                store = open(&disk, clock).unwrap();
+                (stop, running) = run(&store, &receivers, clock);
+            }
+            BY.store(0, Ordering::Relaxed);
+            tokio::time::sleep(HOUR).await;
+            for no in &nos[..2] {
+                let tally = store.standing(|standing| standing.tally(*no));
+                assert_eq!((tally.succeeded, tally.waiting()), (40, 0), "{by} {restarts}: {tally:?}");
+            }
+            assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[2], paused: false }).await.unwrap().answer);
+            tokio::time::sleep(HOUR).await;
+            assert_eq!(store.standing(|standing| standing.waiting), 0, "{by} {restarts}");
+            let attempts = receivers.0.0.load(Ordering::Relaxed);
+            assert!(attempts <= 2 * (40 + 3 * 40 + 40), "{by} {restarts}: {attempts}");
+            conserved(&store, "a clock that ran ahead").await;
+            stop.cancel();
+            running.await.unwrap();
+        }
     }
 }
 

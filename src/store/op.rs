@@ -780,6 +780,69 @@ fn steered(
     done(Steered::Done, action, batch.catalog().owner(key.destination), id, (state(before), state(after)))
 }
 
+/// Brings deliveries forward that a clock that ran ahead made due too late; see [`super::Snapshot::set_ahead`].
+pub struct BringForward {
+    /// The rows, and when each is due instead.
+    pub rows: Vec<(DueRow, Timestamp)>,
+}
+
+impl Op for BringForward {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        self.rows.len() * 512
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<(), ApplyError> {
+        for (row, due) in self.rows {
+            // It may have been steered since.
+            if due >= row.due || !take_due(batch, &row)? {
+                continue;
+            }
+            batch.changes.push(Change::Gone(row));
+            // A delivery is found by what its last attempt says, or its plan.
+            match last_attempt(batch, row.key())? {
+                Some((number, Ok(AttemptRow::Done(mut attempt)))) => {
+                    attempt.next = Some(due);
+                    put_attempt(batch, row.key(), number, &AttemptRow::Done(attempt))?;
+                }
+                Some((_, Ok(AttemptRow::Planned { .. }) | Err(_))) | None => {
+                    put_attempt(batch, row.key(), row.plan.number, &AttemptRow::Planned { due })?;
+                }
+            }
+            put_due(batch, DueRow { due, ..row })?;
+        }
+        Ok(())
+    }
+}
+
+/// When a delivery is due whose row says a later moment than it can: `None` where the row may be right.
+///
+/// What came before tells: an attempt, an acceptance or a resend of the future was timed by a clock that ran ahead, and so was
+/// what is due longer after its attempt than any schedule waits. The wait stays as long as it was, `longest` at most.
+pub(super) fn due_instead(
+    events: &impl Records<u64>,
+    attempts: &impl Records<(u64, u32, u32)>,
+    row: &DueRow,
+    (now, slack, longest): (Timestamp, Duration, Duration),
+) -> Result<Option<Timestamp>, ApplyError> {
+    let is_ahead = |moment: Timestamp| moment > now.after(slack);
+    Ok(match last_attempt_in(attempts, row.key())? {
+        Some((_, Ok(AttemptRow::Done(attempt)))) => {
+            let ended = attempt.started.after(attempt.duration);
+            let wait = row.due.since(ended);
+            (is_ahead(attempt.started) || wait > longest).then(|| now.after(wait.min(longest)))
+        }
+        Some((_, Ok(AttemptRow::Planned { due }))) => is_ahead(due).then_some(now),
+        Some((_, Err(_))) => None,
+        None => match head_in(events, row.seq)? {
+            // A moment that the producer asked for stays that moment.
+            Some(Ok(head)) => (is_ahead(head.accepted) && head.due == head.accepted).then_some(now),
+            Some(Err(_)) | None => None,
+        },
+    })
+}
+
 fn put_due(batch: &mut Batch<'_>, row: DueRow) -> Result<(), StorageError> {
     let key = (row.destination.0, row.due.as_millis(), row.seq.0);
     batch.due.put(key, &row.plan)?;

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
@@ -394,6 +395,26 @@ impl Snapshot {
     /// A page of a lane: its first waiting deliveries from a place on, in order.
     pub fn lane(&self, no: DestinationNo, from: (Timestamp, Seq), limit: usize) -> Result<Vec<DueRow>, ReadError> {
         Ok(op::due_rows(&self.events, &self.attempts, &self.due, (no, from), limit)?)
+    }
+
+    /// Looks at so many deliveries of a lane that are due after a place, for those that a clock that ran ahead made due later than
+    /// they can be: which, and when each is due instead. Answers also where to go on, unless the lane ends before.
+    pub fn set_ahead(
+        &self,
+        no: DestinationNo,
+        from: (Timestamp, Seq),
+        limit: usize,
+        clock: (Timestamp, Duration, Duration),
+    ) -> Result<(Vec<(DueRow, Timestamp)>, Option<(Timestamp, Seq)>), ReadError> {
+        let rows = self.lane(no, from, limit)?;
+        let next = rows.last().filter(|_| rows.len() == limit).map(|last| (last.due, Seq(last.seq.0 + 1)));
+        let mut found = Vec::new();
+        for row in rows {
+            if let Some(due) = op::due_instead(&self.events, &self.attempts, &row, clock)? {
+                found.push((row, due));
+            }
+        }
+        Ok((found, next))
     }
 
     /// The row of a waiting delivery.
@@ -829,4 +850,4 @@ enum Walk {
 }
 
 /// How far the clock may have run backwards between two neighbouring events for a walk by time to find both.
-const CLOCK_SLACK: std::time::Duration = std::time::Duration::from_secs(3600);
+const CLOCK_SLACK: Duration = Duration::from_secs(3600);

@@ -7,9 +7,9 @@ use crate::model::audit::{Actor, Link};
 use crate::model::delivery::Phases;
 use crate::model::event::NewEvent;
 use crate::model::{Attempt, Headers, Outcome};
-use crate::model::{Destination, DestinationId, DestinationNo, Subscription, SubscriptionId, SubscriptionNo, TenantId};
+use crate::model::{DestinationId, DestinationNo, Subscription, SubscriptionId, SubscriptionNo, TenantId};
 use crate::store::op::{Accept, CreateDestination, CreateSubscription, Finish, Next};
-use crate::store::{InMemoryBackend, KEY_BYTES, Keys, MasterKey, Settings, WriterRuns};
+use crate::store::{InMemoryBackend, KEY_BYTES, Keys, MasterKey, WriterRuns};
 
 const START: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -23,15 +23,15 @@ const TO_2099: i64 = 74 * 365 * 24 * 3_600_000;
 async fn a_clock_that_ran_ahead_removes_nothing() {
     static BY: AtomicI64 = AtomicI64::new(0);
     let clock = Clock::of_runtime_set_by(START, &BY);
-    let settings = Settings { cache_bytes: 1 << 20, ..Settings::at("memory", keys()) };
+    let settings = crate::store::Settings { cache_bytes: 1 << 20, ..crate::store::Settings::at("memory", keys()) };
     let store = Store::open_on(InMemoryBackend::new(), &settings, clock, 7, WriterRuns::Inline).unwrap();
     let seq = delivered(&store).await;
     let head = store.standing(|standing| standing.audit.head);
 
     // It starts in 2099.
     BY.store(TO_2099, Ordering::Relaxed);
-    let (stop, round) = (CancellationToken::new(), Duration::from_secs(1));
-    let janitor = Janitor::new(store.clone(), clock, Retention::default(), round);
+    let stop = CancellationToken::new();
+    let janitor = Janitor::new(store.clone(), clock, Arc::default());
     let keeping = tokio::spawn(janitor.run(stop.clone()));
     let whole = async |when: &str| {
         let event = store.read(move |snapshot| snapshot.event(seq)).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_clock_that_ran_ahead_removes_nothing() {
     keeping.await.unwrap();
     tokio::time::advance(402 * DAY).await;
     let stop = CancellationToken::new();
-    let janitor = Janitor::new(store.clone(), clock, Retention::default(), round);
+    let janitor = Janitor::new(store.clone(), clock, Arc::default());
     let keeping = tokio::spawn(janitor.run(stop.clone()));
     tokio::time::sleep(HOUR - Duration::from_secs(60)).await;
     whole("the hour has not passed").await;
