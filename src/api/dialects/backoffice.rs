@@ -38,9 +38,9 @@ const NAMES: [(&str, &str); 1] = [("/http_endpoint_url", "/DestinationURL")];
 fn routes() -> Vec<Route<Act>> {
     vec![
         known(Method::GET, WEBHOOKS, Read, act!(list)),
-        known(Method::POST, WEBHOOKS, Operate, act!(create)),
+        known(Method::POST, WEBHOOKS, Operate, act!(create)).with_body(),
         known(Method::GET, WEBHOOK, Read, act!(review)),
-        known(Method::PUT, WEBHOOK, Operate, act!(update)),
+        known(Method::PUT, WEBHOOK, Operate, act!(update)).with_body(),
         known(Method::DELETE, WEBHOOK, Operate, act!(delete)),
         known(Method::GET, COMMAND, Read, act!(command)),
     ]
@@ -270,8 +270,7 @@ fn named(call: &Call, tenant: &TenantId) -> Result<Registration, Problem> {
     let text = call.params.text("id");
     let is_number = !text.starts_with(['+', '0']) && text.bytes().all(|byte| byte.is_ascii_digit());
     let serial = text.parse::<u32>().ok().filter(|_| is_number);
-    let serial =
-        serial.ok_or_else(|| Problem::new(ProblemCode::BadId, "id: is the number of a webhook, from 1, such as 4"))?;
+    let serial = serial.ok_or_else(|| Problem::of_path("id", "is the number of a webhook, from 1, such as 4"))?;
     let found = call.service.registrations(tenant, NAME).into_iter().find(|it| it.serial == serial);
     found.ok_or_else(|| Problem::new(ProblemCode::NotFound, "there is no such webhook"))
 }

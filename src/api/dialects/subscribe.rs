@@ -31,8 +31,8 @@ const NAMES: [(&str, &str); 1] = [("/http_endpoint_url", "/webhook_url")];
 fn routes() -> Vec<Route<Act>> {
     vec![
         known(Method::GET, PATH, Read, act!(read)),
-        known(Method::POST, PATH, Operate, act!(create)),
-        known(Method::PUT, PATH, Operate, act!(update)),
+        known(Method::POST, PATH, Operate, act!(create)).with_body(),
+        known(Method::PUT, PATH, Operate, act!(update)).with_body(),
         known(Method::DELETE, PATH, Operate, act!(delete)),
     ]
 }
