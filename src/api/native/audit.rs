@@ -8,7 +8,8 @@ use crate::api::page::Page;
 use crate::api::{Call, native};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
-use crate::model::TenantId;
+use crate::model::audit::Action;
+use crate::model::{EventType, TenantId, TypePattern};
 use crate::service::{Chain, Kept, Link, Sight, Wanted};
 
 /// A record in an answer.
@@ -75,12 +76,21 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
         Sight::One(own) => call.service.catalog().tenant(&own).map_or(u64::MAX, |tenant| tenant.audit_from),
         Sight::All => 0,
     };
+    let action = query.parse::<TypePattern>("action")?;
+    if let Some(pattern) = &action {
+        let is_meant = |name: &str| name.parse().is_ok_and(|name: EventType| pattern.matches(&name));
+        let known = Action::ALL.iter().map(|action| action.as_str());
+        if !known.clone().any(is_meant) {
+            let why = format!("names no action; there are {}", known.collect::<Vec<_>>().join(", "));
+            return Err(Problem::of_parameter("action", why));
+        }
+    }
     let text = |name: &str| query.text(name).map(str::to_owned);
     let wanted = Wanted {
         tenant,
         first,
         actor: text("actor"),
-        action: query.parse("action")?,
+        action,
         object: text("object"),
         from: query.parse("from")?,
         to: query.parse("to")?,

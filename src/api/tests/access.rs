@@ -407,7 +407,8 @@ async fn a_malformed_id_is_a_400_everywhere() {
             path.replace("{type}", "transaction").replace("{destination}", "x").replace("{tenantslug}", "default");
         let answered = world.ask(Who::Operator, route.method.as_str(), &path, Value::Null).await;
         assert_eq!((answered.status, answered.code().as_str()), (400, "bad_id"), "{} {path}", route.method);
-        assert!(["{id}", "{destination}"].contains(&answered.pointers()[0].as_str()), "{answered:?}");
+        let pointers = answered.pointers();
+        assert!(pointers.len() == 1 && route.pattern.contains(&pointers[0]), "{answered:?}");
     }
 }
 
@@ -427,6 +428,8 @@ async fn a_wrong_parameter_of_a_query_is_pointed_to() {
         ("/v1/event_history", "event_type=sent", "?event_type"),
         ("/v1/event_history", "date_to=x", "?date_to"),
         ("/v1/tail", "outcome=lost", "?outcome"),
+        ("/v1/audit", "action=nope", "?action"),
+        ("/v1/audit", "action=nope.*", "?action"),
         ("/v1/status", "x=1", "?x"),
     ];
     for (path, query, pointer) in table {
@@ -441,7 +444,8 @@ async fn a_wrong_parameter_of_a_query_is_pointed_to() {
 async fn a_body_that_no_route_reads_is_refused() {
     let world = World::new();
     let things = Things::make(&world, "m1").await;
-    let routes: Vec<_> = native::routes().into_iter().filter(|route| route.takes == Takes::NoBody).collect();
+    let routes: Vec<_> =
+        routes(&Settings::default()).into_iter().filter(|route| route.takes == Takes::NoBody).collect();
     let known = routes.iter().filter(|route| route.access != Access::Public);
     for route in known.clone() {
         let (method, path) = (route.method.as_str(), things.path(route.pattern));
