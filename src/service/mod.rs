@@ -34,7 +34,7 @@ use crate::model::{
 };
 use crate::sign;
 use crate::store::op::{self, Erased, Refusal, Rejected, Steered};
-use crate::store::requests::{BeginRequest, EndRequest};
+use crate::store::requests::{self, BeginRequest, EndRequest};
 use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
 
 use pulse::{Course, Pulse, Span};
@@ -468,7 +468,7 @@ impl Service {
 
     /// Begins a request with a key, unless the key stands for one already.
     pub async fn begin_request(&self, scope: RequestScope, fingerprint: Fingerprint) -> Result<Begun, Error> {
-        Ok(self.store.submit(BeginRequest { scope, fingerprint }).await?.answer)
+        Ok(self.store.submit(BeginRequest { scope, fingerprint, kept_max: requests::KEPT_MAX }).await?.answer)
     }
 
     /// Keeps the answer to a request with a key; without one forgets the request, which has changed nothing.

@@ -4,12 +4,15 @@
 //! leaves it begun and nobody knows whether it was done: it is told apart from one that is under way by whoever keeps those that
 //! are, in memory.
 //!
+//! So many are kept at most: beyond that the oldest make room, also before their day is over. A day of them is far below that, and
+//! whoever floods the daemon with keys shortens their life and fills no disk.
+//!
 //! A row lies under a hash of who asked what with which key; a second one, in the order of time, lets what has aged be found
 //! without a walk.
 
 use std::time::Duration;
 
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
@@ -20,6 +23,9 @@ use super::writer::{ApplyError, Batch, Op};
 
 /// For how long a key stands for its first request.
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// How many requests are kept, at most.
+pub const KEPT_MAX: u64 = 100_000;
 
 /// Who asked what with which key, as a hash.
 pub type Scope = [u8; 32];
@@ -54,6 +60,8 @@ pub struct BeginRequest {
     pub scope: Scope,
     /// What is asked.
     pub fingerprint: Fingerprint,
+    /// How many are kept with it, at most: [`KEPT_MAX`].
+    pub kept_max: u64,
 }
 
 /// What a key stands for.
@@ -68,6 +76,9 @@ pub enum Begun {
     /// Another request.
     Other,
 }
+
+/// Requests that one new one makes room by forgetting, at most.
+const MAKE_ROOM_MAX: usize = 16;
 
 impl Op for BeginRequest {
     type Answer = Begun;
@@ -94,6 +105,12 @@ impl Op for BeginRequest {
                 return Ok(begun);
             }
             remove(batch, &self.scope, row.begun)?;
+        }
+        let over = (batch.requests()?.len()? + 1).saturating_sub(self.kept_max);
+        let over = usize::try_from(over).unwrap_or(usize::MAX).min(MAKE_ROOM_MAX);
+        let oldest = aged(&batch.request_times()?, Timestamp::MAX, over)?;
+        for (begun, scope) in &oldest {
+            remove(batch, scope, *begun)?;
         }
         let row = RequestRow { begun: batch.now, fingerprint: self.fingerprint, answer: None };
         put(batch, &self.scope, &row)?;

@@ -362,7 +362,7 @@ async fn a_damaged_request_is_one_of_unknown_answer_and_a_damaged_audit_record_s
     let disk = Disk::default();
     let store = open(&disk);
     with_destinations(&store, 1).await;
-    let begin = || BeginRequest { scope: [1; 32], fingerprint: [2; 32] };
+    let begin = || BeginRequest { scope: [1; 32], fingerprint: [2; 32], kept_max: 10 };
     assert_eq!(store.submit(begin()).await.unwrap().answer, Begun::New);
     flip(&store, "requests", 0, 100).await;
     assert_eq!(store.submit(begin()).await.unwrap().answer, Begun::Unanswered);

@@ -13,7 +13,7 @@ fn open(disk: &Kept, clock: Clock) -> Store {
 }
 
 async fn begin(store: &Store, scope: u8, fingerprint: u8) -> Begun {
-    let begin = BeginRequest { scope: [scope; 32], fingerprint: [fingerprint; 32] };
+    let begin = BeginRequest { scope: [scope; 32], fingerprint: [fingerprint; 32], kept_max: 10 };
     store.submit(begin).await.unwrap().answer
 }
 
@@ -60,4 +60,23 @@ async fn requests_age_in_slices_the_oldest_first() {
         let is_known = begin(&store, scope, 1).await != Begun::New;
         assert_eq!(is_known, scope >= 7, "{scope}");
     }
+}
+
+/// Keys are kept up to a number, whatever their age; the oldest make room.
+#[tokio::test(start_paused = true)]
+async fn the_oldest_requests_make_room_for_new_ones() {
+    let store = open(&Kept::default(), Clock::of_runtime(START));
+    for scope in 0..13 {
+        assert_eq!(begin(&store, scope, 1).await, Begun::New);
+        end(&store, scope, Some(answer(b"x"))).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    for scope in (0..13).rev() {
+        let is_known = begin(&store, scope, 1).await == Begun::Answered(answer(b"x"));
+        assert_eq!(is_known, scope >= 3, "{scope}");
+        if scope == 3 {
+            break;
+        }
+    }
+    assert_eq!(begin(&store, 2, 1).await, Begun::New);
 }
