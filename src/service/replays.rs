@@ -3,7 +3,9 @@
 use crate::model::audit::Actor;
 use crate::model::replay::ReplayWalk;
 use crate::model::{DestinationId, Rate, Replay, ReplayId, ReplayWanted, Seq, TenantId};
-use crate::store::replays::{Bounds, CancelReplay, CreateReplay, NotStopped, RUNNING_MAX, Refused, Scope};
+use crate::store::replays::{
+    Bounds, CancelReplay, CreateReplay, NotStopped, RUNNING_MAX, RUNNING_PER_TENANT_MAX, Refused, Scope,
+};
 
 use super::{Error, Service, Sight};
 
@@ -61,6 +63,9 @@ impl Service {
             Refused::UnknownDestination => Error::NotFound("destination"),
             Refused::TooMany => Error::Conflict(format!(
                 "{RUNNING_MAX} bulk replays run already; wait until one has ended, or cancel one"
+            )),
+            Refused::TooManyOfTenant => Error::Conflict(format!(
+                "{RUNNING_PER_TENANT_MAX} bulk replays of this tenant run already; wait until one has ended, or cancel one"
             )),
         })
     }

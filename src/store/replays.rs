@@ -28,6 +28,8 @@ use super::writer::{ApplyError, Batch, Op};
 
 /// Jobs that may run at once, over all tenants.
 pub const RUNNING_MAX: usize = 100;
+/// Jobs of one tenant that may run at once: nobody takes the others' places.
+pub const RUNNING_PER_TENANT_MAX: usize = 20;
 /// Jobs that are kept; the oldest that have ended make room for new ones.
 pub const KEPT_MAX: u64 = 1000;
 /// Destinations that a job is at work on at once.
@@ -313,6 +315,8 @@ pub enum Refused {
     UnknownDestination,
     /// [`RUNNING_MAX`] jobs run already.
     TooMany,
+    /// [`RUNNING_PER_TENANT_MAX`] jobs of the tenant run already.
+    TooManyOfTenant,
 }
 
 impl Steer for CreateReplay {
@@ -333,6 +337,13 @@ impl Steer for CreateReplay {
         }
         if batch.replays().len() >= RUNNING_MAX {
             return refused(Refused::TooMany);
+        }
+        let mut of_tenant = 0;
+        for id in batch.replays().iter().copied().collect::<Vec<_>>() {
+            of_tenant += usize::from(get(batch, id)?.is_some_and(|other| other.wanted.tenant == wanted.tenant));
+        }
+        if of_tenant >= RUNNING_PER_TENANT_MAX {
+            return refused(Refused::TooManyOfTenant);
         }
         make_room(batch)?;
         let id = ReplayId(batch.numbers.next_replay);

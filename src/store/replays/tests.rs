@@ -259,18 +259,30 @@ async fn only_so_many_replays_run_and_old_ones_go() {
     let (disk, clock) = (Kept::default(), Clock::of_runtime(START));
     let store = open(&disk, clock);
     with_destinations(&store, 1).await;
-    let first = create(&store, wanted(DeliveryState::Failed)).await.unwrap().id;
-    for _ in 1..RUNNING_MAX {
-        create(&store, wanted(DeliveryState::Failed)).await.unwrap();
+    let of = |tenant: &TenantId| ReplayWanted { tenant: tenant.clone(), ..wanted(DeliveryState::Failed) };
+    let mut first = None;
+    for tenant in 0..RUNNING_MAX / RUNNING_PER_TENANT_MAX {
+        let id: TenantId = format!("m{tenant}").parse().unwrap();
+        let tenant =
+            crate::model::Tenant { id: id.clone(), name: "m".into(), parent: None, created: START, audit_from: 0 };
+        let made = store.steer(&Actor::SYSTEM, crate::store::op::CreateTenant { tenant }).await.unwrap();
+        assert_eq!(made.answer, Ok(()));
+        for _ in 0..RUNNING_PER_TENANT_MAX {
+            first.get_or_insert(create(&store, of(&id)).await.unwrap().id);
+        }
+        // The last tenant's own bound is where everybody's is.
+        let refused = create(&store, of(&id)).await.unwrap_err();
+        assert!([Refused::TooManyOfTenant, Refused::TooMany].contains(&refused), "{refused:?}");
     }
     assert_eq!(create(&store, wanted(DeliveryState::Failed)).await, Err(Refused::TooMany));
     for _ in 0..KEPT_MAX {
         let id = store.replays_running().borrow()[1];
+        let tenant = job(&store, id).await.wanted.tenant;
         assert!(store.steer(&Actor::SYSTEM, CancelReplay { id }).await.unwrap().answer.is_ok());
-        create(&store, wanted(DeliveryState::Failed)).await.unwrap();
+        create(&store, of(&tenant)).await.unwrap();
     }
     let kept = store.read(|snapshot| snapshot.replays(None)).await.unwrap();
-    assert_eq!((kept.len() as u64, kept.last().map(|oldest| oldest.id)), (KEPT_MAX, Some(first)), "what runs stays");
+    assert_eq!((kept.len() as u64, kept.last().map(|oldest| oldest.id)), (KEPT_MAX, first), "what runs stays");
     tokio::time::advance(Duration::from_secs(1)).await;
     let _ = store.submit(DropReplays { before: clock.now() }).await.unwrap();
     let kept = store.read(|snapshot| snapshot.replays(None)).await.unwrap();
