@@ -155,6 +155,7 @@ impl From<Error> for Problem {
                 Problem::of_fields(ProblemCode::BadField, vec![FieldError { pointer: pointer.to_owned(), detail }])
             }
             Error::UnknownType => Problem::new(ProblemCode::UnknownType, error.to_string()),
+            Error::Busy(detail) => Problem::new(ProblemCode::Busy, detail),
             Error::Store(detail) => Problem::new(ProblemCode::StoreFailed, detail),
             Error::Damaged(detail) => Problem::new(ProblemCode::Internal, detail),
         }

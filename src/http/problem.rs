@@ -94,6 +94,8 @@ codes! {
     Internal = "internal", 500, "Something went wrong here";
     /// As many answers without an end are being given as may be.
     TooManyStreams = "too_many_streams", 503, "Too many streams are open";
+    /// As much of this as may be is under way.
+    Busy = "busy", 503, "Too much of this is under way";
     /// Too much waits already.
     QueueFull = "queue_full", 503, "The queue is full";
     /// The disk is too full to take more.

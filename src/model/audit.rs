@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 
 use super::event::Peer;
 use super::id::hex;
-use super::{Invalid, KeyId, Role, TenantId, Timestamp, TypePattern};
+use super::{Invalid, KeyId, Role, TenantId, Timestamp, TypePattern, User, UserId, UserName};
 
-pub use view::{CHANGED, MASK, changes, destination, event_type, key, signing_key, subscription, tenant};
+pub use view::{CHANGED, MASK, changes, destination, event_type, key, signing_key, subscription, tenant, user};
 
 /// Who acts, from where, in which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,22 +54,43 @@ pub enum Who {
         /// As the kernel says.
         uid: u32,
     },
+    /// Somebody who has signed in, or is about to and knew the password.
+    User {
+        /// Who.
+        id: UserId,
+        /// What he signs in with.
+        name: UserName,
+        /// His role at that moment.
+        role: Role,
+        /// The one tenant he belongs to.
+        tenant: Option<TenantId>,
+    },
+    /// Somebody at the door of whom nothing is known.
+    Stranger,
     /// The daemon itself.
     System,
 }
 
-/// In a word, as the filter of the log takes it: a key's id, `uid:1000`, `system`.
+/// In a word, as the filter of the log takes it: a key's id, `uid:1000`, a person's id, `stranger`, `system`.
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Who::Key { id, .. } => id.fmt(f),
             Who::Operator { uid } => write!(f, "uid:{uid}"),
+            Who::User { id, .. } => id.fmt(f),
+            Who::Stranger => f.write_str("stranger"),
             Who::System => f.write_str("system"),
         }
     }
 }
 
 impl Who {
+    /// This person.
+    pub fn user(user: &User) -> Self {
+        let User { id, name, role, tenant, .. } = user;
+        Who::User { id: *id, name: name.clone(), role: *role, tenant: tenant.clone() }
+    }
+
     fn to_json(&self) -> Value {
         let name = self.to_string();
         match self {
@@ -79,6 +100,14 @@ impl Who {
             Who::Operator { .. } => {
                 json!({"id": name, "role": Role::Admin.as_str(), "tenant": null, "type": "operator"})
             }
+            Who::User { name: login, role, tenant, .. } => json!({
+                "id": name,
+                "name": login.as_str(),
+                "role": role.as_str(),
+                "tenant": tenant.as_ref().map(TenantId::as_str),
+                "type": "user",
+            }),
+            Who::Stranger => json!({"id": name, "role": null, "tenant": null, "type": "stranger"}),
             Who::System => json!({"id": name, "role": null, "tenant": null, "type": "system"}),
         }
     }
@@ -146,6 +175,28 @@ actions! {
     SigningKeyReveal = "signing_key.reveal";
     /// A signing key is deleted.
     SigningKeyDelete = "signing_key.delete";
+    /// A person is added.
+    UserCreate = "user.create";
+    /// A person's name, role or password is changed by somebody else.
+    UserUpdate = "user.update";
+    /// A person is removed.
+    UserDelete = "user.delete";
+    /// A person's login is unlocked.
+    UserUnlock = "user.unlock";
+    /// A person's second factor and recovery codes are taken away: a new one must be enrolled first.
+    UserResetTotp = "user.reset_totp";
+    /// A person enrols a second factor and gets recovery codes.
+    UserEnrol = "user.enrol";
+    /// A person chooses another password.
+    UserSetPassword = "user.set_password";
+    /// A person signs in with both factors.
+    UserSignIn = "user.sign_in";
+    /// Somebody is refused at the door: a wrong password, a wrong code, a locked login, or a name that nobody has.
+    UserSignInRefused = "user.sign_in_refused";
+    /// A person proves himself once more, for what asks for that.
+    UserStepUp = "user.step_up";
+    /// A person signs out.
+    UserSignOut = "user.sign_out";
     /// A destination is made.
     DestinationCreate = "destination.create";
     /// A destination changes.

@@ -25,6 +25,7 @@ pub mod signing_key;
 pub mod subscription;
 pub mod tenant;
 pub mod time;
+pub mod user;
 pub mod words;
 
 pub use audit::Actor;
@@ -50,6 +51,7 @@ pub use signing_key::{SigningKey, SigningKeyId, SigningKeyKind};
 pub use subscription::{Subscription, TypePattern};
 pub use tenant::{Tenant, TenantId};
 pub use time::Timestamp;
+pub use user::{User, UserId, UserName};
 
 /// Why a text was not accepted as a value of the model: which bound it broke, in words a caller can act on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

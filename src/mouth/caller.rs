@@ -58,6 +58,10 @@ impl Caller {
             Who::Key { id, role, tenant } => {
                 service.catalog().key(*id).is_some_and(|key| key.role == *role && key.tenant == *tenant)
             }
+            Who::User { id, role, tenant, .. } => {
+                service.catalog().user(*id).is_some_and(|user| user.role == *role && user.tenant == *tenant)
+            }
+            Who::Stranger => false,
         }
     }
 

@@ -4,6 +4,7 @@
 //! One that changes something takes the actor as well, and the store writes the record of it in the same transaction.
 
 mod metrics;
+pub mod people;
 mod registrations;
 pub mod pulse;
 mod rotation;
@@ -263,6 +264,9 @@ pub enum Error {
     /// The event type is not known, and types are strict.
     #[error("the event type is not in the catalogue (GET /v1/event-types), and types are strict (events.strict_types)")]
     UnknownType,
+    /// Too much of it is under way; the same may be done a moment later.
+    #[error("{0}")]
+    Busy(&'static str),
     /// The store has failed, or cannot be read.
     #[error("{0}")]
     Store(String),
@@ -376,6 +380,7 @@ pub struct Service {
     pulse: Arc<Pulse>,
     draining: Arc<AtomicBool>,
     disk_low: Arc<AtomicBool>,
+    people: Arc<people::People>,
 }
 
 impl Service {
@@ -390,6 +395,7 @@ impl Service {
             pulse,
             draining: Arc::default(),
             disk_low: Arc::default(),
+            people: Arc::default(),
         }
     }
 
@@ -1284,8 +1290,12 @@ fn created<T>(answer: Result<T, Rejected>, noun: &'static str) -> Result<T, Erro
         Rejected::TenantRemembered => Error::Conflict(
             "a tenant of this id was deleted and events of it may remain, which the new one would see; choose another id, or wait until retention has removed them".into(),
         ),
+        Rejected::NameTaken => Error::Conflict("a person with this login name exists already".into()),
+        Rejected::LastAdmin => Error::Conflict(
+            "this is the last administrator of all tenants; make another one first, or do it over the admin socket".into(),
+        ),
         Rejected::TenantInUse => Error::Conflict(
-            "the tenant has children, destinations, subscriptions, keys or signing keys, or is the default tenant; remove these first".into(),
+            "the tenant has children, destinations, subscriptions, keys, signing keys or people, or is the default tenant; remove these first".into(),
         ),
         Rejected::UnknownSigningKey => Error::Invalid {
             pointer: "/signature",

@@ -1,5 +1,5 @@
-//! What is configured: tenants, destinations, subscriptions, keys, signing keys and event types, all in memory, all on
-//! disk but for the event types that are built in or configured.
+//! What is configured: tenants, destinations, subscriptions, keys, signing keys, people and event types, all in memory, all
+//! on disk but for the event types that are built in or configured.
 //!
 //! A catalog is a value: a change makes a new one inside the writer, and it is published after the commit. Readers take the
 //! present one and keep it as long as they like.
@@ -12,7 +12,8 @@ use crate::model::event::{Skip, Target};
 use crate::model::event_type::Taken;
 use crate::model::{
     self, ApiKey, Confirmation, Destination, DestinationId, DestinationNo, EventType, EventTypes, KeyId, KnownType,
-    SigningKey, SigningKeyId, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, TypePattern,
+    SigningKey, SigningKeyId, Subscription, SubscriptionId, SubscriptionNo, Tenant, TenantId, TypePattern, User,
+    UserId, UserName,
 };
 
 use super::record::Tombstone;
@@ -35,6 +36,8 @@ pub struct Catalog {
     subscription_nos: HashMap<SubscriptionId, SubscriptionNo>,
     keys: BTreeMap<KeyId, Arc<ApiKey>>,
     signing_keys: BTreeMap<SigningKeyId, Arc<SigningKey>>,
+    users: BTreeMap<UserId, Arc<User>>,
+    user_ids: HashMap<UserName, UserId>,
     routes: HashMap<TenantId, Routes>,
     event_types: Arc<EventTypes>,
 }
@@ -178,6 +181,21 @@ impl Catalog {
     /// The event types.
     pub fn event_types(&self) -> &EventTypes {
         &self.event_types
+    }
+
+    /// The people, by id.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.users.values()
+    }
+
+    /// The person of this id.
+    pub fn user(&self, id: UserId) -> Option<&Arc<User>> {
+        self.users.get(&id)
+    }
+
+    /// The person of this login name.
+    pub fn user_by_name(&self, name: &UserName) -> Option<&Arc<User>> {
+        self.user_ids.get(name).and_then(|id| self.users.get(id))
     }
 
     /// Where an event of this tenant and type goes: by the tenant's own subscriptions and by those of the tenants above it
@@ -338,5 +356,19 @@ impl Catalog {
 
     pub(super) fn remove_signing_key(&mut self, id: SigningKeyId) {
         self.signing_keys.remove(&id);
+    }
+
+    pub(super) fn put_user(&mut self, user: User) -> Arc<User> {
+        self.remove_user(user.id);
+        let user = Arc::new(user);
+        self.user_ids.insert(user.name.clone(), user.id);
+        self.users.insert(user.id, Arc::clone(&user));
+        user
+    }
+
+    pub(super) fn remove_user(&mut self, id: UserId) {
+        if let Some(user) = self.users.remove(&id) {
+            self.user_ids.remove(&user.name);
+        }
     }
 }

@@ -106,7 +106,7 @@ impl Op for RunCommand {
         };
         if !still_stands(batch, &actor) {
             command.state = CommandState::Cancelled;
-            command.error = Some("the key that gave this command has been deleted, or allows less than it did".into());
+            command.error = Some("whoever gave this command has been removed since, or may do less".into());
         } else {
             match registrations::carry_out(batch, &command.tenant, &command.dialect, order)? {
                 Ok((registration, deeds)) => {
@@ -132,6 +132,10 @@ fn still_stands(batch: &Batch<'_>, actor: &Actor) -> bool {
         Who::Key { id, role, tenant } => {
             batch.catalog().key(*id).is_some_and(|key| key.role.covers(*role) && key.tenant == *tenant)
         }
+        Who::User { id, role, tenant, .. } => {
+            batch.catalog().user(*id).is_some_and(|user| user.role.covers(*role) && user.tenant == *tenant)
+        }
+        Who::Stranger => false,
     }
 }
 
@@ -147,7 +151,9 @@ fn in_words(rejected: Rejected) -> &'static str {
         | Rejected::TenantNesting
         | Rejected::TenantInUse
         | Rejected::TenantRemembered
-        | Rejected::SpellingTaken => "it is in the way of something else",
+        | Rejected::SpellingTaken
+        | Rejected::NameTaken
+        | Rejected::LastAdmin => "it is in the way of something else",
     }
 }
 

@@ -20,6 +20,7 @@ mod keyring;
 mod metrics;
 pub mod offline;
 pub mod op;
+pub mod people;
 mod reader;
 mod record;
 pub mod registrations;
@@ -47,7 +48,7 @@ use crate::model::audit::Chain;
 use crate::model::delivery::Ending;
 use crate::model::{
     Actor, ApiKey, CommandId, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, EventTypes,
-    KnownType, NumberSet, ReplayId, Seq, SigningKey, Subscription, Tenant, TenantId, Timestamp,
+    KnownType, NumberSet, ReplayId, Seq, SigningKey, Subscription, Tenant, TenantId, Timestamp, User,
 };
 
 pub use audit::{Audited, Effect, Steer};
@@ -741,6 +742,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
             }
             op::kind::KEY => catalog.put_key(needed::<_, ApiKey>(&things, key, record)?),
             op::kind::SIGNING_KEY => drop(catalog.put_signing_key(needed::<_, SigningKey>(&things, key, record)?)),
+            op::kind::USER => drop(catalog.put_user(needed::<_, User>(&things, key, record)?)),
             other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
         }
     }

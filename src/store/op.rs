@@ -38,15 +38,16 @@ pub(super) mod kind {
     pub const EVENT_TYPE: u8 = b'e';
     /// By tenant: the number of its last registration.
     pub const SERIAL: u8 = b'n';
+    pub const USER: u8 = b'u';
 }
 
 /// Nothing has changed, and the answer says why.
-fn refused<A>(answer: A) -> Result<Effect<A>, ApplyError> {
+pub(super) fn refused<A>(answer: A) -> Result<Effect<A>, ApplyError> {
     Ok(Effect::Refused(answer))
 }
 
 /// It is done: to a thing of a tenant's that was as `before` and is as `after`.
-fn done<A>(
+pub(super) fn done<A>(
     answer: A,
     action: Action,
     tenant: Option<&TenantId>,
@@ -1342,6 +1343,10 @@ pub enum Rejected {
     TooManySigningKeys,
     /// The name or an alias is another event type's.
     SpellingTaken,
+    /// A person has this login name.
+    NameTaken,
+    /// Nobody would be left who administers the whole installation.
+    LastAdmin,
 }
 
 /// Creates a tenant; the writer gives its place in the audit log.
@@ -1491,7 +1496,8 @@ impl Steer for DeleteTenant {
             || catalog.destinations().any(|destination| destination.tenant == self.id)
             || catalog.subscriptions().any(|subscription| subscription.tenant == self.id)
             || catalog.keys().any(|key| key.tenant.as_ref() == Some(&self.id))
-            || catalog.signing_keys().any(|key| key.tenant == self.id);
+            || catalog.signing_keys().any(|key| key.tenant == self.id)
+            || catalog.users().any(|user| user.tenant.as_ref() == Some(&self.id));
         if in_use {
             return refused(Err(Rejected::TenantInUse));
         }

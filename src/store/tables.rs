@@ -37,7 +37,7 @@ pub const FAILURES: TableDefinition<(u32, u64), ()> = TableDefinition::new(FAILU
 pub const FAILURES_NAME: &str = "failures";
 /// `(kind, key, first seq of a run) -> packed list`; see [`super::segments`].
 pub const SEGMENTS: Definition<(u8, &'static [u8], u64)> = Definition::new("segments");
-/// `(kind, key) -> record`: tenants, destinations, subscriptions, keys. Few, and all in memory too.
+/// `(kind, key) -> record`: tenants, destinations, subscriptions, keys, people. Few, and all in memory too.
 pub const THINGS: Definition<(u8, &'static [u8])> = Definition::new("things");
 /// `destination -> lane`: paused by an operator, held, gone or shut by the engine.
 pub const LANES: Definition<u32> = Definition::new("lanes");
@@ -119,6 +119,7 @@ fn shown_thing((kind, key): (u8, &[u8])) -> String {
         kind::KEY => "key",
         kind::SIGNING_KEY => "signing key",
         kind::EVENT_TYPE => "event type",
+        kind::USER => "user",
         _ => "unknown",
     };
     let number = <[u8; 4]>::try_from(key).map(u32::from_be_bytes);

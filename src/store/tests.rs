@@ -861,7 +861,7 @@ async fn a_store_that_is_opened_again_stands_as_it_stood() {
 
 /// One store's bytes through several openings.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Kept(Arc<InMemoryBackend>);
+pub(crate) struct Kept(Arc<InMemoryBackend>);
 
 impl StorageBackend for Kept {
     fn len(&self) -> std::io::Result<u64> {

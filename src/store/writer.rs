@@ -26,16 +26,18 @@ use crate::model::{CommandId, DeliveryKey, DestinationNo, Epoch, Event, ReplayId
 
 use super::bell::Change;
 use super::catalog::Catalog;
+use super::codec;
 use super::commands::RunCommand;
 use super::inbox::{Inbox, Message};
 use super::keyring::Keyring;
 use super::op::EndCutOff;
+use super::people::Strangers;
 use super::record::{Lane, StartedRow, Tally};
 use super::segments::pack::Hash;
 use super::segments::seal::Sealer;
 use super::segments::{Places, Runs, SegmentChange, SegmentKey};
 use super::standing::Standing;
-use super::tables::Write;
+use super::tables::{Records, Write};
 use super::{Committed, Receipt, Shared, StoreFailed, lock, tables};
 
 /// Operations in one commit at most.
@@ -159,6 +161,8 @@ impl Default for Numbers {
 pub(super) const META_NUMBERS: &str = "numbers";
 /// The meta row of the audit log's [`Chain`]. The head lies apart from the records, so that one that is cut off is missed.
 pub(super) const META_AUDIT: &str = "audit";
+/// The meta row of [`Strangers`]; there is none before the first.
+pub(super) const META_STRANGERS: &str = "strangers";
 /// The meta row of the [`Epoch`].
 pub(super) const META_EPOCH: &str = "epoch";
 
@@ -518,6 +522,18 @@ impl<'tx> Batch<'tx> {
             None => tables::STARTED.write(self.transaction, self.keys)?,
         };
         Ok(self.started.insert(table))
+    }
+
+    /// Tries at the door about nobody; a row that cannot be read has counted none.
+    pub(super) fn strangers(&self) -> Result<Strangers, ApplyError> {
+        match self.meta.get(META_STRANGERS)? {
+            Some(record) => Ok(codec::decode(self.meta.place(META_STRANGERS), record.value()).unwrap_or_default()),
+            None => Ok(Strangers::default()),
+        }
+    }
+
+    pub(super) fn set_strangers(&mut self, strangers: &Strangers) -> Result<(), ApplyError> {
+        Ok(self.meta.put(META_STRANGERS, strangers)?)
     }
 
     /// The audit log's chain, to be changed.

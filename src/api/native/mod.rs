@@ -14,6 +14,7 @@ pub mod signing_key;
 pub mod status;
 pub mod subscription;
 pub mod tenant;
+pub mod user;
 
 use ::http::Method;
 use ::http::header::{HeaderValue, LOCATION};
@@ -100,6 +101,13 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(DELETE, "/v1/signing-keys/{id}", Admin, act!(signing_key::delete)),
         known(POST, "/v1/signing-keys/{id}/rotate", Admin, act!(signing_key::rotate)),
         known(POST, "/v1/signing-keys/{id}/reveal", Admin, act!(signing_key::reveal)),
+        known(GET, "/v1/users", Admin, act!(user::list)).list(&[]),
+        known(POST, "/v1/users", Admin, act!(user::create)),
+        known(GET, "/v1/users/{id}", Admin, act!(user::read)),
+        known(PUT, "/v1/users/{id}", Admin, act!(user::update)),
+        known(DELETE, "/v1/users/{id}", Admin, act!(user::delete)),
+        known(POST, "/v1/users/{id}/unlock", Admin, act!(user::unlock)),
+        known(POST, "/v1/users/{id}/reset-totp", Admin, act!(user::reset_totp)),
         known(GET, "/v1/audit", Admin, act!(audit::list)).list(&audit::PARAMETERS),
         known(GET, "/v1/audit/head", Admin, act!(audit::head)),
         known(GET, "/v1/status", Read, act!(status::read)),

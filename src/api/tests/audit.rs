@@ -30,6 +30,7 @@ fn body(route: &Route<Act>, things: &Things) -> Value {
         ("POST", "/v1/signing-keys") => json!({"kind": "source", "name": "n"}),
         ("POST", "/v1/signing-keys/{id}/rotate") => json!({}),
         ("POST", "/v1/keys") => json!({"role": "read", "name": "n", "tenant": things.tenant}),
+        ("POST", "/v1/users") => json!({"role": "read", "name": "ben", "tenant": things.tenant}),
         ("POST", "/v1/subscriptions/{type}" | "/v1/replays") => json!({}),
         ("POST", "/webhooks/subscribe/{tenantId}") | ("PUT", "/webhooks/subscribe/{tenantId}") => {
             json!({"webhook_url": "https://a.example/", "retry_attempts": 1})
@@ -74,6 +75,7 @@ async fn each_change_leaves_one_record_and_a_refusal_none() {
             for pattern in [
                 "/v1/keys/{id}",
                 "/v1/signing-keys/{id}",
+                "/v1/users/{id}",
                 "/v1/subscriptions/{type}/{id}",
                 "/v1/destinations/webhook/{id}",
             ] {

@@ -13,6 +13,7 @@ mod replays;
 mod signing_keys;
 mod subscriptions;
 mod tail;
+mod users;
 
 use std::sync::{Arc, Mutex};
 
@@ -197,6 +198,12 @@ impl World {
     async fn key(&self, role: &str, tenant: Option<&str>) -> String {
         let made = self.done(201, "POST", "/v1/keys", json!({"role": role, "tenant": tenant, "name": role})).await;
         text(&made["secret"])
+    }
+
+    /// The id of a new person, whose password the daemon made.
+    async fn user(&self, name: &str, role: &str, tenant: Option<&str>) -> String {
+        let body = json!({"name": name, "role": role, "tenant": tenant});
+        text(&self.done(201, "POST", "/v1/users", body).await["id"])
     }
 
     /// The id of a new destination.

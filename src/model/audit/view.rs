@@ -12,7 +12,7 @@ use crate::model::schedule::{Plan, Retry};
 use crate::model::time::duration_text;
 use crate::model::{
     ApiKey, Destination, DestinationId, DestinationNo, EventType, Filter, KnownType, Secret, SigningKey, Subscription,
-    Tenant, TenantId, Timestamp,
+    Tenant, TenantId, Timestamp, User,
 };
 
 /// What stands in the place of a secret in every view; in an update through the API it means: keep what is stored.
@@ -75,6 +75,25 @@ pub fn signing_key(it: &SigningKey, before: Option<&SigningKey>) -> Value {
 
 fn expiry(previous: &Option<(Secret, Timestamp)>) -> Value {
     previous.as_ref().map(|(_, until)| until.to_string()).into()
+}
+
+/// A person, without password, key and codes; beside how he was `before`, the password and the key say whether they are other ones.
+pub fn user(it: &User, before: Option<&User>) -> Value {
+    let User { id, name, role, tenant, created: _, password, one_time, totp, recovery, failures, stamp: _ } = it;
+    let mark = |is_other: bool| Value::from(if is_other { CHANGED } else { MASK });
+    let key = totp.as_ref().map(|totp| &totp.key);
+    let other_key = before.and_then(|before| before.totp.as_ref()).is_some_and(|totp| key != Some(&totp.key));
+    json!({
+        "id": id.to_string(),
+        "locked": failures.lock(),
+        "name": name.as_str(),
+        "one_time_password": one_time,
+        "password": mark(before.is_some_and(|before| before.password != *password)),
+        "recovery_codes": recovery.len(),
+        "role": role.as_str(),
+        "tenant": tenant.as_ref().map(TenantId::as_str),
+        "totp": key.map(|_| mark(other_key)),
+    })
 }
 
 /// A subscription; `name` knows the ids of destinations.

@@ -19,7 +19,9 @@ use crate::model::destination::{
 use crate::model::event::{CloudAttributes, Peer, Skip, Target};
 use crate::model::filter::{Bound, Condition, Mode, Plain, Test};
 use crate::model::schedule::{self, Retry};
+use crate::model::user::{Factor, Failures, PasswordHash, RecoveryDigest, Totp, TotpKey};
 use crate::model::*;
+use crate::store::people::Strangers;
 use crate::store::record::{AttemptRow, EndedRow, FormerTenant, Lane, LaneHealth, Plan, StartedRow, Tally, Tombstone};
 
 const THEN: Timestamp = Timestamp::from_millis(1_750_000_000_123);
@@ -244,6 +246,25 @@ fn filter() -> Filter {
     Filter { mode: Mode::Any, conditions: tests.map(condition).into() }
 }
 
+fn user() -> User {
+    let mut failures = Failures::default();
+    failures.note(Factor::Password, THEN);
+    failures.note(Factor::Code, THEN);
+    User {
+        id: UserId::from_chance([9; 6]),
+        name: "anna@example.com".parse().unwrap(),
+        role: Role::Admin,
+        tenant: Some(tenant_id("merchant-1")),
+        created: THEN,
+        password: PasswordHash::NOBODY,
+        one_time: true,
+        totp: Some(Totp { key: TotpKey::from_chance([7; 20]), step: 58_333_333 }),
+        recovery: vec![RecoveryDigest::generate([1; 10]).1, RecoveryDigest::generate([2; 10]).1],
+        failures,
+        stamp: 3,
+    }
+}
+
 #[test]
 fn each_kind_of_record_keeps_its_bytes() {
     let health = LaneHealth {
@@ -316,6 +337,8 @@ fn each_kind_of_record_keeps_its_bytes() {
     };
     holds("event-type-1", &known);
     holds("signing-key-1", &signing_key);
+    holds("user-1", &user());
+    holds("strangers-1", &Strangers { count: 7, told: THEN });
     holds("tombstone-1", &tombstone);
     holds("former-tenant-1", &FormerTenant { until: Seq(1 << 40) });
     holds("run-1", &crate::store::segments::seal::RunRow::sample());
@@ -481,6 +504,7 @@ proptest! {
         let _ = value::<Destination>(&bytes);
         let _ = value::<Subscription>(&bytes);
         let _ = value::<ApiKey>(&bytes);
+        let _ = value::<User>(&bytes);
         let _ = value::<Tenant>(&bytes);
         let _ = value::<Tombstone>(&bytes);
     }
@@ -496,6 +520,7 @@ proptest! {
             record
         };
         let _ = value::<Destination>(&damage(plain_of(&destination())));
+        let _ = value::<User>(&damage(plain_of(&user())));
         let _ = value::<AttemptRow>(&damage(plain_of(&AttemptRow::Done(Box::new(attempt())))));
         let _ = value::<EventHead>(&damage(plain_of(&head())));
         let body = Body::Kept(Bytes::from_static(b"body"));

@@ -13,19 +13,20 @@ use crate::model::event::EventHead;
 use crate::model::replay::Replay;
 use crate::model::{
     ApiKey, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, KnownType, Outcome, Seq, SigningKey,
-    SigningKeyKind, Subscription, Tenant, TenantId, Timestamp,
+    SigningKeyKind, Subscription, Tenant, TenantId, Timestamp, User,
 };
 use crate::store::catalog::Catalog;
 use crate::store::codec::{DecodeError, Place};
 use crate::store::commands::CommandRow;
 use crate::store::keyring::Keyring;
+use crate::store::people::Strangers;
 use crate::store::reader::Snapshot;
 use crate::store::record::{AttemptRow, EndedRow, FormerTenant, Lane, Plan, StartedRow, Tally, Tombstone};
 use crate::store::requests::RequestRow;
 use crate::store::segments::seal::LoadedRuns;
 use crate::store::segments::{self, RUN_EVENTS_MAX};
 use crate::store::tables::{self, Definition, Read, Records};
-use crate::store::writer::{META_AUDIT, META_EPOCH, META_NUMBERS, Numbers};
+use crate::store::writer::{META_AUDIT, META_EPOCH, META_NUMBERS, META_STRANGERS, Numbers};
 use crate::store::{codec, op};
 
 use super::Finding;
@@ -212,6 +213,7 @@ impl<'a> Inspection<'a> {
                 META_EPOCH => drop(decoded::<Epoch>(place, record)?),
                 META_NUMBERS => said.numbers = Some(decoded(place, record)?),
                 META_AUDIT => said.chain = Some(decoded(place, record)?),
+                META_STRANGERS => drop(decoded::<Strangers>(place, record)?),
                 _ => return Err("no record of this name is known".into()),
             }
             Ok(())
@@ -239,6 +241,7 @@ impl<'a> Inspection<'a> {
                 }
                 op::kind::SERIAL => drop(decoded::<u32>(place, record)?),
                 op::kind::SIGNING_KEY => drop(catalog.put_signing_key(decoded::<SigningKey>(place, record)?)),
+                op::kind::USER => drop(catalog.put_user(decoded::<User>(place, record)?)),
                 op::kind::FORMER_TENANT => {
                     former.insert(String::from_utf8_lossy(key).into_owned(), decoded(place, record)?);
                 }
@@ -500,6 +503,9 @@ fn missing_in(catalog: &Catalog) -> Vec<(String, String)> {
     }
     for key in catalog.keys().filter(|key| key.tenant.as_ref().is_some_and(|tenant| !has(tenant))) {
         missing.push((format!("key {}", key.id), "its tenant is not there".to_owned()));
+    }
+    for user in catalog.users().filter(|user| user.tenant.as_ref().is_some_and(|tenant| !has(tenant))) {
+        missing.push((format!("user {}", user.id), "its tenant is not there".to_owned()));
     }
     missing
 }
