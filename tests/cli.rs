@@ -131,6 +131,7 @@ fn help_lists_the_commands_and_exit_codes() {
       tenant        Whose destinations, events and keys they are
       key           Who may use the admin API, and for what
       signing-key   Secrets of a tenant that several destinations sign with
+      user          Who may sign in to the dashboard
       listen        Receive webhooks on this machine and print them
       bench         Measure a throw-away daemon on this machine, beside the same load without one
       sign          Print the signature headers for a body

@@ -166,7 +166,7 @@ fn asked(folder: &Path, arguments: &[&str], answer: &'static str) -> (String, Va
 const UUID: &str = "9603F4B2-1874-42FE-A2BC-F7B45C45A9D6";
 
 /// Every noun, with its verbs.
-const NOUNS: [(&str, &[&str]); 9] = [
+const NOUNS: [(&str, &[&str]); 10] = [
     (
         "destination",
         &["list", "show", "create", "update", "delete", "pause", "resume", "rotate-secret", "stats", "test", "confirm"],
@@ -179,6 +179,7 @@ const NOUNS: [(&str, &[&str]); 9] = [
     ("tenant", &["list", "show", "create", "update", "delete"]),
     ("key", &["list", "show", "create", "update", "delete"]),
     ("signing-key", &["list", "show", "create", "update", "rotate", "reveal", "delete"]),
+    ("user", &["list", "show", "add", "update", "delete", "unlock", "reset-totp", "set-password"]),
 ];
 
 /// What every verb's help repeats of its noun's.
@@ -307,6 +308,34 @@ fn signing_keys_are_made_rotated_revealed_and_deleted() {
     desk.show(&["signing-key", "delete", &source, "--yes"]);
     desk.show(&["signing-key", "get", &source]);
     insta::assert_snapshot!(desk.transcript.replace(&own, "OWN").replace(&source, "SOURCE"));
+}
+
+#[test]
+fn people_are_added_changed_and_removed() {
+    let mut desk = Desk::new();
+    let made = desk.json(&["user", "add", "Anna@Example.com", "--role", "admin", "--all-tenants"]);
+    let (id, password) = (made["id"].as_str().unwrap(), made["password"].as_str().unwrap());
+    assert!(password.len() > 20 && made["one_time_password"] == true, "{made}");
+    desk.show(&["user", "list"]);
+    desk.show(&["user", "show", "anna@example.com"]);
+    desk.show(&["user", "add", "anna@example.com", "--role", "read", "--all-tenants"]);
+    desk.show(&["user", "add", "ben", "--role", "ingest", "--all-tenants"]);
+    desk.show(&["user", "update", "anna@example.com", "--role", "operate"]);
+    desk.show(&["user", "unlock", id]);
+    desk.show(&["user", "reset-totp", id]);
+    let file = desk.home.folder().join("password");
+    std::fs::write(&file, "correct horse battery staple\n").unwrap();
+    desk.show(&["user", "set-password", "anna@example.com", "--password-file", file.to_str().unwrap()]);
+    let given = ["user", "set-password", "anna@example.com", "--password-file", "-"];
+    desk.run_with(&given, "another horse battery staple\n").code(0);
+    let refused = desk.run_with(&given, "hunter2\n").code(1);
+    assert!(!String::from_utf8_lossy(&refused.get_output().stderr).contains("hunter2"));
+    desk.run(&["user", "set-password", "anna@example.com", "--ask-password"]).code(2);
+    let again = desk.json(&["user", "set-password", "anna@example.com"]);
+    assert!(again["password"].is_string() && again["password"] != made["password"], "{again}");
+    desk.show(&["user", "show", "nobody"]);
+    desk.show(&["user", "delete", "anna@example.com", "--yes"]);
+    insta::assert_snapshot!(desk.transcript.replace(id, "USER"));
 }
 
 #[test]

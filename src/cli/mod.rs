@@ -32,7 +32,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::unreadable;
 pub use failure::{Details, Exit, Failure, FieldError, Trouble};
-use nouns::{delivery, destination, event, event_type, key, replay, signing_key, subscription, tenant};
+use nouns::{delivery, destination, event, event_type, key, replay, signing_key, subscription, tenant, user};
 
 use crate::config::Places;
 
@@ -89,6 +89,8 @@ enum Command {
     Key(key::Arguments),
     /// Secrets of a tenant that several destinations sign with
     SigningKey(signing_key::Arguments),
+    /// Who may sign in to the dashboard
+    User(user::Arguments),
     /// Receive webhooks on this machine and print them
     Listen(listen::Arguments),
     /// Measure a throw-away daemon on this machine, beside the same load without one
@@ -182,6 +184,7 @@ fn run(command: Command, form: Form) -> Result<Exit, Failure> {
         Command::Tenant(arguments) => tenant::run(&arguments, form),
         Command::Key(arguments) => key::run(&arguments, form),
         Command::SigningKey(arguments) => signing_key::run(&arguments, form),
+        Command::User(arguments) => user::run(&arguments, form),
         Command::Listen(arguments) => listen::run(&arguments, form),
         Command::Bench(arguments) => bench::run(&arguments, form),
         Command::Sign(arguments) => signature::sign(&arguments, form),

@@ -16,6 +16,7 @@ pub(super) mod replay;
 pub(super) mod signing_key;
 pub(super) mod subscription;
 pub(super) mod tenant;
+pub(super) mod user;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

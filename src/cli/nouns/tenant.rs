@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::body::FromJson;
 use super::{
-    Column, Console, Noun, Paging, Query, Sure, cell_text, destination, key, signing_key, subscription,
+    Column, Console, Noun, Paging, Query, Sure, cell_text, destination, key, signing_key, subscription, user,
     would_be_refused,
 };
 use crate::cli::admin::DaemonArguments;
@@ -169,7 +169,12 @@ fn in_use(console: &Console, id: &TenantId) -> Result<Option<(String, String)>, 
         let help = format!("postrider signing-key delete {} --tenant {id}", name(&key));
         return Ok(Some((format!("it owns the signing key {}", name(&key)), help)));
     }
-    let key = console.look_for(key::NOUN.plural, key::PATH, |key| key["tenant"] == id.as_str())?;
-    Ok(key
-        .map(|key| (format!("the key {} is bound to it", name(&key)), format!("postrider key delete {}", name(&key)))))
+    if let Some(key) = console.look_for(key::NOUN.plural, key::PATH, |key| key["tenant"] == id.as_str())? {
+        let help = format!("postrider key delete {}", name(&key));
+        return Ok(Some((format!("the key {} is bound to it", name(&key)), help)));
+    }
+    let user = console.look_for(user::NOUN.plural, user::PATH, |user| user["tenant"] == id.as_str())?;
+    Ok(user.map(|user| {
+        (format!("the person {} belongs to it", name(&user)), format!("postrider user delete {}", name(&user)))
+    }))
 }
