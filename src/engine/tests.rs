@@ -251,7 +251,7 @@ async fn little_life(seed: u64) -> Option<&'static str> {
     for round in 0..8_u8 {
         accept(&store, accepted..accepted + 6).await;
         accepted += 6;
-        let _ = store.submit(BeginRequest { scope: [round; 32], fingerprint: [0; 32] }).await.unwrap();
+        let _ = store.submit(BeginRequest { scope: [round; 32], fingerprint: [0; 32], kept_max: 8 }).await.unwrap();
         tokio::time::sleep(Duration::from_secs(rng.u64(1..200))).await;
         for _ in 0..2 {
             let key = DeliveryKey { destination: nos[rng.usize(..3)], seq: Seq(rng.u64(1..=u64::from(accepted))) };

@@ -181,7 +181,7 @@ impl UserView {
 /// `GET /v1/users`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
-    let page = Page::from_query(&query)?;
+    let page = Page::from_query(call.request.path(), &query)?;
     let mut users = call.service.users(&caller.sight());
     let cursor = |user: &User| by_creation(user.created, &user.id.to_string());
     users.sort_by_cached_key(|user| cursor(user));

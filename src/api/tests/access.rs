@@ -122,7 +122,7 @@ impl Things {
     }
 
     /// The ids of what is one tenant's; event types are everybody's.
-    pub(super) fn all(&self) -> [&str; 8] {
+    pub(super) fn all(&self) -> [&str; 9] {
         let Things { tenant, destination, subscription, event, delivery, replay, key, signing_key, user, .. } = self;
         [tenant, destination, subscription, event, delivery, replay, key, signing_key, user]
     }
