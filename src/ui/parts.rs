@@ -188,7 +188,7 @@ pub(super) fn text_field(name: &str, label: &str, value: &str, placeholder: &str
 pub(super) fn time_field(name: &str, label: &str, value: &str) -> Markup {
     // A browser's own field takes no zone.
     let local = value.get(..16).unwrap_or(value);
-    html! { div { label for={ "f-" (name) } { (label) } input #{ "f-" (name) } type="datetime-local" name=(name) value=(local); } }
+    html! { div.wide { label for={ "f-" (name) } { (label) } input #{ "f-" (name) } type="datetime-local" name=(name) value=(local); } }
 }
 
 /// A moment that the query names: RFC 3339, or what a browser's field sends, which is taken for UTC.

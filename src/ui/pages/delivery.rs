@@ -10,8 +10,20 @@ use super::super::parts::{copied, delivery_badge, moment, took};
 use super::deliveries::outcome;
 use crate::model::card::masked_text;
 use crate::model::delivery::Phases;
-use crate::model::{Attempt, DeliveryState, Destination, Headers, Timestamp, words};
-use crate::service::SeenDelivery;
+use crate::model::{Attempt, DeliveryState, Destination, Headers, Timestamp, WaitingReason, words};
+use crate::service::{Lane, SeenDelivery};
+
+/// When the next attempt will be made, as far as that can be told: what is due waits for its destination.
+fn next_words(seen: &SeenDelivery, next: Timestamp, lane: Lane, now: Timestamp) -> Markup {
+    let opens = lane.health.shut_until.max(lane.health.hold_until).filter(|until| *until > now);
+    html! {
+        @if seen.state == DeliveryState::Held { "once the destination takes deliveries again" }
+        @else if seen.waiting == Some(WaitingReason::InFlight) { "at this moment" }
+        @else if let Some(opens) = opens.filter(|opens| *opens > next) { "when the destination is tried again, " (moment(opens, now)) }
+        @else if next <= now { "as soon as the destination takes more" }
+        @else { (moment(next, now)) }
+    }
+}
 
 /// What the page says below its title.
 pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
@@ -19,6 +31,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
     let (catalog, now) = (service.catalog(), service.now());
     let destination = catalog.destination(delivery.key.destination).map(|it| &**it);
     let head = &delivery.head;
+    let lane = service.lane(delivery.key.destination);
     let name = catalog.destination_name(delivery.key.destination).unwrap_or("deleted");
     let ending = delivery.ended.map(|ended| ended.ending.as_str());
     let reason = seen.waiting.map(|reason| reason.as_str()).or(ending).unwrap_or_default();
@@ -29,7 +42,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
             dl.facts {
                 dt { "State" } dd { (delivery_badge(seen.state)) " " (why) }
                 @if let Some(next) = seen.next_attempt_at {
-                    dt { "Next attempt" } dd { @if seen.state == DeliveryState::Held { "once the destination takes deliveries again" } @else { (moment(next, now)) } }
+                    dt { "Next attempt" } dd { (next_words(seen, next, lane, now)) }
                 }
                 @if let Some(ended) = delivery.ended { dt { "Ended" } dd { (moment(ended.at, now)) } }
                 dt { "Delivery" } dd { (copied(&seen.id.to_string())) }
@@ -48,7 +61,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
             ol.timeline {
                 @for attempt in &delivery.attempts { (attempt_row(attempt, destination, now)) }
                 @if let Some(next) = seen.next_attempt_at {
-                    li { span.dot.warn {} header { strong { "Next" } span { @if seen.state == DeliveryState::Held { "held" } @else { (moment(next, now)) } } span.muted { (why) } } }
+                    li { span.dot.warn {} header { strong { "Next" } span { (next_words(seen, next, lane, now)) } span.muted { (why) } } }
                 }
             }
         }
@@ -62,6 +75,9 @@ fn attempt_row(attempt: &Attempt, destination: Option<&Destination>, now: Timest
         crate::model::Outcome::Unknown => "warn",
     };
     let Phases { dns, connect, tls, head, body } = attempt.phases;
+    // What says no more than the status does is left out.
+    let said = attempt.status.map(|status| format!("status {status}"));
+    let error = attempt.error.as_ref().filter(|error| Some(*error) != said.as_ref());
     let parts = [("dns", dns), ("connect", connect), ("tls", tls), ("head", head), ("body", body)];
     html! {
         li #{ "attempt-" (attempt.number) } {
@@ -73,7 +89,7 @@ fn attempt_row(attempt: &Attempt, destination: Option<&Destination>, now: Timest
                 span.muted { (trigger_words(attempt.trigger.as_str())) }
             }
             @if let Some(reason) = attempt.reason { p { (words::reason(reason.as_str(), attempt.trigger.as_str())) } }
-            @if let Some(error) = &attempt.error { p.muted { (error) } }
+            @if let Some(error) = error { p.muted { (error) } }
             p.small.muted {
                 @if let Some(address) = attempt.address { "to " code { (address) } ", " }
                 @if tls.is_some() { "over TLS, on a new connection" }

@@ -51,7 +51,7 @@ pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
             @if recent.items.is_empty() { (empty("Nothing has been sent yet", html! { "Send a test event to see whether the receiver takes it." })) }
             @else { (deliveries::table(&visit, &recent.items)) }
         }
-        @if visit.viewer.may(Role::Operate) && !destination.signatures.is_empty() { (rotation(&destination)) }
+        @if visit.viewer.may(Role::Operate) && destination.signatures.iter().any(|it| it.own().is_some()) { (rotation(&destination)) }
     };
     let actions = actions(&visit, &health);
     Ok(Page { title: &destination.name, place: webhooks::PLACE, actions, body }.show(&visit))
@@ -143,16 +143,7 @@ fn configuration(visit: &Visit, it: &Destination) -> Markup {
                     crate::model::Auth::SharedSecret { header, .. } => { "Shared secret in " code { (header) } },
                     crate::model::Auth::Bearer { .. } => "Bearer token",
                 } }
-                dt { "Signature" } dd {
-                    @if it.signatures.is_empty() { "None" }
-                    @for (place, one) in it.signatures.iter().enumerate() {
-                        @if place > 0 { ", " }
-                        @match one.scheme() {
-                            crate::model::destination::Scheme::Preset(preset) => (preset.as_str()),
-                            crate::model::destination::Scheme::Custom(custom) => { "custom in " code { (custom.header) } },
-                        }
-                    }
-                }
+                dt { "Signature" } dd { (webhooks::signature_words(visit.service(), it)) }
                 @if !it.headers.is_empty() { dt { "Headers" } dd { @for (name, _) in &it.headers { code { (name) ": ***" } " " } } }
                 dt { "Format" } dd { (it.format.as_str()) }
                 dt { "Retries" } dd { (retry) @if let Some(most) = it.retry.attempts_max { ", " (most) " attempts at most" } }

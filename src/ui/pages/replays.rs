@@ -122,6 +122,7 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
     };
     let states: Vec<_> =
         ["failed", "cancelled", "succeeded"].iter().map(|state| ((*state).to_owned(), (*state).to_owned())).collect();
+    let tenants: Vec<_> = catalog.tenants().map(|it| (it.id.to_string(), it.id.to_string())).collect();
     let mut destinations: Vec<_> = catalog
         .destinations()
         .filter(|it| visit.sight().is_ok_and(|sight| sight.takes(&it.tenant)))
@@ -138,7 +139,7 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
                     (text_field("type", "Type or pattern", &get("type").unwrap_or_default(), "transaction.*"))
                     (time_field("from", "Accepted from (UTC)", &get("from").unwrap_or_default()))
                     (time_field("to", "Accepted before (UTC)", &get("to").unwrap_or_default()))
-                    @if visit.viewer.caller().reaches_all() { (tenant_select(&visit, &catalog)) }
+                    @if visit.viewer.caller().reaches_all() { (super::super::parts::select("tenant", "Tenant", &tenants, &whose, "default")) }
                     div.buttons { button type="submit" { "Count" } }
                 }
             }

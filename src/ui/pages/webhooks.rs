@@ -14,6 +14,8 @@ use super::super::parts::{Icon, empty, icon, lane_badge, notice};
 use super::super::to;
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
+use crate::model::destination::SignedWith;
+use crate::model::signing_key::{SigningKeyId, SigningKeyKind};
 use crate::model::{Destination, DestinationId, Role, Subscription, TenantId, TypePattern};
 use crate::service::{DestinationHealth, Service};
 
@@ -27,7 +29,7 @@ const ROWS: usize = 500;
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     let (sight, service) = (visit.sight()?, visit.service());
     let mut healths = service.healths(&sight);
-    healths.sort_by(|a, b| a.destination.name.to_lowercase().cmp(&b.destination.name.to_lowercase()));
+    healths.sort_by_cached_key(|health| health.destination.name.to_lowercase());
     let may = visit.viewer.may(Role::Operate);
     let body = html! {
         section.card.flush {
@@ -66,7 +68,7 @@ fn row(visit: &Visit, health: &DestinationHealth, may: bool) -> Markup {
                 @else { div { @for (place, pattern) in events.iter().take(3).enumerate() { @if place > 0 { ", " } code { (pattern) } } @if events.len() > 3 { span.muted { " and " (events.len() - 3) " more" } } } }
             }
             td data-label="Authentication" { (authentication_words(it)) }
-            td data-label="Signature" { (signature_words(it)) }
+            td data-label="Signature" { (signature_words(visit.service(), it)) }
             td data-label="State" { div { (lane_badge(health.state)) " " a.small href={ "/ui/destinations/" (it.id) } { "Details" span.hidden { " of " (it.name) } } } }
         }
     }
@@ -82,15 +84,21 @@ fn authentication_words(destination: &Destination) -> &'static str {
     }
 }
 
-fn signature_words(destination: &Destination) -> String {
+/// What signs deliveries to a destination: in source 001's words where a signing key does.
+pub(super) fn signature_words(service: &Service, destination: &Destination) -> String {
     use crate::model::destination::Scheme;
-    let name = |scheme: &Scheme| match scheme {
-        Scheme::Preset(preset) => preset.as_str().to_owned(),
-        Scheme::Custom(custom) => custom.header.clone(),
+    let catalog = service.catalog();
+    let words = |signature: &SignedWith| match signature.key().and_then(|key| catalog.signing_key(key)) {
+        Some(key) if key.kind == SigningKeyKind::Source => format!("Source Key {}", key.name),
+        Some(_) => "Signature Key".to_owned(),
+        None => match signature.scheme() {
+            Scheme::Preset(preset) => preset.as_str().to_owned(),
+            Scheme::Custom(custom) => format!("custom in {}", custom.header),
+        },
     };
     match destination.signatures.as_slice() {
         [] => "None".to_owned(),
-        several => several.iter().map(|signature| name(signature.scheme())).collect::<Vec<_>>().join(", "),
+        several => several.iter().map(words).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -252,9 +260,9 @@ impl Further {
 
 impl Draft {
     /// The stored webhook.
-    fn of_view(id: DestinationId, view: &Value, events: Vec<String>) -> Self {
+    fn of_view(service: &Service, id: DestinationId, view: &Value, events: Vec<String>) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (signature, source_key, kept_signature) = signature_of(&view["signature"]);
+        let (signature, source_key, kept_signature) = signature_of(service, &view["signature"]);
         let kept = match view["auth"]["type"].as_str() {
             Some("basic") => format!("Basic, username {}", text(&view["auth"]["username"])),
             Some("shared_secret") => format!("Shared secret in {}", text(&view["auth"]["header"])),
@@ -412,28 +420,25 @@ impl Draft {
 }
 
 /// What this form offers of a stored signature: its choice, the source key, and what else there is, in words.
-fn signature_of(view: &Value) -> (String, String, String) {
-    let one = match view {
-        Value::Array(several) if several.len() == 1 => &several[0],
-        other => other,
+fn signature_of(service: &Service, view: &Value) -> (String, String, String) {
+    let catalog = service.catalog();
+    let key = |one: &Value| {
+        let id: SigningKeyId = one["key"].as_str()?.parse().ok()?;
+        catalog.signing_key(id).map(|key| (key.kind, id.to_string()))
     };
-    let names = |view: &Value| view["preset"].as_str().unwrap_or("custom").to_owned();
-    match (one["preset"].as_str(), one["key"].as_str(), one["key_kind"].as_str()) {
-        (Some("none"), ..) => ("none".into(), String::new(), String::new()),
-        (Some("x-signature"), Some(_), Some("signature")) | (Some("x-signature"), Some("signature"), _) => {
-            ("signature".into(), String::new(), String::new())
-        }
-        (Some("x-signature"), Some(key), _) => ("source".into(), key.to_owned(), String::new()),
-        _ => {
-            let words = match one {
-                Value::Array(several) if several.is_empty() => return ("none".into(), String::new(), String::new()),
-                Value::Array(several) => several.iter().map(names).collect::<Vec<_>>().join(", "),
-                Value::Null => return ("none".into(), String::new(), String::new()),
-                one => names(one),
-            };
-            ("kept".into(), String::new(), words)
-        }
-    }
+    let name = |one: &Value| one["preset"].as_str().unwrap_or("custom").to_owned();
+    let words = match view {
+        Value::Array(several) => several.iter().map(name).collect::<Vec<_>>().join(", "),
+        one => match (name(one).as_str(), key(one)) {
+            ("none", _) => return ("none".into(), String::new(), String::new()),
+            ("x-signature", Some((SigningKeyKind::Signature, _))) => {
+                return ("signature".into(), String::new(), String::new());
+            }
+            ("x-signature", Some((SigningKeyKind::Source, id))) => return ("source".into(), id, String::new()),
+            (name, _) => name.to_owned(),
+        },
+    };
+    ("kept".into(), String::new(), words)
 }
 
 /// What the form offers to choose from.
@@ -446,11 +451,7 @@ struct Offer {
 }
 
 impl Offer {
-    async fn of(
-        visit: &Visit,
-        tenant: Option<&TenantId>,
-        chosen: &mut Vec<String>,
-    ) -> Result<(Self, Vec<String>), Problem> {
+    async fn of(visit: &Visit, tenant: Option<&TenantId>, chosen: &[String]) -> Result<(Self, Vec<String>), Problem> {
         let known = visit.ask(Method::GET, "/v1/event-types?limit=1000", tenant, None).await?;
         let mut types: Vec<(String, Vec<(String, String)>)> = Vec::new();
         for known in known["event_types"].as_array().into_iter().flatten() {
@@ -472,11 +473,7 @@ impl Offer {
         let is_offered =
             |pattern: &String| types.iter().any(|(_, entries)| entries.iter().any(|(name, _)| name == pattern));
         let others: Vec<String> = chosen.iter().filter(|pattern| !is_offered(pattern)).cloned().collect();
-        let keys = match visit.ask(Method::GET, "/v1/signing-keys?limit=1000", tenant, None).await {
-            Ok(keys) => keys,
-            Err(problem) if problem.code() == ProblemCode::NotFound => Value::Null,
-            Err(problem) => return Err(problem),
-        };
+        let keys = visit.ask(Method::GET, "/v1/signing-keys?limit=1000", tenant, None).await?;
         let keys = keys["signing_keys"].as_array().cloned().unwrap_or_default();
         let kind = |key: &Value, kind: &str| key["kind"] == kind;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -557,7 +554,7 @@ async fn stored(visit: &Visit) -> Result<(Draft, Value), Problem> {
     let id: DestinationId = visit.params.parse("id")?;
     let destination = visit.service().destination(&visit.sight()?, id)?;
     let view = visit.ask(Method::GET, &format!("{API}/{id}"), Some(&destination.tenant), None).await?;
-    let draft = Draft::of_view(id, &view, patterns(visit.service(), &destination));
+    let draft = Draft::of_view(visit.service(), id, &view, patterns(visit.service(), &destination));
     Ok((draft, view))
 }
 
@@ -634,9 +631,9 @@ pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
     Ok(to(&format!("{PLACE}?done=deleted")))
 }
 
-async fn show(visit: &Visit, status: StatusCode, mut draft: Draft) -> Result<Response, Problem> {
+async fn show(visit: &Visit, status: StatusCode, draft: Draft) -> Result<Response, Problem> {
     let tenant: Option<TenantId> = draft.id.and_then(|_| draft.tenant.parse().ok());
-    let (offer, others) = Offer::of(visit, tenant.as_ref(), &mut draft.events).await?;
+    let (offer, others) = Offer::of(visit, tenant.as_ref(), &draft.events).await?;
     let title = if draft.id.is_some() { "Edit Webhook" } else { "Add Webhook" };
     let body = form_card(&draft, &offer, &others);
     Ok(Page { title, place: PLACE, actions: html! {}, body }.show_as(status, visit))

@@ -83,7 +83,7 @@ async fn every_field_is_required() {
     assert_eq!(listed["webhook"], json!([]));
 }
 
-/// S1.12, S1.21, S1.22, S1.29, S1.32 to S1.35: stored credentials are never shown; without a reset they stay as they are, and
+/// S1.12, S1.21, S1.22, S1.32, S1.34, S1.35: stored credentials are never shown; without a reset they stay as they are, and
 /// a reset asks for all of them anew.
 #[tokio::test]
 async fn authentication_changes_by_a_reset_only() {
@@ -175,4 +175,35 @@ async fn deleting_takes_a_second_confirmation() {
     let left: Vec<_> = world.service.catalog().subscriptions().map(|it| it.pattern.to_string()).collect();
     assert_eq!(left.len(), 4, "{left:?}");
     assert_eq!(events_of(&world, &other), ["own.type", "product.inventory.adjusted", "shared", "transaction.*"]);
+}
+
+/// S1.13: the signature is a field of the webhook: none, a source key or the tenant's signature key, and what was chosen is
+/// shown again.
+#[tokio::test]
+async fn a_source_key_or_the_signature_key_signs() {
+    let world = World::new();
+    let source = world.done("POST", "/v1/signing-keys", json!({"kind": "source", "name": "till"})).await;
+    world.done("POST", "/v1/signing-keys", json!({"kind": "signature", "name": "own"})).await;
+    let source = source["id"].as_str().unwrap();
+    let without: Vec<_> = WHOLE.into_iter().filter(|(name, _)| *name != "signature").collect();
+    let with = |pairs: &[(&'static str, &str)]| {
+        let pairs: Vec<_> = without.iter().copied().chain(pairs.iter().copied()).collect();
+        form(&pairs)
+    };
+    let operate = viewer(Role::Operate, None);
+    for (pairs, preset, words) in [
+        (vec![("signature", "source"), ("source_key", source)], "x-signature", "Source Key till"),
+        (vec![("signature", "signature")], "x-signature", "Signature Key"),
+        (vec![("signature", "none")], "none", "None"),
+    ] {
+        let added = world.act(&operate, "POST", "/ui/webhooks", &with(&pairs)).await;
+        assert_eq!(added.status, 303, "{}", added.text);
+        let listed = world.done("GET", "/v1/destinations/webhook?limit=1000", Value::Null).await;
+        let view = listed["webhook"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(view["signature"]["preset"], preset, "{view}");
+        assert!(world.look(&operate, "/ui/webhooks").await.text.contains(words), "{words}");
+        let edit = world.look(&operate, &format!("/ui/webhooks/{}", view["id"].as_str().unwrap())).await;
+        let chosen = format!("name=\"signature\" value=\"{}\" checked", pairs[0].1);
+        assert!(edit.text.contains(&chosen), "{words}: {}", edit.text);
+    }
 }
