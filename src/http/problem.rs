@@ -274,12 +274,12 @@ mod tests {
     }
 
     #[test]
-    fn retryable_codes_are_those_of_the_ingest_list_too_many_streams_and_a_request_under_way() {
+    fn retryable_codes_are_those_of_the_ingest_list_and_of_what_is_busy() {
         let retryable: Vec<_> =
             ProblemCode::ALL.iter().filter(|code| code.is_retryable()).map(|code| code.as_str()).collect();
         assert_eq!(
             retryable,
-            ["idempotency_in_progress", "too_many_streams", "queue_full", "disk_low", "draining", "store_failed"]
+            ["idempotency_in_progress", "too_many_streams", "busy", "queue_full", "disk_low", "draining", "store_failed"]
         );
     }
 }

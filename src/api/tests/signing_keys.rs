@@ -154,7 +154,7 @@ async fn a_destination_names_the_key_that_it_signs_with() {
     assert_eq!(update(json!({"preset": "x-signature", "key": source})).await["key"], json!(source));
     let masked = json!({"signature": {"preset": "x-signature", "secret": "***"}});
     assert_eq!(world.ask(Who::Operator, "PUT", &path, masked).await.pointers(), ["/signature/secret"]);
-    let secret = update(json!({"preset": "x-signature", "secret": "mine"})).await;
+    let secret = update(json!({"preset": "x-signature", "secret": "mine-own"})).await;
     assert_eq!(secret, json!({"preset": "x-signature", "header": "x-signature"}));
     update(json!({"preset": "x-signature", "key": source})).await;
     let without = update(json!({"preset": "x-signature", "key": null})).await;

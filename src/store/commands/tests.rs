@@ -115,7 +115,7 @@ async fn a_command_ends_as_failed_or_cancelled_with_the_reason() {
     let before = records(&store);
     let cancelled = run(&store, other.id).await;
     assert_eq!((cancelled.state, cancelled.ended), (CommandState::Cancelled, Some(START)));
-    assert!(cancelled.error.unwrap().contains("key"));
+    assert!(cancelled.error.unwrap().contains("removed since"));
     assert_eq!((serials(&store, &home).len(), records(&store)), (1, before));
 }
 
