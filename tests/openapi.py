@@ -55,13 +55,15 @@ def closed_port():
 
 def furnish(daemon, receiver, dead_url):
     """Things of every kind, to look at and to delete."""
-    made = {"destination": [], "subscription": [], "tenant": [], "key": [], "event-type": []}
+    made = {"destination": [], "subscription": [], "tenant": [], "key": [], "event-type": [], "signing-key": []}
     must = daemon.must
     for tenant in ("shop", "branch"):
         must("POST", "/v1/tenants", {"id": tenant, "parent": "default"})
     for number in range(EACH):
         made["tenant"].append(must("POST", "/v1/tenants", {"id": f"spare-{number}"})["id"])
         made["key"].append(must("POST", "/v1/keys", {"role": "read", "tenant": None, "name": f"Till {number}"})["id"])
+        source = {"kind": "source", "name": f"Till {number}"}
+        made["signing-key"].append(must("POST", "/v1/signing-keys", source)["id"])
         made["event-type"].append(must("POST", "/v1/event-types", {"name": f"spare.{number}"})["name"])
         url = receiver.url if number < 2 else dead_url
         retry = {"delays": ["1s"], "attempts_max": 1}
@@ -81,7 +83,24 @@ def furnish(daemon, receiver, dead_url):
     linked = {"destinations": made["destination"][:1]}
     made["linked"] = [must("POST", "/v1/subscriptions/transaction", linked)["id"] for _ in range(EACH)]
     made["delivery"] = [told["id"] for told in must("GET", "/v1/deliveries?limit=1000")["deliveries"]]
+    # Their passwords are hashed slowly.
+    person = lambda number: {"name": f"person-{number}", "role": "read", "tenant": None}
+    made["user"] = [must("POST", "/v1/users", person(number))["id"] for number in range(EACH // 3)]
+    furnish_dialects(must, dead_url, made)
     return made
+
+
+def furnish_dialects(must, dead_url, made):
+    login = {"Method": 1, "SharedSecret": "a shared secret"}
+    webhook = {"Type": 6, "DestinationURL": dead_url, "AuthenticationMethod": login}
+    made["command"] = [must("POST", "/api/default/webhooks", webhook)["commandFingerprint"] for _ in range(EACH)]
+    listed = lambda: must("GET", "/api/default/webhooks")
+    wait_for("webhooks", lambda: len(listed()) == EACH)
+    made["webhook"] = [webhook["id"] for webhook in listed()]
+    for kind in ("subscribed", "unsubscribed"):
+        made[kind] = [must("POST", "/v1/tenants", {"id": f"{kind}-{n}"})["id"] for n in range(EACH)]
+    for tenant in made["subscribed"]:
+        must("POST", f"/webhooks/subscribe/{tenant}", {"webhook_url": dead_url, "retry_attempts": 1})
 
 
 def main():
@@ -95,7 +114,7 @@ def main():
         made = furnish(daemon, receiver, dead_url)
         kept = {kind: ids[:4] for kind, ids in made.items()}
         kept |= {"event": made["event"], "delivery": made["delivery"], "type": ["transaction"], "tenant": ["default", "shop"]}
-        spare = {kind: made[kind][4:] for kind in ("destination", "subscription", "tenant", "key", "event-type", "linked")}
+        spare = {kind: ids[4:] for kind, ids in made.items() if kind not in ("event", "delivery", "replay", "command")}
         key = daemon.must("POST", "/v1/keys", {"role": "admin", "tenant": None, "name": "all"})["secret"]
         folder = daemon.folder / "schemathesis"
         folder.mkdir()
@@ -116,7 +135,9 @@ def main():
         paths = daemon.must("GET", "/openapi.json")["paths"]
         all_of_them = {f"{method.upper()} {path}" for path, item in paths.items() for method in item if method != "parameters"}
         # The run begins with the document itself.
-        missed = all_of_them - reached - {"GET /v1/tail", "GET /openapi.json"}
+        # A signing key's secret is revealed on the admin socket only.
+        refused = {"POST /v1/signing-keys/{id}/reveal"}
+        missed = all_of_them - reached - refused - {"GET /v1/tail", "GET /openapi.json"}
         assert not missed, f"no case of {sorted(missed)} came to anything"
         # What was driven is still alive and in order, and no destination was made that lies elsewhere.
         assert daemon.must("GET", "/readyz") == {"status": "ok"}

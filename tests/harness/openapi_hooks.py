@@ -17,7 +17,11 @@ TOLD = json.loads(os.environ["POSTRIDER_OPENAPI"])
 # Things to look at and to change, and things to delete: a run that deleted what it looks at would see little but 404.
 POOLS, SPARE = TOLD["pools"], TOLD["spare"]
 KEPT = {id for ids in POOLS.values() for id in ids}
-KINDS = {"destinations": "destination", "event_history": "delivery"}
+KINDS = {"destinations": "destination", "event_history": "delivery", "{tenantslug}": "webhook"}
+# Parameters that say themselves what they name.
+NAMED = {"destination": "destination", "tenantslug": "tenant", "tenantId": "subscribed", "fingerprint": "command"}
+# Where a body says where deliveries go.
+URLS = ("http_endpoint_url", "DestinationURL", "webhook_url")
 turns = {}
 succeeded = set()
 atexit.register(lambda: Path("succeeded.json").write_text(json.dumps(sorted(succeeded))))
@@ -30,8 +34,8 @@ def turn(name):
 
 
 def kind_of(path, parameter):
-    if parameter == "destination":
-        return "destination"
+    if parameter in NAMED:
+        return NAMED[parameter]
     noun = path.split("/")[2]
     return KINDS.get(noun, noun.removesuffix("s").replace("deliverie", "delivery"))
 
@@ -41,6 +45,13 @@ def known(case):
     path, names = case.operation.path, {}
     for parameter in case.path_parameters or {}:
         kind = kind_of(path, parameter)
+        if kind in ("webhook", "command"):
+            # These are the default tenant's.
+            names["tenantslug"] = "default"
+        if kind == "subscribed" and case.method == "POST":
+            kind = "unsubscribed"
+        if parameter in names:
+            continue
         if parameter == "type":
             names[parameter] = POOLS["type"][0]
             continue
@@ -48,8 +59,9 @@ def known(case):
             if not SPARE["linked"]:
                 return {}
             return {"type": POOLS["type"][0], "id": SPARE["linked"].pop(), "destination": POOLS["destination"][0]}
-        is_spared = case.method == "DELETE" and kind not in ("event",)
-        if is_spared and path.endswith(("{id}", "{name}")):
+        is_last = path.endswith("{" + parameter + "}")
+        is_used_up = case.method == "DELETE" and kind not in ("event",) or kind == "unsubscribed"
+        if is_used_up and is_last:
             if not SPARE.get(kind):
                 return {}
             names[parameter] = SPARE[kind].pop()
@@ -83,11 +95,11 @@ def before_call(context, case, kwargs):
     if case.operation.path.endswith("/destinations") and isinstance(case.body, dict) and turn("links") % 2 == 0:
         if case.body.keys() == {"destination"} and not is_negative(ParameterLocation.BODY):
             case.body = {"destination": POOLS["destination"][turn("destination") % len(POOLS["destination"])]}
-    if isinstance(case.body, dict) and isinstance(case.body.get("http_endpoint_url"), str):
-        # Whatever is left as it was is refused before anybody looks at the host in it.
-        text = case.body["http_endpoint_url"]
-        if re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{1,2048}", text):
-            case.body = {**case.body, "http_endpoint_url": TOLD["url"]}
+    for field in URLS:
+        if isinstance(case.body, dict) and isinstance(case.body.get(field), str):
+            # Whatever is left as it was is refused before anybody looks at the host in it.
+            if re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{1,2048}", case.body[field]):
+                case.body = {**case.body, field: TOLD["url"]}
 
 
 @schemathesis.hook
