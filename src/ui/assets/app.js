@@ -72,7 +72,10 @@
         const sent = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form)) });
         if (sent.redirected) { location.assign(sent.url); return; }
         const again = dialogPart(await sent.text());
-        if (again) fill(dialog, again); else form.submit();
+        if (!again) { form.submit(); return; }
+        fill(dialog, again);
+        // What was refused is not saved, as it stands.
+        all('form', dialog).forEach((refused) => { refused.dataset.first = ''; });
       } catch {
         form.submit();
       } finally {

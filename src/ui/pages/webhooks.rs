@@ -457,7 +457,7 @@ impl Offer {
         for known in known["event_types"].as_array().into_iter().flatten() {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let (name, words) = (text(&known["name"]), text(&known["description"]));
-            let group = name.split_once('.').map_or("others", |(group, _)| group).to_owned();
+            let group = name.split(['.', '_']).next().unwrap_or_default().to_owned();
             match types.iter_mut().find(|(known, _)| *known == group) {
                 Some((_, entries)) => entries.push((name, words)),
                 None => types.push((group, vec![(name, words)])),
@@ -465,7 +465,10 @@ impl Offer {
         }
         // Whole branches come first, and what has one entry needs none.
         for (group, entries) in &mut types {
-            if group != "others" && entries.len() > 1 {
+            let is_branch = |(name, _): &&(String, String)| {
+                name.strip_prefix(group.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            };
+            if entries.iter().filter(is_branch).count() > 1 {
                 entries.insert(0, (format!("{group}.*"), "all of these, and those to come".to_owned()));
             }
         }
