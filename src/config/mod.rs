@@ -160,6 +160,8 @@ pub struct Admin {
     pub tls: Option<TlsFiles>,
     /// Plain HTTP beyond loopback is wanted (a proxy in front does TLS).
     pub insecure: bool,
+    /// Names, beside `localhost` and addresses, under which browsers reach the dashboard.
+    pub hosts: Vec<HostName>,
 }
 
 /// A certificate chain and its private key, both PEM files.
@@ -507,6 +509,7 @@ impl Admin {
         let listen = section.value("listen", Some(SocketAddr::from(([127, 0, 0, 1], 8470))));
         let (cert, key) = (section.value::<Option<PathBuf>>("tls_cert", None), section.value("tls_key", None));
         let insecure = section.value("insecure", false);
+        let hosts = section.value("hosts", Vec::new());
         section.finish();
         let tls = match (cert, key) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
@@ -519,7 +522,7 @@ impl Admin {
                 None
             }
         };
-        Admin { socket, listen, tls, insecure }
+        Admin { socket, listen, tls, insecure, hosts }
     }
 }
 

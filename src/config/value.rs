@@ -342,6 +342,10 @@ impl ListMember for EgressTarget {
         r#"a list of address ranges and host names, such as ["10.4.0.0/16", "erp.internal"]"#;
 }
 
+impl ListMember for HostName {
+    const EXPECTED_LIST: &'static str = r#"a list of host names, such as ["postrider.example"]"#;
+}
+
 impl ListMember for Ports {
     const EXPECTED_LIST: &'static str = r#"a list of ports and port ranges, such as [8443, "9000-9010"]"#;
 }

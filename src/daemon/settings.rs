@@ -110,7 +110,11 @@ impl Settings {
                 dialects: Arc::new(dialects(config)),
                 ..api::Settings::default()
             },
-            ui: ui::Settings::default(),
+            ui: ui::Settings {
+                hosts: config.admin.hosts.iter().map(|name| name.as_str().to_owned()).collect(),
+                tls: config.admin.tls.is_some(),
+                ..ui::Settings::default()
+            },
             http,
             disk_reserve: config.limits.disk_reserve.bytes(),
         })

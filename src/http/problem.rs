@@ -70,6 +70,8 @@ codes! {
     NotAllowed = "not_allowed", 403, "The caller is not allowed to do this";
     /// Nothing is there, or nothing that this caller may know of.
     NotFound = "not_found", 404, "There is nothing here";
+    /// It asks for a fresh proof of the person's second factor.
+    StepUp = "step_up", 403, "A fresh proof of the second factor is required";
     /// The path exists, the method does not apply to it.
     MethodNotAllowed = "method_not_allowed", 405, "The method does not apply here";
     /// The body did not arrive in time.

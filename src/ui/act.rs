@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::http::Method;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use super::facts::Look;
 use super::form::Form;
 use super::viewer::Viewer;
 use super::{Desk, Settings};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::{Query, Request};
 use crate::http::response::{Body, Response};
 use crate::http::route::{Access, Params, Route, Takes};
@@ -40,6 +41,8 @@ pub(super) struct Visit {
     pub(super) params: Params,
     pub(super) query: Query,
     pub(super) request: Request,
+    /// Set when something was refused for want of a fresh proof: whatever the page says then, the proof comes first.
+    pub(super) wants_proof: Arc<AtomicBool>,
 }
 
 /// A page in the making.
@@ -52,6 +55,12 @@ pub(super) enum Act {
     Open(fn(Door) -> Answering),
     /// For viewers whose role covers the route's.
     Known(fn(Visit) -> Answering),
+}
+
+/// A row of the table that anybody may ask for: the door.
+pub(super) fn open(method: Method, pattern: &'static str, act: fn(Door) -> Answering) -> Route<Act> {
+    let takes = if method == Method::GET { Takes::NoBody } else { Takes::Body };
+    Route { method, pattern, access: Access::Public, query: Vec::new(), takes, handler: Act::Open(act) }
 }
 
 /// A row of the table that asks for a role.
@@ -120,10 +129,25 @@ impl Visit {
         tenant: Option<&TenantId>,
         body: Option<Value>,
     ) -> Result<Response, Problem> {
+        if asks_for_proof(&method, path, body.as_ref()) && !self.viewer.is_proved() {
+            self.wants_proof.store(true, Ordering::Relaxed);
+            return Err(Problem::new(ProblemCode::StepUp, "show a code of your authenticator app first"));
+        }
         let caller = self.viewer.caller().clone().naming(tenant.cloned(), self.service())?;
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = ::http::Request::builder().method(method).uri(path).body(body);
-        let request = request.map_err(|_| Problem::new(crate::http::ProblemCode::BadId, "the path is malformed"))?;
+        let request = request.map_err(|_| Problem::new(ProblemCode::BadId, "the path is malformed"))?;
         (self.house.desk)(Request::whole(request, self.request.peer(), self.request.id()), caller).await
     }
+}
+
+/// Whether a request to the API asks for a fresh proof of the second factor: what replaces or shows a secret, lets somebody in
+/// or gives him more, or opens the network to a destination.
+fn asks_for_proof(method: &Method, path: &str, body: Option<&Value>) -> bool {
+    let path = path.split('?').next().unwrap_or(path);
+    let below = |place: &str| path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let changes = *method != Method::GET && *method != Method::HEAD;
+    let lets_in = ["/v1/keys", "/v1/users", "/v1/signing-keys"].into_iter().any(below);
+    let opens = body.is_some_and(|body| body["allow_private"].as_bool() == Some(true));
+    changes && (lets_in || path.ends_with("/secret/rotate") || (below("/v1/destinations") && opens))
 }

@@ -194,6 +194,7 @@ fn done_words(word: &str) -> Option<&'static str> {
         "stopped" => "The replay was stopped. What it had made due stays due.",
         "erased" => "The payload was erased.",
         "created" => "It was created.",
+        "password" => "Your password was changed. You are signed out everywhere else.",
         _ => return None,
     })
 }

@@ -23,6 +23,7 @@ pub mod session;
 pub mod viewer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::http::header::{CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY};
 use ::http::{Method, StatusCode};
@@ -50,15 +51,19 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// What the dashboard has to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// A form's bytes at most; default 1 MiB, as a body of the API.
     pub form_bytes_max: usize,
+    /// Host names, beside `localhost` and addresses, under which browsers reach the dashboard (`admin.hosts`).
+    pub hosts: Arc<[String]>,
+    /// Whether the listener itself speaks TLS.
+    pub tls: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { form_bytes_max: 1 << 20 }
+        Settings { form_bytes_max: 1 << 20, hosts: Arc::default(), tls: false }
     }
 }
 
@@ -107,7 +112,10 @@ impl Inner {
     }
 
     async fn route(&self, request: Request) -> Response {
-        let viewer = session::viewer_of(&request, &self.house.service);
+        if let Err(problem) = session::knows_host(&request, &self.house.settings) {
+            return layout::failure(None, &problem);
+        }
+        let viewer = session::viewer_of(&request, &self.house.service, &self.house.settings);
         self.serve(request, viewer).await
     }
 
@@ -125,11 +133,14 @@ impl Inner {
             Err(Turned::To(path)) => return to(&path),
             Err(Turned::Refused(problem)) => return layout::failure(None, &problem),
         };
+        let (page, wants_proof) = (session::page_of(&request), Arc::new(AtomicBool::new(false)));
         let answered = match found {
             Ok(Found { route, params }) => match self.lets_in(route.access, &viewer, &request) {
                 Ok(()) => match request.query().and_then(|query| query.only(&route.query).map(|()| query)) {
                     Ok(query) => {
-                        let visit = Visit { house: self.house.clone(), viewer: viewer.clone(), params, query, request };
+                        let (house, viewer) = (self.house.clone(), viewer.clone());
+                        let wants_proof = Arc::clone(&wants_proof);
+                        let visit = Visit { house, viewer, params, query, request, wants_proof };
                         match route.handler {
                             Act::Known(act) => act(visit).await,
                             Act::Open(_) => Err(Problem::new(ProblemCode::Internal, "an open page was met twice")),
@@ -141,6 +152,9 @@ impl Inner {
             },
             Err(problem) => Err(problem),
         };
+        if wants_proof.load(Ordering::Relaxed) {
+            return to(&session::with_next(session::STEP_UP, &page));
+        }
         answered.unwrap_or_else(|problem| layout::failure(Some((&viewer, &self.house.service)), &problem))
     }
 

@@ -9,17 +9,32 @@ pub struct Viewer {
     name: String,
     caller: Caller,
     has_session: bool,
+    proof: Proof,
+}
+
+/// How old the proof of a person's second factor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A few minutes at most: enough for what asks for a fresh one.
+    Fresh,
+    /// Older.
+    Stale,
 }
 
 impl Viewer {
     /// A person with a session of his own.
-    pub fn person(name: impl Into<String>, caller: Caller) -> Self {
-        Viewer { name: name.into(), caller, has_session: true }
+    pub fn person(name: impl Into<String>, caller: Caller, proof: Proof) -> Self {
+        Viewer { name: name.into(), caller, has_session: true, proof }
     }
 
     /// Whoever may open `admin.sock`.
     pub fn operator(caller: Caller) -> Self {
-        Viewer { name: "operator".to_owned(), caller, has_session: false }
+        Viewer { name: "operator".to_owned(), caller, has_session: false, proof: Proof::Fresh }
+    }
+
+    /// Whether the viewer has proved a moment ago who he is.
+    pub fn is_proved(&self) -> bool {
+        self.proof == Proof::Fresh
     }
 
     /// What the viewer is called on each page.

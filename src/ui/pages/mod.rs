@@ -1,9 +1,11 @@
 //! The pages: one file for each thing, and the table of routes.
 
+mod account;
 mod audit;
 mod deliveries;
 mod delivery;
 mod destinations;
+pub(super) mod door;
 mod events;
 mod keys;
 mod overview;
@@ -20,7 +22,7 @@ use ::http::Method;
 use crate::http::route::Route;
 use crate::model::Role::{Admin, Operate, Read};
 
-use super::act::{Act, known};
+use super::act::{Act, known, open};
 
 /// Every route of the dashboard, with the role that it asks for.
 pub(super) fn routes() -> Vec<Route<Act>> {
@@ -33,6 +35,21 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         };
     }
     vec![
+        open(GET, "/ui/login", page!(door::login)),
+        open(POST, "/ui/login", page!(door::sign_in)),
+        open(GET, "/ui/login/totp", page!(door::code)),
+        open(POST, "/ui/login/totp", page!(door::show_code)),
+        open(GET, "/ui/login/recovery", page!(door::recovery)),
+        open(POST, "/ui/login/recovery", page!(door::recover)),
+        open(GET, "/ui/enrol", page!(door::enrol)),
+        open(POST, "/ui/enrol", page!(door::confirm_enrolment)),
+        open(GET, "/ui/password", page!(door::password)),
+        open(POST, "/ui/password", page!(door::choose_password)),
+        open(POST, "/ui/logout", page!(door::logout)),
+        known(GET, "/ui/account", Read, page!(account::show)).asking(&["done"]),
+        known(POST, "/ui/account/password", Read, page!(account::change_password)),
+        known(GET, "/ui/step-up", Read, page!(account::ask)).asking(&["next"]),
+        known(POST, "/ui/step-up", Read, page!(account::prove)).asking(&["next"]),
         known(GET, "/ui/", Read, page!(overview::show)).asking(&["tenant", "span", "done"]),
         known(GET, "/ui/tail", Read, page!(tail::show)).asking(&tail::FILTERS),
         known(GET, "/ui/tail/stream", Read, page!(tail::stream)).asking(&tail::FILTERS),

@@ -12,7 +12,7 @@ async fn over_tcp_nothing_is_shown_without_a_session() {
     let get = |path: &str| ::http::Request::builder().uri(path);
     for path in ["/ui/", "/ui/nothing", "/ui/webhooks/new", "/ui/deliveries?state=failed"] {
         let answered = world.send(get(path), "", stranger()).await;
-        assert_eq!((answered.status, answered.location.as_str()), (303, LOGIN), "{path}");
+        assert!(answered.status == 303 && answered.location.starts_with(LOGIN), "{path}: {answered:?}");
         assert!(answered.text.is_empty() && answered.policy == POLICY);
     }
     for path in ["/", "/ui"] {
@@ -89,7 +89,8 @@ fn runs(text: &str) -> bool {
 }
 
 fn is_page(route: &crate::http::route::Route<Act>) -> bool {
-    route.method == Method::GET && !route.pattern.ends_with("/stream")
+    // The door has tests of its own: it is there for whoever is not yet known.
+    route.method == Method::GET && !route.pattern.ends_with("/stream") && route.access != Access::Public
 }
 
 /// Every page with everything on it that others chose: names, URLs, payloads, keys, replies. It is shown, and none of it

@@ -1,6 +1,7 @@
 //! The whole dashboard through its one handler, over a store in memory. The engine does not run here: deliveries stay pending.
 
 mod house;
+mod door;
 mod matrix;
 mod things;
 mod webhooks;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use super::viewer::Proof;
 use super::*;
 use crate::api::{self, Api};
 use crate::clock::Clock;
@@ -54,7 +56,7 @@ fn stranger() -> Peer {
 /// Somebody with this role, bound to this tenant or to none.
 fn viewer(role: Role, tenant: Option<&str>) -> Viewer {
     let actor = Actor { who: Who::Operator { uid: 7 }, from: Origin::Inside, request: None };
-    Viewer::person(role.as_str(), Caller::new(role, tenant.map(|tenant| tenant.parse().unwrap()), actor))
+    Viewer::person(role.as_str(), Caller::new(role, tenant.map(|tenant| tenant.parse().unwrap()), actor), Proof::Fresh)
 }
 
 impl World {
@@ -90,7 +92,9 @@ impl World {
 
     /// What a peer is answered, as the daemon would.
     async fn send(&self, request: ::http::request::Builder, body: impl Into<Bytes>, peer: Peer) -> Answered {
-        let request = Request::whole(request.body(body.into()).unwrap(), peer, "req_1");
+        let mut request = request.body(body.into()).unwrap();
+        request.headers_mut().entry("host").or_insert(HeaderValue::from_static("localhost"));
+        let request = Request::whole(request, peer, "req_1");
         answered(self.ui.clone().handler().answer(request).await.unwrap()).await
     }
 

@@ -1,0 +1,123 @@
+//! What a person does with his own login: another password, another authenticator app, and a fresh proof of the second factor.
+
+use ::http::StatusCode;
+use ::http::header::SET_COOKIE;
+use maud::{Markup, html};
+
+use super::door::{code_field, new_password_fields, password_field, trouble, words};
+use crate::http::problem::Problem;
+use crate::http::response::Response;
+use crate::model::Secret;
+use crate::service::people::{DoorError, FRESH_FOR, Seen};
+use crate::ui::act::Visit;
+use crate::ui::layout::Page;
+use crate::ui::parts::span_words;
+use crate::ui::{session, to};
+
+/// Where this is.
+const PLACE: &str = "/ui/account";
+
+/// `GET /ui/account`
+pub(in crate::ui) async fn show(visit: Visit) -> Result<Response, Problem> {
+    Ok(account(&visit, StatusCode::OK, None))
+}
+
+fn account(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
+    let body = match seen(visit) {
+        Some(Seen { user, .. }) => html! {
+            section.card.narrow {
+                h2 { "Who you are" }
+                dl {
+                    dt { "Login name" } dd { (user.name) }
+                    dt { "Role" } dd { (user.role.as_str()) }
+                    dt { "Tenant" } dd { (user.tenant.as_ref().map_or("all tenants", |tenant| tenant.as_str())) }
+                    dt { "Recovery codes left" } dd { (user.recovery.len()) }
+                }
+            }
+            section.card.narrow {
+                h2 { "Change your password" }
+                (trouble(why))
+                form method="post" action="/ui/account/password" {
+                    (password_field("present", "Present password", "current-password"))
+                    (new_password_fields())
+                    p.muted { "You stay signed in here, and are signed out everywhere else." }
+                    div.actions { button.primary type="submit" { "Change the password" } }
+                }
+            }
+            section.card.narrow {
+                h2 { "Second factor" }
+                p { "Set up another authenticator app. The present one and the recovery codes that are left are worth nothing then." }
+                div.actions { a.button href=(session::ENROL) { "Set up another app" } }
+            }
+        },
+        None => {
+            html! { section.card.narrow { p { "Whoever comes over the admin socket needs no login of his own." } } }
+        }
+    };
+    Page { title: "Your account", place: PLACE, actions: html! {}, body }.show_as(status, visit)
+}
+
+/// `POST /ui/account/password`
+pub(in crate::ui) async fn change_password(mut visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form().await?;
+    let Some(token) = token(&visit) else { return Ok(to(PLACE)) };
+    if form.raw("new") != form.raw("again") {
+        return Ok(account(&visit, StatusCode::FORBIDDEN, Some("The two new ones are not the same.")));
+    }
+    let knock = session::knock(&visit.request);
+    let (present, new) = (Secret::new(form.raw("present")), Secret::new(form.raw("new")));
+    match visit.service().choose_password(&knock, token.expose(), Some(present), new).await {
+        Ok(step) => {
+            let cookie = session::cookie(&visit.request, &visit.house.settings, &step.token);
+            Ok(to("/ui/account?done=password").with_header(SET_COOKIE, cookie))
+        }
+        Err(DoorError::Refused) => {
+            Ok(account(&visit, StatusCode::FORBIDDEN, Some("The present password is wrong, or the login is locked.")))
+        }
+        Err(error) => Ok(account(&visit, StatusCode::FORBIDDEN, Some(&words(error)?))),
+    }
+}
+
+/// `GET /ui/step-up`
+pub(in crate::ui) async fn ask(visit: Visit) -> Result<Response, Problem> {
+    Ok(step_up(&visit, StatusCode::OK, None))
+}
+
+fn step_up(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
+    let next = session::next_of(&visit.request);
+    let body: Markup = html! {
+        section.card.narrow {
+            (trouble(why))
+            p { "What you are about to do asks for a fresh proof. It stands for " (span_words(FRESH_FOR)) "; then repeat what you did." }
+            form method="post" action=(session::with_next(session::STEP_UP, &next)) {
+                (code_field("Code of your authenticator app, or a recovery code"))
+                div.actions {
+                    button.primary type="submit" { "Go on" }
+                    a.button href=(next) { "Back" }
+                }
+            }
+        }
+    };
+    Page { title: "Is it you?", place: PLACE, actions: html! {}, body }.show_as(status, visit)
+}
+
+/// `POST /ui/step-up`
+pub(in crate::ui) async fn prove(mut visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form().await?;
+    let next = session::next_of(&visit.request);
+    let Some(token) = token(&visit) else { return Ok(to(&next)) };
+    let knock = session::knock(&visit.request);
+    match visit.service().step_up(&knock, token.expose(), form.text("code")).await {
+        Ok(()) => Ok(to(&next)),
+        Err(DoorError::Ended) => Ok(to(crate::ui::LOGIN)),
+        Err(error) => Ok(step_up(&visit, StatusCode::FORBIDDEN, Some(&words(error)?))),
+    }
+}
+
+fn token(visit: &Visit) -> Option<Secret> {
+    session::token(&visit.request, &visit.house.settings).filter(|_| visit.viewer.has_session())
+}
+
+fn seen(visit: &Visit) -> Option<Seen> {
+    visit.service().seen(token(visit)?.expose())
+}
