@@ -281,7 +281,15 @@ mod tests {
             ProblemCode::ALL.iter().filter(|code| code.is_retryable()).map(|code| code.as_str()).collect();
         assert_eq!(
             retryable,
-            ["idempotency_in_progress", "too_many_streams", "busy", "queue_full", "disk_low", "draining", "store_failed"]
+            [
+                "idempotency_in_progress",
+                "too_many_streams",
+                "busy",
+                "queue_full",
+                "disk_low",
+                "draining",
+                "store_failed"
+            ]
         );
     }
 }
