@@ -13,7 +13,7 @@ use crate::store::commands::DropCommands;
 use crate::store::op::{Ages, BringForward, Purge, Sweep};
 use crate::store::replays::DropReplays;
 use crate::store::requests::{self, DropRequests};
-use crate::store::{Store, StoreFailed};
+use crate::store::{Ahead, Store, StoreFailed};
 
 use super::{Retention, Settings, health};
 
@@ -162,7 +162,7 @@ impl Janitor {
             {
                 let clock = (self.clock.now(), OUT_OF_STEP, longest);
                 let look = self.store.read(move |snapshot| snapshot.set_ahead(no, place, SLICE, clock)).await;
-                let (mut rows, next) = match look {
+                let Ahead { mut rows, next } = match look {
                     Ok(found) => found,
                     Err(error) => {
                         tracing::error!(event = "lane_unreadable", destination = no.0, %error, "look for what a clock that ran ahead made due");

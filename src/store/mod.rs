@@ -56,7 +56,7 @@ pub use bell::{Bell, Change, Heard};
 pub use catalog::{Catalog, Routed};
 pub use keyring::{KEY_BYTES, Keys, MasterKey};
 pub use metrics::Metrics;
-pub use reader::{Aged, DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot, Window};
+pub use reader::{Aged, Ahead, DeliveriesWanted, Delivery, EventsWanted, Page, Place, ReadError, Snapshot, Window};
 pub use record::{DueRow, EndedRow, Lane, LaneHealth, Plan, Tally, Tombstone};
 pub use redb::StorageBackend;
 pub use redb::backends::{FileBackend, InMemoryBackend};

@@ -242,6 +242,15 @@ impl<T> Filling<T> {
     }
 }
 
+/// What a look at a lane found of deliveries that are due too late; see [`Snapshot::set_ahead`].
+#[derive(Debug)]
+pub struct Ahead {
+    /// Which, and when each is due instead.
+    pub rows: Vec<(DueRow, Timestamp)>,
+    /// Where to go on, unless the lane has ended.
+    pub next: Option<(Timestamp, Seq)>,
+}
+
 impl Snapshot {
     /// `runs` as they were before the transaction begins.
     pub(super) fn open(db: &Database, keys: &Arc<Keyring>, runs: Runs) -> Result<Self, ReadError> {
@@ -398,14 +407,14 @@ impl Snapshot {
     }
 
     /// Looks at so many deliveries of a lane that are due after a place, for those that a clock that ran ahead made due later than
-    /// they can be: which, and when each is due instead. Answers also where to go on, unless the lane ends before.
+    /// they can be.
     pub fn set_ahead(
         &self,
         no: DestinationNo,
         from: (Timestamp, Seq),
         limit: usize,
         clock: (Timestamp, Duration, Duration),
-    ) -> Result<(Vec<(DueRow, Timestamp)>, Option<(Timestamp, Seq)>), ReadError> {
+    ) -> Result<Ahead, ReadError> {
         let rows = self.lane(no, from, limit)?;
         let next = rows.last().filter(|_| rows.len() == limit).map(|last| (last.due, Seq(last.seq.0 + 1)));
         let mut found = Vec::new();
@@ -414,7 +423,7 @@ impl Snapshot {
                 found.push((row, due));
             }
         }
-        Ok((found, next))
+        Ok(Ahead { rows: found, next })
     }
 
     /// The row of a waiting delivery.
