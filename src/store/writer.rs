@@ -67,7 +67,7 @@ pub trait Op: Send + 'static {
 }
 
 /// The storage failed. Fatal for the batch and for the store as it is open. A record that is damaged is no such thing: what it
-/// costs is for each operation to say ([`super::damage`]), and there is no way to pass it on.
+/// costs is for each operation to say (the rules stand in `store/damage.rs`), and there is no way to pass it on.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The file could not be read or written.

@@ -1,7 +1,7 @@
 //! Dialects: the APIs of other systems, spoken to their letter, so that who integrated with one of those changes an address
 //! and no code.
 //!
-//! A dialect is a file with its wire types, its routes and what they do, and a line in [`ALL`]. It maps what it is sent to the
+//! A dialect is a file with its wire types, its routes and what they do, and a line in `ALL`. It maps what it is sent to the
 //! model and calls the verbs of the service, so whatever is made through it is an ordinary destination and an ordinary
 //! subscription, marked with the dialect's name ([`Registered`](crate::model::Registered)), and it keeps nothing that the
 //! model lacks. Its routes stand in the one table with the role that they ask for, refusals are problems as everywhere, and
