@@ -577,9 +577,14 @@ fn what_failed_is_sent_again_as_one_job() {
     let triggers = desk.deliveries(&[]);
     assert!(triggers.iter().all(|delivery| delivery["attempts"][1]["trigger"] == "replay"), "{triggers:?}");
     assert_eq!(desk.json(&["replay", "list"])["replays"][0], shown);
-    let ended = desk.run(&["replay", "cancel", "rpl_1", "--yes"]).code(1);
-    let talk = String::from_utf8(ended.get_output().stderr.clone()).unwrap();
-    assert!(talk.contains("the replay has ended: it is done"), "{talk}");
+    // A dry run promises nothing that the daemon would refuse.
+    for (how, shows_it) in [("--yes", false), ("--dry-run", true)] {
+        let ended = desk.run(&["replay", "cancel", "rpl_1", how]).code(1);
+        let [said, talk] = [&ended.get_output().stdout, &ended.get_output().stderr];
+        let [said, talk] = [said, talk].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+        assert!(talk.contains("the replay has ended: it is done"), "{how}: {talk}");
+        assert_eq!(said.contains("rpl_1"), shows_it, "{how}: {said}");
+    }
 }
 
 /// A secret comes in by a file only, and goes out once, with a remark that also those see who read JSON.

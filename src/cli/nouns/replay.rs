@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::{Column, Console, Deed, Noun, Paging, Reach, Sure, ask};
+use super::{Column, Console, Deed, Noun, Paging, Reach, Sure, ask, would_be_refused};
 use crate::cli::{Exit, Failure, Form};
 use crate::model::{DestinationId, Invalid, ReplayId, Timestamp, TypePattern};
 
@@ -125,6 +125,9 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
         Command::List(paging) => console.list(&NOUN, &paging.query().behind(PATH)),
         Command::Show(One { id }) => console.show_at(&NOUN, &format!("{PATH}/{id}")),
         Command::Cancel(Cancel { id, sure }) => {
+            if sure.dry_run {
+                return dry_cancel(&console, *id);
+            }
             let (path, act) = (format!("{PATH}/{id}"), format!("{PATH}/{id}/cancel"));
             let deed = Deed { verb: "cancel", done: "cancelled", method: Method::POST, path: &path, act: &act };
             console.destroy(&NOUN, &deed, sure)
@@ -163,6 +166,22 @@ fn create(console: &Console, create: &Create) -> Result<Exit, Failure> {
     let replay = console.show(&NOUN, &console.change(Method::POST, PATH, Some(&body))?)?;
     console.next(format_args!("postrider replay show {}", replay["id"].as_str().unwrap_or("ID")));
     Ok(Exit::Done)
+}
+
+/// Shows what would be cancelled, or fails as the daemon would.
+fn dry_cancel(console: &Console, id: ReplayId) -> Result<Exit, Failure> {
+    let replay = console.show(&NOUN, &console.read(&format!("{PATH}/{id}"))?)?;
+    match replay["state"].as_str() {
+        Some("running") => {
+            console.say("dry run: this replay would be cancelled; nothing has changed");
+            Ok(Exit::Done)
+        }
+        _ => {
+            let cause = format!("the replay has ended: it is {}", super::cell_text(&replay["state"]));
+            let help = "what it has made due goes on by itself: postrider delivery list    # and delivery cancel";
+            Err(would_be_refused(&format!("cancel the replay {id}"), cause, help))
+        }
+    }
 }
 
 /// How many deliveries match.
