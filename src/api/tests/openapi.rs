@@ -322,6 +322,41 @@ fn every_closed_list_is_whole() {
 }
 
 /// Whoever generates a client from the document meets no loose end, and its examples are what they say.
+/// README.md has a table of a destination's fields and one of a key's forms: what the document knows stands there, and nothing
+/// else does.
+#[test]
+fn the_readme_names_every_field_of_a_destination_and_every_form_of_a_key() {
+    const README: &str = include_str!("../../../README.md");
+    let section = |title: &str| {
+        let (_, rest) = README.split_once(&format!("\n## {title}\n")).unwrap();
+        rest.split_once("\n## ").unwrap().0
+    };
+    let in_ticks = |text: &str| -> BTreeSet<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let cells = |title: &str, column: usize| {
+        let rows = section(title).lines().filter(|line| line.starts_with("| "));
+        let rows = rows.skip(2).map(move |row| row.split('|').nth(column).unwrap().to_owned());
+        rows.collect::<String>()
+    };
+    let schema = |name: &str| &DOCUMENT["components"]["schemas"][name]["properties"];
+    let known = ["DestinationCreate", "DestinationUpdate", "Destination"].map(|name| schema(name).as_object().unwrap());
+    let known: BTreeSet<String> = known.into_iter().flat_map(|fields| fields.keys().cloned()).collect();
+    assert_eq!(in_ticks(&cells("A destination", 1)), known);
+    for block in ["retry", "success", "tls"] {
+        let name = format!("{}{}", block[..1].to_uppercase(), &block[1..]);
+        let row = section("A destination").lines().find(|line| line.starts_with(&format!("| `{block}`"))).unwrap();
+        for field in schema(&name).as_object().unwrap().keys() {
+            assert!(row.contains(&format!("`{field}`")), "{block}.{field}");
+        }
+    }
+
+    let shown = in_ticks(&cells("A key", 2));
+    let header = |text: &String| text.split_once(": ").unwrap().0.to_owned();
+    let schemes = DOCUMENT["components"]["securitySchemes"].as_object().unwrap().values();
+    let described = schemes.map(|it| it["name"].as_str().unwrap_or("Authorization").to_owned());
+    assert_eq!(shown.iter().map(header).collect::<BTreeSet<_>>(), described.collect());
+    assert!(shown.iter().any(|it| it.starts_with("Authorization: Bearer ")), "{shown:?}");
+}
+
 #[test]
 fn the_document_is_in_order() {
     assert_eq!(DOCUMENT["info"]["version"], env!("CARGO_PKG_VERSION"));
