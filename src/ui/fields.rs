@@ -64,6 +64,19 @@ impl Draft {
         }
     }
 
+    /// A secret: what was typed is not written back.
+    pub(super) fn secret(&self, name: &str, label: &str, hint: &str) -> Markup {
+        let error = self.error(name);
+        html! {
+            div.field {
+                label for={ "f-" (name) } { (label) }
+                input #{ "f-" (name) } type="password" name=(name) autocomplete="new-password"
+                    aria-describedby={ "h-" (name) } aria-invalid=[error.map(|_| "true")];
+                (beneath(name, hint, error))
+            }
+        }
+    }
+
     /// A choice of one: each with its value and its words.
     pub(super) fn choice(&self, name: &str, label: &str, choices: &[(&str, &str)], first: &str, hint: &str) -> Markup {
         let (error, chosen) = (self.error(name), self.value(name, first));

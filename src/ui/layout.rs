@@ -194,6 +194,8 @@ fn done_words(word: &str) -> Option<&'static str> {
         "stopped" => "The replay was stopped. What it had made due stays due.",
         "erased" => "The payload was erased.",
         "created" => "It was created.",
+        "unlocked" => "The login is unlocked.",
+        "reset" => "The second factor was reset: another one is set up at the next sign-in.",
         "password" => "Your password was changed. You are signed out everywhere else.",
         _ => return None,
     })

@@ -9,6 +9,7 @@ pub(super) mod door;
 mod events;
 mod keys;
 mod overview;
+mod people;
 mod replays;
 mod signing_keys;
 mod system;
@@ -59,6 +60,14 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/ui/keys/{id}", Admin, page!(keys::read)).asking(&["done"]),
         known(POST, "/ui/keys/{id}", Admin, page!(keys::update)),
         known(POST, "/ui/keys/{id}/delete", Admin, page!(keys::delete)),
+        known(GET, "/ui/people", Admin, page!(people::list)).asking(&["tenant", "after", "done"]),
+        known(POST, "/ui/people", Admin, page!(people::create)),
+        known(GET, "/ui/people/{id}", Admin, page!(people::read)).asking(&["done"]),
+        known(POST, "/ui/people/{id}", Admin, page!(people::update)),
+        known(POST, "/ui/people/{id}/password", Admin, page!(people::set_password)),
+        known(POST, "/ui/people/{id}/unlock", Admin, page!(people::unlock)),
+        known(POST, "/ui/people/{id}/reset-totp", Admin, page!(people::reset_totp)),
+        known(POST, "/ui/people/{id}/delete", Admin, page!(people::delete)),
         known(GET, "/ui/tenants", Read, page!(tenants::list)).asking(&["tenant", "after", "done"]),
         known(POST, "/ui/tenants", Admin, page!(tenants::create)),
         known(GET, "/ui/tenants/{id}", Read, page!(tenants::read)).asking(&["done"]),

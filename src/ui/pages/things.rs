@@ -3,7 +3,7 @@
 
 use ::http::Method;
 use maud::{Markup, html};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::super::act::Visit;
@@ -35,9 +35,12 @@ pub(super) fn when(visit: &Visit, thing: &Value, name: &str) -> Markup {
     }
 }
 
+/// What is written otherwise in a path; `_` and `-`, which ids hold, stand as they are.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
+
 /// One segment of a path.
 pub(super) fn segment(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 /// A page of a list of the API, and the link to the next one. What the visit's query says goes along, but for `own`, which
@@ -69,13 +72,18 @@ pub(super) async fn rows(visit: &Visit, path: &str, plural: &str) -> Result<(Vec
 pub(super) fn deletion(path: &str, what: &str, meaning: &str) -> Markup {
     html! {
         section.card.narrow {
-            details {
-                summary { "Delete " (what) }
-                p { (meaning) }
-                form method="post" action={ (path) "/delete" } {
-                    div.buttons { button.danger.primary type="submit" { "Delete " (what) } }
-                }
-            }
+            (agreed(&format!("Delete {what}"), html! { p { (meaning) } }, &format!("{path}/delete"), &format!("Delete {what}")))
+        }
+    }
+}
+
+/// What is asked for twice, with script or without: a summary that unfolds what it means, and the button that does it.
+pub(super) fn agreed(what: &str, meaning: Markup, action: &str, button: &str) -> Markup {
+    html! {
+        details.agreed {
+            summary { (what) }
+            (meaning)
+            form method="post" action=(action) { div.buttons { button.danger.primary type="submit" { (button) } } }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tenants, keys, the audit log and the live tail.
+//! Tenants, keys, people, the audit log and the live tail.
 
 use serde_json::json;
 
@@ -93,6 +93,109 @@ async fn a_tenants_administrator_keeps_to_it() {
     assert!(!tenants.text.contains("Add a tenant"));
     assert_eq!(world.act(&own, "POST", "/ui/tenants", "id=other").await.status, 400);
     assert_eq!(world.done("GET", "/v1/tenants", Value::Null).await["tenants"].as_array().unwrap().len(), 2);
+}
+
+async fn user(world: &World, id: &str) -> Value {
+    world.done("GET", &format!("/v1/users/{id}"), Value::Null).await
+}
+
+/// A password that the daemon made stands in the answer to the form that had it made and on no other page; one that was typed
+/// stands nowhere.
+#[tokio::test]
+async fn a_person_is_added_changed_helped_and_deleted() {
+    let world = World::new();
+    let shown = |page: &Answered| {
+        let secret = page.text.split("<code class=\"secret\" tabindex=\"0\">").nth(1);
+        secret.map(|rest| rest.split('<').next().unwrap().to_owned())
+    };
+    let made = world.act(&admin(), "POST", "/ui/people", "name=anna&role=operate&tenant=default&password=").await;
+    let first = shown(&made).expect("a password was made");
+    assert!(made.status == 200 && first.len() >= 16, "{first}");
+    let users = world.done("GET", "/v1/users", Value::Null).await;
+    let person = &users["users"][0];
+    assert_eq!((&person["name"], &person["role"]), (&json!("anna"), &json!("operate")));
+    assert_eq!((&person["tenant"], &person["one_time_password"]), (&json!("default"), &json!(true)));
+    let (id, path) = (person["id"].as_str().unwrap(), format!("/ui/people/{}", person["id"].as_str().unwrap()));
+
+    let saved = world.act(&admin(), "POST", &path, "name=anna2&role=admin").await;
+    assert_eq!((saved.status, saved.location), (303, format!("{path}?done=saved")));
+    let changed = user(&world, id).await;
+    assert_eq!((&changed["name"], &changed["role"]), (&json!("anna2"), &json!("admin")));
+
+    let again = world.act(&admin(), "POST", &format!("{path}/password"), "password=").await;
+    let second = shown(&again).expect("a password was made");
+    assert_ne!(first, second);
+    let typed = "correct horse battery";
+    let form = encoded(&[("password", typed)]);
+    let taken = world.act(&admin(), "POST", &format!("{path}/password"), &form).await;
+    assert_eq!((taken.status, taken.location), (303, format!("{path}?done=saved")));
+    assert_eq!(user(&world, id).await["one_time_password"], false);
+    let short = world.act(&admin(), "POST", &format!("{path}/password"), "password=hunter2").await;
+    assert!(short.status == 400 && short.text.contains("aria-invalid=\"true\"") && !short.text.contains("hunter2"));
+
+    for (verb, done) in [("unlock", "unlocked"), ("reset-totp", "reset")] {
+        let helped = world.act(&admin(), "POST", &format!("{path}/{verb}"), "").await;
+        assert_eq!((helped.status, helped.location), (303, format!("{path}?done={done}")));
+    }
+    for place in ["/ui/people", &path, "/ui/audit"] {
+        let page = world.look(&admin(), place).await;
+        assert_eq!(page.status, 200, "{place}");
+        assert!([&first, &second, typed].into_iter().all(|secret| !page.text.contains(secret)), "{place}");
+    }
+    let deleted = world.act(&admin(), "POST", &format!("{path}/delete"), "").await;
+    assert_eq!((deleted.status, deleted.location.as_str()), (303, "/ui/people?done=deleted"));
+    assert_eq!(world.look(&admin(), &path).await.status, 404);
+}
+
+/// The page offers to unlock a login that is locked, and to reset a second factor that is there, and neither otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_locked_login_is_told_and_unlocked() {
+    let world = World::new();
+    let made =
+        world.act(&admin(), "POST", "/ui/people", "name=ben&role=read&tenant=&password=correct+horse+battery").await;
+    let path = made.location.split('?').next().unwrap().to_owned();
+    let before = world.look(&admin(), &path).await;
+    assert!(!before.text.contains("/unlock") && !before.text.contains("/reset-totp"), "{}", before.text);
+    let knock = crate::service::people::Knock { from: Origin::Inside, request: None };
+    while user(&world, path.rsplit('/').next().unwrap()).await["locked"] == false {
+        world.service.sign_in(&knock, "ben", crate::model::Secret::new("wrong")).await.unwrap_err();
+    }
+    let locked = world.look(&admin(), &path).await;
+    assert!(locked.text.contains(&format!("action=\"{path}/unlock\"")), "{}", locked.text);
+    assert!(world.look(&admin(), "/ui/people").await.text.contains("locked"));
+    assert_eq!(world.act(&admin(), "POST", &format!("{path}/unlock"), "").await.status, 303);
+    assert!(!world.look(&admin(), &path).await.text.contains("/unlock"));
+}
+
+/// P17: who belongs to one tenant sees its people only, and adds none who reaches further; who is no administrator adds nobody.
+#[tokio::test]
+async fn a_tenants_administrator_sees_its_people_only() {
+    let world = World::new();
+    world.done("POST", "/v1/tenants", json!({"id": "shop"})).await;
+    let add = |name: &str, tenant: Value| json!({"name": name, "role": "read", "tenant": tenant});
+    let everywhere = world.done("POST", "/v1/users", add("everywhere", Value::Null)).await;
+    let foreign = world.done("POST", "/v1/users", add("foreign", json!("default"))).await;
+    let own = viewer(Role::Admin, Some("shop"));
+    let made = world.act(&own, "POST", "/ui/people", "name=own&role=admin&tenant=default&password=").await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    let listed = world.look(&own, "/ui/people").await;
+    assert!(listed.text.contains(">own<") && !listed.text.contains("foreign") && !listed.text.contains("everywhere"));
+    assert!(!listed.text.contains("name=\"tenant\""), "the tenant is the own one");
+    let users = world.done("GET", "/v1/users", Value::Null).await;
+    let user = users["users"].as_array().unwrap().iter().find(|user| user["name"] == "own").unwrap();
+    assert_eq!(user["tenant"], "shop");
+    for id in [&everywhere["id"], &foreign["id"]].map(|id| id.as_str().unwrap()) {
+        assert_eq!(world.look(&own, &format!("/ui/people/{id}")).await.status, 404);
+        for verb in ["", "/password", "/unlock", "/reset-totp", "/delete"] {
+            let refused = world.act(&own, "POST", &format!("/ui/people/{id}{verb}"), "name=x&role=read").await;
+            assert_eq!(refused.status, 404, "{verb}");
+        }
+    }
+    for role in [Role::Read, Role::Operate] {
+        let refused = world.act(&viewer(role, None), "POST", "/ui/people", "name=own2&role=read&tenant=").await;
+        assert_eq!(refused.status, 403, "nobody gives more than he has");
+    }
+    assert_eq!(world.done("GET", "/v1/users", Value::Null).await["users"].as_array().unwrap().len(), 3);
 }
 
 #[tokio::test]

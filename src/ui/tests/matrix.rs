@@ -139,7 +139,7 @@ async fn whoever_is_bound_to_a_tenant_meets_nothing_of_anothers() {
                 assert!(matches!(answered.status, 403 | 404), "{} {at}: {}", answered.status, answered.text);
             } else if is_page(&route) && role.covers(needed) {
                 let answered = world.look(&viewer, &own.path(route.pattern)).await;
-                for id in [&foreign.destination, &foreign.event, &foreign.delivery, &foreign.key] {
+                for id in [&foreign.destination, &foreign.event, &foreign.delivery, &foreign.key, &foreign.person] {
                     assert!(!answered.text.contains(id.as_str()), "{id} in {at}");
                 }
                 assert!(

@@ -19,6 +19,7 @@ pub(super) struct Things {
     pub(super) replay: String,
     pub(super) key: String,
     pub(super) signing_key: String,
+    pub(super) person: String,
 }
 
 impl Things {
@@ -46,6 +47,8 @@ impl Things {
         let key = world.done("POST", "/v1/keys", json!({"role": "read", "tenant": tenant, "name": CANARY})).await;
         let signing = json!({"kind": "source", "name": CANARY});
         let signing_key = world.done_for(tenant, "POST", "/v1/signing-keys", signing).await;
+        let person = json!({"name": format!("anna@{tenant}.example"), "role": "read", "tenant": tenant});
+        let person = world.done("POST", "/v1/users", person).await;
         Things {
             tenant: tenant.to_owned(),
             destination,
@@ -54,6 +57,7 @@ impl Things {
             replay: replay["id"].as_str().unwrap().to_owned(),
             key: key["id"].as_str().unwrap().to_owned(),
             signing_key: signing_key["id"].as_str().unwrap_or("sgk_aaaaaaaaaa").to_owned(),
+            person: person["id"].as_str().unwrap().to_owned(),
         }
     }
 
@@ -66,6 +70,7 @@ impl Things {
             Some("tenants") => &self.tenant,
             Some("keys") => &self.key,
             Some("replays") => &self.replay,
+            Some("people") => &self.person,
             Some("signing-keys") => &self.signing_key,
             _ if !pattern.contains('{') => "",
             _ => panic!("{pattern}: say here how such a thing is named"),
