@@ -8,8 +8,6 @@
 //! [`maud`] writes, which escapes every text by default; the content security policy lets nothing run or be styled but the
 //! files of this room.
 
-#![allow(dead_code, reason = "the pages that need no viewer, the login's, use what is left")]
-
 mod act;
 mod assets;
 mod chart;
