@@ -898,6 +898,19 @@ async fn a_certificate_of_ours_is_shown_where_it_is_asked_for() {
     let without = over_tls(&client, &receiver, "hooks.example.com", trusting(&authority)).await;
     assert!(matches!(without, Err(Reason::TlsHandshake | Reason::Reset)), "{without:?}");
 
+    // What is forgotten is closed, with its key; the next request dials anew.
+    assert_eq!(over_tls(&client, &receiver, "hooks.example.com", with.clone()).await, Ok(200));
+    assert_eq!(client.idle_connections(), 1);
+    let connections = receiver.connections();
+    client.forget(DestinationNo(u32::MAX));
+    assert_eq!(client.idle_connections(), 1, "another lane's stay");
+    client.forget(DestinationNo(1));
+    assert_eq!(client.idle_connections(), 0);
+    assert_eq!(over_tls(&client, &receiver, "hooks.example.com", with.clone()).await, Ok(200));
+    assert_eq!((receiver.connections(), client.idle_connections()), (connections + 1, 1));
+    client.forget_all();
+    assert_eq!(client.idle_connections(), 0);
+
     assert!(check_tls(&TlsOptions { client_key: None, ..with.clone() }).is_err());
     assert!(check_tls(&TlsOptions { client_cert: Some("no PEM".to_owned()), ..with.clone() }).is_err());
     assert!(check_tls(&TlsOptions { client_cert: Some(identity.pem.clone()), ..with }).is_err());

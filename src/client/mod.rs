@@ -125,6 +125,13 @@ pub enum ClientError {
 pub trait Wire: Send + Sync + 'static {
     /// Sends one request and reports all that was seen. Ends within the request's timeout, whatever the other side does.
     fn send(&self, request: Request) -> impl Future<Output = Exchange> + Send;
+
+    /// A lane's destination has been changed or deleted: what is kept for it, keys and connections, is let go of. A wire that
+    /// keeps nothing has nothing to do.
+    fn forget(&self, _lane: DestinationNo) {}
+
+    /// Any destination may have been changed or deleted.
+    fn forget_all(&self) {}
 }
 
 /// One request, ready to go. Host, Content-Length and Accept-Encoding are the client's to add.
@@ -304,6 +311,16 @@ impl Wire for Client {
         exchange.body = body.into();
         exchange.failure = if exchange.status.is_some() { None } else { failure };
         exchange
+    }
+
+    fn forget(&self, lane: DestinationNo) {
+        self.0.targets.forget(lane);
+        self.0.pool.forget(lane);
+    }
+
+    fn forget_all(&self) {
+        self.0.targets.forget_all();
+        self.0.pool.forget_all();
     }
 }
 

@@ -88,6 +88,24 @@ impl Pool {
         }
     }
 
+    /// Closes what is kept for a lane.
+    pub(super) fn forget(&self, lane: DestinationNo) {
+        let mut shelf = self.shelf();
+        let idle = shelf.idle.remove(&lane).unwrap_or_default();
+        shelf.total -= idle.len();
+        drop(shelf);
+        drop(idle);
+    }
+
+    /// Closes what is kept for all lanes.
+    pub(super) fn forget_all(&self) {
+        let mut shelf = self.shelf();
+        let idle = std::mem::take(&mut shelf.idle);
+        shelf.total = 0;
+        drop(shelf);
+        drop(idle);
+    }
+
     /// Closes what has expired; says whether anything is left.
     fn close_expired(&self) -> bool {
         let mut expired = Vec::new();

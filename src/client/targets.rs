@@ -83,6 +83,16 @@ impl Targets {
         known.insert(lane, Arc::clone(target));
     }
 
+    /// Lets go of what one lane had.
+    pub(super) fn forget(&self, lane: DestinationNo) {
+        self.known().remove(&lane);
+    }
+
+    /// Lets go of what all lanes had.
+    pub(super) fn forget_all(&self) {
+        self.known().clear();
+    }
+
     fn known(&self) -> MutexGuard<'_, NumberMap<DestinationNo, Arc<Target>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -54,10 +54,12 @@ pub fn check_tls(options: &TlsOptions) -> Result<(), TlsOptionsError> {
 pub(super) struct Identity([u8; 32]);
 
 impl Identity {
+    const PLAIN: Identity = Identity([0; 32]);
+
     fn of(options: &TlsOptions) -> Self {
         let TlsOptions { ca, client_cert, client_key, pin } = options;
         if ca.is_none() && client_cert.is_none() && client_key.is_none() && pin.is_none() {
-            return Identity([0; 32]);
+            return Identity::PLAIN;
         }
         let mut hasher = Sha256::new();
         let parts = [ca.as_deref(), client_cert.as_deref(), client_key.as_ref().map(|key| key.expose())]
@@ -75,12 +77,12 @@ impl Identity {
 pub(super) struct Configs {
     provider: Arc<CryptoProvider>,
     roots: RootCertStore,
-    /// Locked to look up and to insert; a configuration is made outside.
-    made: Mutex<HashMap<Identity, Arc<ClientConfig>>>,
+    /// Locked to look up and to insert; a configuration is made outside. Those with a destination's own options hold its private
+    /// key: they live as long as a target or a connection that uses them, and no longer.
+    made: Mutex<HashMap<Identity, Weak<ClientConfig>>>,
+    /// The one without any, which most destinations share; made when it is first asked for.
+    plain: OnceLock<Arc<ClientConfig>>,
 }
-
-/// More sets of options than this are forgotten and made again.
-const CONFIGS_MAX: usize = 1024;
 
 impl Configs {
     /// Loads the system's authorities, and those in `ca` besides. That the system has none is no error: a destination's
@@ -93,21 +95,26 @@ impl Configs {
             let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
             add_authorities(&mut roots, &pem).map_err(refuse)?;
         }
-        Ok(Configs { provider: provider(), roots, made: Mutex::default() })
+        Ok(Configs { provider: provider(), roots, made: Mutex::default(), plain: OnceLock::new() })
     }
 
     pub(super) fn of(&self, options: &TlsOptions) -> Result<(Identity, Arc<ClientConfig>), TlsOptionsError> {
         let identity = Identity::of(options);
         let lock = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = lock().get(&identity) {
-            return Ok((identity, Arc::clone(config)));
+        let made = match identity {
+            Identity::PLAIN => self.plain.get().cloned(),
+            _ => lock().get(&identity).and_then(Weak::upgrade),
+        };
+        if let Some(config) = made {
+            return Ok((identity, config));
         }
         let config = Arc::new(configure(&self.provider, self.roots.clone(), options)?);
-        let mut made = lock();
-        if made.len() >= CONFIGS_MAX {
-            made.clear();
+        if identity == Identity::PLAIN {
+            return Ok((identity, Arc::clone(self.plain.get_or_init(|| config))));
         }
-        made.insert(identity, Arc::clone(&config));
+        let mut made = lock();
+        made.retain(|_, config| config.strong_count() > 0);
+        made.insert(identity, Arc::downgrade(&config));
         Ok((identity, config))
     }
 }
@@ -245,4 +252,25 @@ pub(super) fn failure(error: &io::Error) -> Failure {
         _ => (Reason::TlsHandshake, ""),
     };
     Failure::new(reason, format!("agree on TLS: {cause}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A private key stays in memory as long as somebody speaks TLS with it; what most destinations share stays for good.
+    #[test]
+    fn a_configuration_of_ones_own_goes_with_its_last_user() {
+        let configs = Configs::new(None).unwrap();
+        let own = |pin: u8| configs.of(&TlsOptions { pin: Some([pin; 32]), ..TlsOptions::default() }).unwrap().1;
+        let plain = || Arc::downgrade(&configs.of(&TlsOptions::default()).unwrap().1);
+        let (first, second) = (own(1), own(1));
+        assert!(Arc::ptr_eq(&first, &second), "who has the same options shares one");
+        let gone = Arc::downgrade(&first);
+        drop((first, second));
+        assert!(gone.upgrade().is_none());
+        let _other = own(2);
+        assert_eq!(configs.made.lock().unwrap().len(), 1, "no trace of it stays");
+        assert!(plain().upgrade().is_some() && plain().ptr_eq(&plain()));
+    }
 }

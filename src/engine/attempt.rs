@@ -125,12 +125,15 @@ impl<W: Wire> Attempts<W> {
 
     /// A destination has been changed or deleted: its old secrets are not kept until its next attempt, which may never come.
     pub(super) fn destination_changed(&self, no: DestinationNo) {
-        self.shared.receivers.changed(no, &self.shared.store.catalog());
+        if !self.shared.receivers.changed(no, &self.shared.store.catalog()) {
+            self.shared.wire.forget(no);
+        }
     }
 
     /// Some destinations may have been changed or deleted.
     pub(super) fn destinations_changed(&self) {
         self.shared.receivers.forget();
+        self.shared.wire.forget_all();
     }
 
     /// An event whose attempt has been cut off, where it had been read.
@@ -210,6 +213,10 @@ async fn make<W: Wire>(parts: Arc<Parts<W>>, row: DueRow, nonce: String) -> Done
     let rendered = render(receiver.destination.format, &event, &body, &tried);
     let made = send(&parts, row, &event, rendered, &receiver, started, nonce).await;
     remembered.forget();
+    // What was changed or deleted meanwhile is kept again by now, for the attempt used it.
+    if !parts.store.catalog().destination(row.destination).is_some_and(|now| Arc::ptr_eq(now, &receiver.destination)) {
+        parts.wire.forget(row.destination);
+    }
     Done::Made(Box::new(made))
 }
 
@@ -400,6 +407,8 @@ impl Draft {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::model::audit::Action;
     use crate::model::destination::{Preset, Scheme, Signature, SignedWith};
@@ -508,16 +517,39 @@ mod tests {
             store.steer(&Actor::SYSTEM, CreateDestination { destination: signed }).await.unwrap().answer.unwrap();
         let held = || Arc::downgrade(&receivers.of(store.catalog().destination(made.no).unwrap(), &store.catalog()));
         let changed = || receivers.changed(made.no, &store.catalog());
+        let wire = Arc::new(Forgetful::default());
+        let parts = Parts {
+            settings: Arc::new(Settings::default()),
+            store: store.clone(),
+            wire: Arc::clone(&wire),
+            clock: Clock::of_runtime(Timestamp::ZERO),
+            receivers: Receivers::default(),
+            events: Mutex::default(),
+        };
+        let attempts = Attempts { shared: Arc::new(parts), rng: fastrand::Rng::with_seed(1) };
+        let at_hand = || {
+            let (of, catalog) = (&attempts.shared.receivers, store.catalog());
+            of.of(catalog.destination(made.no).unwrap(), &catalog);
+        };
+        // How often the wire has been told, at all.
+        let told = || {
+            attempts.destination_changed(made.no);
+            wire.0.load(Ordering::Relaxed)
+        };
 
+        at_hand();
         let receiver = held();
         store.steer(&Actor::SYSTEM, CreateTenant { tenant: other_tenant() }).await.unwrap().answer.unwrap();
         changed();
         assert!(receiver.upgrade().is_some(), "it is as it was");
+        assert_eq!(told(), 0, "its connections are kept");
         let after = SigningKey { secret: Secret::new("other"), ..SigningKey::clone(&key) };
         let rotation = UpdateSigningKey { before: key, after, action: Action::SigningKeyRotate };
         store.steer(&Actor::SYSTEM, rotation).await.unwrap().answer.unwrap();
         changed();
         assert!(receiver.upgrade().is_none(), "the key that it signs with was rotated");
+        assert_eq!(told(), 1);
+        at_hand();
 
         let receiver = held();
         let after = Destination { url: "https://b.example/".into(), ..Destination::clone(&made) };
@@ -525,15 +557,38 @@ mod tests {
         store.steer(&Actor::SYSTEM, change).await.unwrap().answer.unwrap();
         changed();
         assert!(receiver.upgrade().is_none(), "it was changed");
+        assert_eq!(told(), 2);
+        at_hand();
         let receiver = held();
         store.steer(&Actor::SYSTEM, DeleteDestination { no: made.no }).await.unwrap().answer.unwrap();
         changed();
         assert!(receiver.upgrade().is_none(), "it was deleted");
+        assert_eq!(told(), 3);
 
         let other = Arc::new(destination(&[]));
         let receiver = Arc::downgrade(&receivers.of(&other, &store.catalog()));
         receivers.forget();
         assert!(receiver.upgrade().is_none(), "more has happened than was heard");
+        attempts.destinations_changed();
+        assert_eq!(wire.0.load(Ordering::Relaxed), 1003, "everything is let go of");
+    }
+
+    /// Counts what it is told to forget: one for a lane, a thousand for all.
+    #[derive(Default)]
+    struct Forgetful(AtomicU32);
+
+    impl Wire for Forgetful {
+        async fn send(&self, _: Request) -> crate::client::Exchange {
+            crate::client::Exchange::default()
+        }
+
+        fn forget(&self, _: DestinationNo) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn forget_all(&self) {
+            self.0.fetch_add(1000, Ordering::Relaxed);
+        }
     }
 
     fn memory() -> Store {

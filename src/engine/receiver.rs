@@ -123,13 +123,16 @@ impl Receivers {
         receiver
     }
 
-    /// Lets go of a destination's secrets, unless it still is as the catalog says.
-    pub(super) fn changed(&self, no: DestinationNo, catalog: &Catalog) {
+    /// Lets go of a destination's secrets, unless it still is as the catalog says. Answers whether one is at hand that is.
+    pub(super) fn changed(&self, no: DestinationNo, catalog: &Catalog) -> bool {
         let present = catalog.destination(no);
         let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if known.get(&no).is_some_and(|it| present.is_none_or(|present| !it.is_of(present, catalog))) {
+        let Some(it) = known.get(&no) else { return false };
+        let is_fresh = present.is_some_and(|present| it.is_of(present, catalog));
+        if !is_fresh {
             known.remove(&no);
         }
+        is_fresh
     }
 
     /// Lets go of all of them.
