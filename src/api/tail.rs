@@ -5,8 +5,9 @@
 //! is not kept for it. Nothing here can be resumed: events have no ids, `Last-Event-ID` is not looked at, and what passed
 //! while nobody watched stands in `GET /v1/deliveries`.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::http::header::{HeaderName, HeaderValue};
@@ -22,7 +23,7 @@ use crate::api::native::delivery::BareAttemptView;
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::Query;
 use crate::http::response::{Pieces, Response};
-use crate::model::{DestinationId, Ended, Outcome, TypePattern};
+use crate::model::{DestinationId, Ended, Outcome, TenantId, TypePattern};
 use crate::service::{Service, Sight};
 
 /// How long a client hears nothing at most: by then it gets a line that says nothing, which keeps what lies between awake,
@@ -34,18 +35,66 @@ const PIECE_BYTES: usize = 16 << 10;
 const OPENING: &str =
     ": attempts from now on; what passed before, or while nobody watched, is in /v1/deliveries\nretry: 3000\n\n";
 
-/// Where attempts are told as they end; by default there is nothing to hear.
+/// Streams that may be open at a time of what one tenant sees: no tenant takes all the places that the server has. Whoever sees
+/// all tenants is bounded by those only.
+const STREAMS_PER_TENANT_MAX: usize = 8;
+
+/// Where attempts are told as they end; by default there is nothing to hear. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Tail(Option<WeakSender<Arc<Ended>>>);
+pub struct Tail {
+    attempts: Option<WeakSender<Arc<Ended>>>,
+    streams: Arc<Streams>,
+}
+
+/// How many streams are open of what each tenant sees.
+// Held for a look or a change.
+#[derive(Debug, Default)]
+struct Streams(Mutex<HashMap<TenantId, usize>>);
+
+/// One of a tenant's streams, for as long as it is there.
+struct Place {
+    streams: Arc<Streams>,
+    tenant: TenantId,
+}
+
+impl Streams {
+    fn open(&self) -> MutexGuard<'_, HashMap<TenantId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.streams.open();
+        if let Some(count) = open.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.tenant);
+            }
+        }
+    }
+}
 
 impl Tail {
     /// Attempts that are told here. It is not kept open by those who listen.
     pub fn new(attempts: WeakSender<Arc<Ended>>) -> Self {
-        Tail(Some(attempts))
+        Tail { attempts: Some(attempts), streams: Arc::default() }
     }
 
     fn watch(&self) -> Option<Receiver<Arc<Ended>>> {
-        Some(self.0.as_ref()?.upgrade()?.subscribe())
+        Some(self.attempts.as_ref()?.upgrade()?.subscribe())
+    }
+
+    /// A place for one more stream of what this tenant sees.
+    fn place(&self, tenant: TenantId) -> Result<Place, Problem> {
+        let mut open = self.streams.open();
+        let count = open.entry(tenant.clone()).or_default();
+        if *count >= STREAMS_PER_TENANT_MAX {
+            let detail = format!("{STREAMS_PER_TENANT_MAX} streams of the tenant {tenant} are open; close one");
+            return Err(Problem::new(ProblemCode::TooManyStreams, detail));
+        }
+        *count += 1;
+        Ok(Place { streams: Arc::clone(&self.streams), tenant })
     }
 }
 
@@ -140,7 +189,11 @@ pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem
     }
     let attempts = call.tail.watch();
     let attempts = attempts.ok_or_else(|| Problem::new(ProblemCode::Draining, "no more attempts are made here"))?;
-    let watch = Watch { attempts, sight, filter, caller, service: call.service };
+    let place = match &sight {
+        Sight::All => None,
+        Sight::One(tenant) => Some(call.tail.place(tenant.clone())?),
+    };
+    let watch = Watch { attempts, sight, filter, caller, service: call.service, _place: place };
     let response = Response::stream("text/event-stream", |pieces| watch.tell(pieces));
     // A proxy that collects answers would keep them back.
     Ok(response.with_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")))
@@ -153,6 +206,7 @@ struct Watch {
     filter: Filter,
     caller: Caller,
     service: Service,
+    _place: Option<Place>,
 }
 
 impl Watch {

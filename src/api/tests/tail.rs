@@ -148,6 +148,31 @@ async fn each_watcher_is_told_what_it_may_see_and_asked_for() {
     }
 }
 
+/// One tenant's watchers leave room for the others', and a stream that has ended makes room for the next.
+#[tokio::test]
+async fn a_tenant_watches_with_a_few_streams_at_a_time() {
+    let world = World::new();
+    for tenant in ["m1", "m2"] {
+        world.tenant(tenant).await;
+    }
+    let [one, other] = [world.key("read", Some("m1")).await, world.key("operate", Some("m2")).await];
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(world.tail(Who::Key(&one), "").await);
+    }
+    for who in [Who::Key(&one), Who::OperatorFor("m1")] {
+        let refused = world.ask(who, "GET", TAIL, Value::Null).await;
+        assert_eq!((refused.status, refused.code().as_str()), (503, "too_many_streams"), "{who:?}");
+    }
+    for who in [Who::Key(&other), Who::OperatorFor("m2"), Who::Operator, Who::Operator] {
+        drop(world.tail(who, "").await);
+    }
+    streams.pop();
+    drop(world.tail(Who::Key(&one), "").await);
+    streams.push(world.tail(Who::Key(&one), "").await);
+    assert_eq!(world.ask(Who::Key(&one), "GET", TAIL, Value::Null).await.status, 503);
+}
+
 #[tokio::test]
 async fn what_cannot_be_watched_is_refused_at_once() {
     let world = World::new();
