@@ -179,6 +179,15 @@ impl Request {
         Ok(body)
     }
 
+    /// A 415 when the content type is given and is neither JSON nor `application/x-www-form-urlencoded`, which `curl -d` says of
+    /// whatever it sends.
+    pub fn says_json_or_form(&self) -> Result<(), Problem> {
+        match self.header(CONTENT_TYPE.as_str())? {
+            Some(content_type) if !is_json(content_type) && !is_form(content_type) => Err(not_json()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The body as JSON of this shape.
     ///
     /// Besides the problems of [`Request::body`]: a 415 when the content type is given and is not JSON, and those of [`parse_json`].
@@ -231,6 +240,12 @@ async fn read(
 
 fn too_large(limit: usize) -> Problem {
     Problem::new(ProblemCode::TooLarge, format!("a body here has at most {limit} bytes"))
+}
+
+/// Whether a content type is that of a form, whatever its charset.
+fn is_form(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// Whether a content type says JSON: `application/json` or any `+json`, in UTF-8 if it names a charset.

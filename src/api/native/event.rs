@@ -162,6 +162,7 @@ pub(super) async fn post(mut call: Call, caller: Caller) -> Result<Response, Pro
         Peer::Unix(peer) => Some(peer),
         Peer::Tcp(_) => None,
     };
+    call.request.says_json_or_form()?;
     let body = call.request.body(call.settings.events_bytes_max).await?;
     let sight = caller.sight();
     let admit = |event: Parsed| {

@@ -51,6 +51,30 @@ async fn a_foreign_content_type_is_a_415() {
     assert_eq!(world.send(request, "<a/>", operator()).await.status, 415);
 }
 
+/// An event is JSON, and what says that it is something else is not guessed at; `curl -d` calls whatever it sends a form.
+#[tokio::test]
+async fn an_event_is_taken_as_json_and_as_what_curl_calls_a_form() {
+    let world = World::new();
+    let event = r#"{"type": "a.b", "data": {}}"#;
+    for (content_type, status) in [
+        (None, 202),
+        (Some("application/json; charset=utf-8"), 202),
+        (Some("application/cloudevents+json"), 202),
+        (Some("application/x-www-form-urlencoded"), 202),
+        (Some("Application/X-WWW-Form-URLEncoded; charset=UTF-8"), 202),
+        (Some("text/plain"), 415),
+        (Some("text/xml"), 415),
+        (Some("multipart/form-data; boundary=x"), 415),
+        (Some("application/json; charset=latin1"), 415),
+    ] {
+        let mut request = ::http::Request::post("/v1/events");
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        assert_eq!(world.send(request, event, operator()).await.status, status, "{content_type:?}");
+    }
+}
+
 /// A list of values in the place of an object was once read as the object's fields, in the order of the source:
 /// `"tls": [null, null]` was taken, and so was `[null, null]` as the body of a test.
 #[tokio::test]
