@@ -11,6 +11,7 @@
 //! - A destination's **tally**: counted anew at start, from the events that are still there.
 //! - A **lane**: paused, for an operator may have paused it. A resume opens it.
 //! - A **segment**: all events of its run are looked at instead; a start writes anew what de-duplication needs.
+//! - A **command** of a dialect: it is not carried out, and whoever asks for it is told. It goes when room is needed.
 //! - A **bulk replay**: it stops. A **request** with a key: its answer is not known. A record of the **audit log**: it stays, and
 //!   whoever reads the log is told that it is broken.
 //! - What is **configured**, and the store's own numbers: a start ends with their names. Nobody can guess them.

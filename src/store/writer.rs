@@ -613,6 +613,7 @@ impl<'tx> Batch<'tx> {
             "audit" => turn(&mut self.audit, place, bit),
             "replays" => turn(&mut self.replay_rows()?, place, bit),
             "requests" => turn(&mut self.requests()?, place, bit),
+            "commands" => turn(&mut self.commands()?, place, bit),
             other => panic!("no table of records is called {other}"),
         };
         Ok(key?.map(|key| tables::shown(table, &key)))

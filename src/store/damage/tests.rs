@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::model::delivery::Ending;
-use crate::model::{Actor, DeliveryKey, DeliveryState, DestinationNo, Outcome, Seq, Timestamp, Trigger};
+use crate::model::{
+    Actor, CommandState, DeliveryKey, DeliveryState, DestinationNo, Order, Outcome, Seq, SubscriptionId, TenantId,
+    Timestamp, Trigger,
+};
+use crate::store::commands::{AcceptCommand, DropCommands, RunCommand};
 use crate::store::op::*;
 use crate::store::requests::{BeginRequest, Begun};
 use crate::store::tests::{Disk, Flip, attempt, event, keys, with_destinations};
@@ -449,4 +453,47 @@ async fn each_damaged_record_is_counted_once() {
     flip(&store, "events", 1, 150).await;
     listed(&store).await;
     assert_eq!(store.damaged_records(), 2);
+}
+
+/// A damaged command is never carried out, whoever asks for it is told, and those around it are done and dropped as ever.
+#[tokio::test]
+async fn a_damaged_command_is_told_and_keeps_no_other_from_its_turn() {
+    for bit in BITS {
+        let disk = Disk::default();
+        let store = open(&disk);
+        let home = TenantId::default_tenant();
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let subscription = SubscriptionId(uuid::Uuid::nil());
+            let (order, actor) = (Order::Deregister { subscription }, Actor::SYSTEM);
+            let (tenant, dialect) = (home.clone(), "backoffice".to_owned());
+            let accepted = store.submit(AcceptCommand { tenant, dialect, order, actor, chance: 5 }).await.unwrap();
+            ids.push(accepted.answer.unwrap().id);
+        }
+        let state = async |store: &Store, place: usize| {
+            let id = ids[place];
+            store.read(move |snapshot| snapshot.command(id)).await.map(|found| found.map(|command| command.state))
+        };
+        flip(&store, "commands", 0, bit).await;
+        for id in &ids[..2] {
+            let _ = store.submit(RunCommand { id: *id }).await.unwrap();
+        }
+        for again in [false, true] {
+            // What has not been carried out by then is carried out by the start.
+            let store = if again { reopened(store.clone(), &disk).await } else { store.clone() };
+            assert!(matches!(state(&store, 0).await, Err(ReadError::Damaged(_))), "bit {bit}");
+            assert_eq!(state(&store, 1).await.unwrap(), Some(CommandState::Failed));
+            let last = if again { CommandState::Failed } else { CommandState::Processing };
+            assert_eq!(state(&store, 2).await.unwrap(), Some(last));
+            assert_eq!(store.damaged_records(), 1);
+            if again {
+                let before = START.after(Duration::from_secs(1));
+                assert!(store.read(move |snapshot| snapshot.commands_have_aged(before)).await.unwrap());
+                let _ = store.submit(DropCommands { before }).await.unwrap();
+                assert!(!store.read(move |snapshot| snapshot.commands_have_aged(before)).await.unwrap());
+                assert!(matches!(state(&store, 0).await, Err(ReadError::Damaged(_))), "it is still told");
+                conserved(&store).await;
+            }
+        }
+    }
 }
