@@ -161,6 +161,9 @@ async fn a_daemon_that_drains_is_alive_and_not_ready() {
         assert_eq!((answered.status, answered.json()), (200, json!({"status": "ok"})));
         assert_eq!(world.ask(Who::Nobody, "HEAD", path, Value::Null).await.status, 200);
     }
+    let (whole, head) = (ask("/metrics").await, world.ask(Who::Nobody, "HEAD", "/metrics", Value::Null).await);
+    assert_eq!((whole.status, head.status), (200, 200));
+    assert_eq!(whole.headers.get(CONTENT_TYPE), head.headers.get(CONTENT_TYPE));
     world.service.note_disk_low(true);
     let answered = ask("/readyz").await;
     assert_eq!((answered.status, answered.code().as_str()), (503, "disk_low"));
