@@ -1,6 +1,7 @@
 //! One delivery: its way so far, attempt by attempt, and what comes next.
 //!
-//! Secrets were masked before anything was stored; what a receiver wrote is shown as text, card numbers masked.
+//! Secrets and card data were masked before anything was stored; what a receiver wrote is shown as text, and only to whoever sees
+//! payloads: it may echo what it was sent.
 
 use maud::{Markup, html};
 
@@ -11,6 +12,7 @@ use super::deliveries::outcome;
 use crate::model::card::masked_text;
 use crate::model::delivery::Phases;
 use crate::model::{Attempt, DeliveryState, Destination, Headers, Timestamp, WaitingReason, words};
+use crate::mouth::caller::Caller;
 use crate::service::{Lane, SeenDelivery};
 
 /// When the next attempt will be made, as far as that can be told: what is due waits for its destination.
@@ -59,7 +61,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
             h2 { "Attempts" }
             @if delivery.attempts.is_empty() { p.muted { "None yet." } }
             ol.timeline {
-                @for attempt in &delivery.attempts { (attempt_row(attempt, destination, now)) }
+                @for attempt in &delivery.attempts { (attempt_row(attempt, destination, visit.viewer.caller(), now)) }
                 @if let Some(next) = seen.next_attempt_at {
                     li { span.dot.warn {} header { strong { "Next" } span { (next_words(seen, next, lane, now)) } span.muted { (why) } } }
                 }
@@ -68,7 +70,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
     }
 }
 
-fn attempt_row(attempt: &Attempt, destination: Option<&Destination>, now: Timestamp) -> Markup {
+fn attempt_row(attempt: &Attempt, destination: Option<&Destination>, caller: &Caller, now: Timestamp) -> Markup {
     let tone = match attempt.outcome {
         crate::model::Outcome::Succeeded => "good",
         crate::model::Outcome::Failed => "bad",
@@ -107,7 +109,8 @@ fn attempt_row(attempt: &Attempt, destination: Option<&Destination>, now: Timest
                 }
                 (headers("Reply", &attempt.response_headers))
                 h3 { "Reply's body" }
-                @if attempt.response_body.is_empty() { p.muted { "Empty, or none came." } }
+                @if !caller.sees_payloads() { p.muted { "Shown to the roles operate and admin only." } }
+                @else if attempt.response_body.is_empty() { p.muted { "Empty, or none came." } }
                 @else { pre tabindex="0" { (masked_text(&String::from_utf8_lossy(&attempt.response_body))) } }
             }
         }

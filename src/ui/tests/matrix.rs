@@ -1,6 +1,6 @@
 //! Every page, for every role.
 
-use super::things::Things;
+use super::things::{REPLY, Things};
 use super::*;
 
 const ROLES: [Role; 4] = [Role::Ingest, Role::Read, Role::Operate, Role::Admin];
@@ -121,6 +121,18 @@ async fn what_others_wrote_is_text_on_every_page() {
     assert!(payload.text.contains("&lt;img") && payload.text.contains("************1111") && !runs(&payload.text));
     let log = world.look(&viewer(Role::Admin, None), "/ui/audit?action=event.read_payload").await;
     assert!(log.text.contains("event.read_payload"), "{}", log.text);
+}
+
+/// P17: a reply may echo what was sent, so whoever sees no payloads sees none of it, as over the API.
+#[tokio::test]
+async fn what_receivers_wrote_back_is_for_those_who_see_payloads() {
+    let world = World::new();
+    let own = Things::make(&world, "m1").await;
+    for role in [Role::Read, Role::Operate, Role::Admin] {
+        let page = world.look(&viewer(role, None), &own.path("/ui/deliveries/{id}")).await;
+        assert!(page.status == 200 && page.text.contains("X-Evil"), "{}", page.text);
+        assert_eq!(page.text.contains(REPLY), role != Role::Read, "{}", page.text);
+    }
 }
 
 /// Tenants apart: whoever is bound to one sees, and moves, nothing of another's; a foreign id is told from no unknown one.

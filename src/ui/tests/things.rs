@@ -9,6 +9,9 @@ use crate::model::{Attempt, DeliveryId, Outcome, Reason, Trigger};
 /// What runs where it is not escaped, in markup, in an attribute, in a script.
 pub(super) const CANARY: &str = r#"'"><img src=x onerror=alert(1)></script><script>alert(2)</script>"#;
 
+/// What stands in the body of a receiver's reply and nowhere else.
+pub(super) const REPLY: &str = "no stock";
+
 /// The ids of one tenant's things.
 #[derive(Debug)]
 pub(super) struct Things {
@@ -104,7 +107,7 @@ impl World {
             status: Some(503),
             request_headers: [("Authorization", "***")].into_iter().collect(),
             response_headers: headers,
-            response_body: CANARY.as_bytes().to_vec(),
+            response_body: format!("{REPLY} {CANARY}").into_bytes(),
             error: Some(CANARY.to_owned()),
             address: Some(([10, 0, 0, 1], 443).into()),
             phases: Phases { connect: Some(std::time::Duration::from_millis(2)), ..Phases::default() },
