@@ -15,12 +15,20 @@ pub struct Caller {
     named: Option<TenantId>,
     /// As the audit log names him.
     actor: Actor,
+    /// Whether he has shown a second factor a moment ago.
+    has_just_proved: bool,
 }
 
 impl Caller {
     /// A caller with this role, bound to this tenant or to none, as the audit log is to name him.
     pub fn new(role: Role, bound: Option<TenantId>, actor: Actor) -> Self {
-        Caller { role, bound, named: None, actor }
+        Caller { role, bound, named: None, actor, has_just_proved: false }
+    }
+
+    /// The same caller, who has shown a second factor a moment ago: a person in a session, never the holder of a key.
+    #[must_use]
+    pub fn proved(self) -> Self {
+        Caller { has_just_proved: true, ..self }
     }
 
     /// The same caller, acting for the tenant that it names.
@@ -94,8 +102,14 @@ impl Caller {
     }
 
     /// Whether the caller came over the admin socket: the machine itself has let him in, whatever key he shows.
-    pub fn is_on_socket(&self) -> bool {
+    fn is_on_socket(&self) -> bool {
         matches!(self.actor.from, Origin::Socket(_))
+    }
+
+    /// Whether somebody has shown at this moment that it is he: with a second factor, or by opening the admin socket. Whoever holds
+    /// a key over TCP has shown one factor only.
+    pub fn is_proved(&self) -> bool {
+        self.has_just_proved || self.is_on_socket()
     }
 
     /// Whether the caller administers the whole installation.

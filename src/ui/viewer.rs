@@ -9,7 +9,6 @@ pub struct Viewer {
     name: String,
     caller: Caller,
     has_session: bool,
-    proof: Proof,
 }
 
 /// How old the proof of a person's second factor is.
@@ -24,17 +23,21 @@ pub enum Proof {
 impl Viewer {
     /// A person with a session of his own.
     pub fn person(name: impl Into<String>, caller: Caller, proof: Proof) -> Self {
-        Viewer { name: name.into(), caller, has_session: true, proof }
+        let caller = match proof {
+            Proof::Fresh => caller.proved(),
+            Proof::Stale => caller,
+        };
+        Viewer { name: name.into(), caller, has_session: true }
     }
 
     /// Whoever may open `admin.sock`.
     pub fn operator(caller: Caller) -> Self {
-        Viewer { name: "operator".to_owned(), caller, has_session: false, proof: Proof::Fresh }
+        Viewer { name: "operator".to_owned(), caller, has_session: false }
     }
 
     /// Whether the viewer has proved a moment ago who he is.
     pub fn is_proved(&self) -> bool {
-        self.proof == Proof::Fresh
+        self.caller.is_proved()
     }
 
     /// What the viewer is called on each page.

@@ -195,8 +195,9 @@ pub(super) async fn rotate(mut call: Call, caller: Caller) -> Result<Response, P
     Ok(native::ok(&RotatedView { secret: rotated.secret.expose(), previous_expires_at, destinations }))
 }
 
-/// `POST /v1/signing-keys/{id}/reveal`: for who may open the admin socket. Whoever holds an API key has shown one factor
-/// only, and a key that has leaked must not show the secrets that receivers trust.
+/// `POST /v1/signing-keys/{id}/reveal`: for whoever may open the admin socket, and for a person on the dashboard who has just shown a
+/// second factor. Whoever holds an API key has shown one factor only, and a key that has leaked must not show the secrets that
+/// receivers trust.
 pub(super) async fn reveal(call: Call, caller: Caller) -> Result<Response, Problem> {
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
     call.service.signing_key(&sight, id)?;
@@ -204,9 +205,9 @@ pub(super) async fn reveal(call: Call, caller: Caller) -> Result<Response, Probl
         let detail = "Idempotency-Key: a secret is shown to who asks at this moment, and each time that is in the audit log; ask without";
         return Err(Problem::new(ProblemCode::BadHeader, detail));
     }
-    if !caller.is_on_socket() {
-        let detail = "a signing key's secret is shown on the admin socket only (postrider signing-key reveal, on the daemon's own machine); \
-                      or give the key a new one by POST …/rotate, whose answer shows it";
+    if !caller.is_proved() {
+        let detail = "a signing key's secret is shown on the admin socket (postrider signing-key reveal, on the daemon's own machine) and on \
+                      the dashboard after a second factor, to no key; or give the key a new one by POST …/rotate, whose answer shows it";
         return Err(Problem::new(ProblemCode::Forbidden, detail));
     }
     let key = call.service.reveal_signing_key(caller.actor(), &sight, id).await?;

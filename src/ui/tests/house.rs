@@ -167,6 +167,26 @@ async fn a_locked_login_is_told_and_unlocked() {
     assert!(!world.look(&admin(), &path).await.text.contains("/unlock"));
 }
 
+/// An administrator's session shows a signing key's secret after a fresh proof, which is noted; without one the proof comes first.
+#[tokio::test]
+async fn a_signing_key_is_shown_to_whoever_has_just_shown_a_second_factor() {
+    let world = World::new();
+    let made = world.done("POST", "/v1/signing-keys", json!({"kind": "source", "name": "till"})).await;
+    let (secret, id) = (made["secret"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let path = format!("/ui/signing-keys/{id}/reveal");
+    let stale = Viewer::person("anna", Caller::new(Role::Admin, None, admin().caller().actor().clone()), Proof::Stale);
+    let turned = world.act(&stale, "POST", &path, "").await;
+    assert_eq!((turned.status, turned.location.starts_with("/ui/step-up")), (303, true));
+    assert!(!turned.text.contains(secret));
+    let shown = world.act(&admin(), "POST", &path, "").await;
+    assert!(shown.status == 200 && shown.text.contains(secret), "{}", shown.text);
+    let records = world.done("GET", "/v1/audit?action=signing_key.reveal", Value::Null).await;
+    assert_eq!(records["records"].as_array().unwrap().len(), 1);
+    for role in [Role::Read, Role::Operate] {
+        assert_eq!(world.act(&viewer(role, None), "POST", &path, "").await.status, 403);
+    }
+}
+
 /// P17: who belongs to one tenant sees its people only, and adds none who reaches further; who is no administrator adds nobody.
 #[tokio::test]
 async fn a_tenants_administrator_sees_its_people_only() {
