@@ -190,6 +190,23 @@ impl Response {
         Response::of(StatusCode::OK, content_type, Body::Stream(Stream::new(make)))
     }
 
+    /// The same; a stream ends before the first piece for which `goes_on` says no.
+    #[must_use]
+    pub fn while_it(self, goes_on: impl Fn() -> bool + Send + 'static) -> Self {
+        let body = match self.body {
+            Body::Whole(whole) => Body::Whole(whole),
+            Body::Stream(mut stream) => Body::Stream(Stream::new(|mut pieces| async move {
+                while let Some(piece) = stream.next().await {
+                    if !goes_on() {
+                        return;
+                    }
+                    pieces.send(piece).await;
+                }
+            })),
+        };
+        Response { body, ..self }
+    }
+
     fn of(status: StatusCode, content_type: &'static str, body: Body) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -7,6 +7,7 @@ use super::super::act::Visit;
 use super::super::assets;
 use super::super::layout::Page;
 use super::super::parts::{Icon, icon, notice};
+use super::super::session;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::Outcome;
@@ -62,10 +63,16 @@ pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
     Ok(Page { title: "Live tail", place: PLACE, actions: html! {}, body }.show(&visit))
 }
 
-/// `GET /ui/tail/stream`: the API's stream, for the viewer.
+/// `GET /ui/tail/stream`: the API's stream, for the viewer, for as long as his session goes on.
 pub(super) async fn stream(visit: Visit) -> Result<Response, Problem> {
     let asked = url::form_urlencoded::parse(visit.request.query_text().as_bytes());
     let asked = asked.filter(|(name, value)| name != "tenant" && !value.is_empty());
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(asked).finish();
-    visit.ask_raw(Method::GET, &format!("/v1/tail?{query}"), visit.tenant_asked()?.as_ref(), None).await
+    let answer = visit.ask_raw(Method::GET, &format!("/v1/tail?{query}"), visit.tenant_asked()?.as_ref(), None).await?;
+    let token = session::token(&visit.request, &visit.house.settings).filter(|_| visit.viewer.has_session());
+    Ok(match token {
+        Some(token) => answer.while_it(move || visit.service().goes_on(token.expose())),
+        // Whoever opens the admin socket has no session that could end.
+        None => answer,
+    })
 }

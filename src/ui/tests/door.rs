@@ -254,3 +254,20 @@ async fn a_person_changes_his_own_password() {
     assert_eq!((done.status, done.location.as_str()), (303, "/ui/account?done=password"));
     assert!(browser.cookie != before && browser.look(&done.location).await.text.contains("Your password was changed"));
 }
+
+/// P18: what a session was shown without an end ends with it.
+#[tokio::test(start_paused = true)]
+async fn the_live_tail_ends_with_the_session() {
+    let world = World::new();
+    person(&world, "anna", Role::Read).await;
+    let mut browser = Browser { world: &world, cookie: String::new() };
+    enrol(&mut browser, "anna").await;
+    let request = ::http::Request::get("/ui/tail/stream").header("host", "localhost").header("cookie", &browser.cookie);
+    let request = Request::whole(request.body(Bytes::new()).unwrap(), stranger(), "req_1");
+    let response = world.ui.clone().handler().answer(request).await.unwrap();
+    let Body::Stream(mut stream) = response.into_body() else { panic!("no stream") };
+    assert!(stream.next().await.unwrap().starts_with(b": attempts"));
+    assert_eq!(stream.next().await.as_deref(), Some(&b":\n\n"[..]), "nothing happens, and it goes on");
+    browser.fill("/ui/logout", &[]).await;
+    assert_eq!(stream.next().await, None);
+}
