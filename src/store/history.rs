@@ -1,15 +1,16 @@
 //! Where a page of a list looks: the places of events that may be wanted, newest first.
 //!
 //! Whoever walks looks at each event itself: what is named here may be gone or not wanted after all, but nothing that is
-//! wanted is left out. Waiting deliveries are few as a rule and lie in their lanes; what ended without success has rows by
-//! destination; everything else is found by the lists of the runs.
+//! wanted is left out. Waiting deliveries are few as a rule and lie in their lanes; what ended without success, or ever failed,
+//! has rows by destination; everything else, and every time, is found by the lists of the runs.
 
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::model::{DeliveryState, DestinationNo, Milestone, Seq, Timestamp, TypePattern, milestone};
+use crate::model::{DeliveryState, DestinationNo, Milestone, Seq, TypePattern, milestone};
 
+use super::op;
 use super::reader::{DeliveriesWanted, Ends, EventsWanted, ReadError, Snapshot};
-use super::segments::{Answer, Asked, Stretch};
+use super::segments::{Answer, Asked, Stretch, Time};
 
 /// Waiting deliveries that are read and sorted for one page. Where more wait, most of what is new waits too, and the lists
 /// of the runs are as good.
@@ -24,26 +25,19 @@ pub(super) struct Candidates {
 
 enum Source {
     /// The runs in turn.
-    Runs { runs: VecDeque<Stretch>, asked: Asked, current: Current },
+    Runs(Within),
     /// These places, in ascending order.
     These(Vec<Seq>),
-    /// For each destination its newest row of a table of ends that has not been passed.
-    Ended(Ends, BinaryHeap<(Seq, DestinationNo)>),
-}
-
-/// What is left of the run whose turn it is.
-enum Current {
-    None,
-    All { first: Seq, rows: Box<redb::Range<'static, u64, &'static [u8]>> },
-    These { first: Seq, places: Vec<Seq> },
+    /// For each destination its newest row of a table of ends that has not been passed, as far as the runs lead there.
+    Ended { ends: Ends, newest: BinaryHeap<(Seq, DestinationNo)>, within: Within },
 }
 
 /// A step of a walk.
 pub(super) enum Step {
     /// Look here.
     Look(Seq),
-    /// A run is done.
-    On,
+    /// Nothing at or after this place comes any more; go on.
+    On(Seq),
     /// There is nothing more.
     End,
 }
@@ -67,31 +61,16 @@ impl Candidates {
         before: Option<Seq>,
     ) -> Result<Self, ReadError> {
         let destinations = destinations(wanted);
-        let before = no_later(snapshot, wanted.events.to, before);
-        let ends = match (wanted.state, wanted.milestone) {
-            (Some(DeliveryState::Failed | DeliveryState::Cancelled), _) => Some(Ends::Ended),
-            (_, Some(Milestone::Failed)) => Some(Ends::Failures),
-            (_, _) => None,
+        let ends = match (wanted.state, wanted.milestone, wanted.status) {
+            (Some(DeliveryState::Failed | DeliveryState::Cancelled), _, _) => Some(Ends::Ended),
+            (_, Some(Milestone::Failed), _) => Some(Ends::Failures),
+            (_, _, Some(status)) if op::is_of_failures(status) => Some(Ends::Failures),
+            (_, _, _) => None,
         };
-        match (wanted.state, ends) {
-            (Some(DeliveryState::Pending | DeliveryState::Held), None) => {
-                if let Some(places) = waiting(snapshot, destinations.as_deref(), before)? {
-                    return Ok(Candidates { source: Source::These(places), before });
-                }
-            }
-            (_, Some(ends)) => {
-                let end = before.unwrap_or(Seq(u64::MAX));
-                let nos = match destinations {
-                    Some(nos) => nos,
-                    None => snapshot.destinations_with_ends(ends)?,
-                };
-                let mut newest = BinaryHeap::new();
-                for no in nos {
-                    newest.extend(snapshot.ended_before(ends, no, end)?.map(|seq| (seq, no)));
-                }
-                return Ok(Candidates { source: Source::Ended(ends, newest), before });
-            }
-            (Some(_) | None, None) => {}
+        if let (Some(DeliveryState::Pending | DeliveryState::Held), None | Some(Ends::Failures)) = (wanted.state, ends)
+            && let Some(places) = waiting(snapshot, destinations.as_deref(), before)?
+        {
+            return Ok(Candidates { source: Source::These(places), before });
         }
         // Only events of one type have these steps.
         let kind = match wanted.milestone {
@@ -101,23 +80,30 @@ impl Candidates {
             Some(_) | None => wanted.events.kind.clone(),
         };
         let asked = Asked {
-            destinations,
+            destinations: None,
             subscription: wanted.subscription,
             tenant: wanted.events.tenant.clone(),
             kind,
             key: wanted.events.key.clone(),
         };
-        Ok(Self::in_runs(snapshot, &wanted.events, asked, before))
+        let Some(ends) = ends else {
+            return Ok(Self::in_runs(snapshot, &wanted.events, Asked { destinations, ..asked }, before));
+        };
+        let end = before.unwrap_or(Seq(u64::MAX));
+        let nos = match destinations {
+            Some(nos) => nos,
+            None => snapshot.destinations_with_ends(ends)?,
+        };
+        let mut newest = BinaryHeap::new();
+        for no in nos {
+            newest.extend(snapshot.ended_before(ends, no, end)?.map(|seq| (seq, no)));
+        }
+        let within = Within::new(snapshot, &wanted.events, asked, before);
+        Ok(Candidates { source: Source::Ended { ends, newest, within }, before })
     }
 
     fn in_runs(snapshot: &Snapshot, wanted: &EventsWanted, asked: Asked, before: Option<Seq>) -> Self {
-        let in_time = |stretch: &Stretch| {
-            let (oldest, newest) = stretch.accepted();
-            wanted.from.is_none_or(|from| newest >= from) && wanted.to.is_none_or(|to: Timestamp| oldest < to)
-        };
-        let in_place = |stretch: &Stretch| before.is_none_or(|before| stretch.first() < before);
-        let runs = snapshot.runs().newest_first().filter(|stretch| in_place(stretch) && in_time(stretch)).collect();
-        Candidates { source: Source::Runs { runs, asked, current: Current::None }, before }
+        Candidates { source: Source::Runs(Within::new(snapshot, wanted, asked, before)), before }
     }
 
     /// How far the walk has come: nothing at or after this place comes any more.
@@ -129,67 +115,160 @@ impl Candidates {
     pub(super) fn step(&mut self, snapshot: &Snapshot) -> Result<Step, ReadError> {
         let step = match &mut self.source {
             Source::These(places) => places.pop().map_or(Step::End, Step::Look),
-            Source::Ended(ends, newest) => next_end(snapshot, *ends, newest)?,
-            Source::Runs { runs, asked, current } => loop {
-                let (first, next) = match current {
-                    Current::None => {
-                        let Some(run) = runs.pop_front() else { break Step::End };
-                        let end = self.before.map_or(snapshot.runs().end(), |before| before.min(snapshot.runs().end()));
-                        *current = open(snapshot, &run, asked, end)?;
-                        continue;
-                    }
-                    Current::All { first, rows } => {
-                        let row = rows.next_back().transpose()?;
-                        (*first, row.map(|(seq, _)| Seq(seq.value())))
-                    }
-                    Current::These { first, places } => (*first, places.pop()),
-                };
-                match next {
-                    Some(seq) => break Step::Look(seq),
-                    None => {
-                        *current = Current::None;
-                        self.before = Some(first);
-                        return Ok(Step::On);
-                    }
-                }
-            },
+            Source::Ended { ends, newest, within } => next_end(snapshot, *ends, newest, within)?,
+            Source::Runs(within) => within.next(snapshot, self.before)?,
         };
-        if let Step::Look(seq) = step {
-            self.before = Some(seq);
+        match step {
+            Step::Look(seq) => self.before = Some(seq),
+            Step::On(before) => self.before = Some(before),
+            Step::End => {}
         }
         Ok(step)
     }
 }
 
-/// The events of a run that are asked for and lie before `end`.
-fn open(snapshot: &Snapshot, run: &Stretch, asked: &Asked, end: Seq) -> Result<Current, ReadError> {
-    let first = run.first();
-    Ok(match run.ask(asked, snapshot.segments(), || snapshot.look())? {
-        Answer::All => Current::All { first, rows: Box::new(snapshot.event_rows(first, run.end().min(end))?) },
-        Answer::These(mut places) => {
-            places.truncate(places.partition_point(|place| *place < end));
-            Current::These { first, places }
-        }
-    })
+/// The places that the lists of the runs lead to.
+struct Within {
+    runs: VecDeque<Stretch>,
+    asked: Asked,
+    time: Time,
+    current: Option<Current>,
 }
 
-/// The place before which everything lies that was accepted before a moment, as far as the runs know.
-fn no_later(snapshot: &Snapshot, to: Option<Timestamp>, before: Option<Seq>) -> Option<Seq> {
-    let Some(to) = to else { return before };
-    let mut runs = snapshot.runs().newest_first();
-    let end = runs.find(|stretch| stretch.accepted().0 < to).map_or(Seq(0), |stretch| stretch.end());
-    Some(before.map_or(end, |before| before.min(end)))
+/// What is left of the run whose turn it is.
+struct Current {
+    first: Seq,
+    left: Left,
 }
 
-fn next_end(snapshot: &Snapshot, ends: Ends, newest: &mut BinaryHeap<(Seq, DestinationNo)>) -> Result<Step, ReadError> {
+enum Left {
+    /// Every event between these places, the newest of them last, of which the rows of one are being read.
+    All { spans: Vec<(Seq, Seq)>, rows: Option<Box<redb::Range<'static, u64, &'static [u8]>>> },
+    /// These places, in ascending order.
+    These(Vec<Seq>),
+}
+
+impl Within {
+    fn new(snapshot: &Snapshot, wanted: &EventsWanted, asked: Asked, before: Option<Seq>) -> Self {
+        let time = Time { from: wanted.from, to: wanted.to };
+        let is_asked = |stretch: &Stretch| {
+            before.is_none_or(|before| stretch.first() < before) && time.may_hold(stretch.accepted())
+        };
+        let runs = snapshot.runs().newest_first().filter(is_asked).collect();
+        Within { runs, asked, time, current: None }
+    }
+
+    /// The events of the next run that are asked for and lie before `end`; `None` after the last run.
+    fn open(&mut self, snapshot: &Snapshot, end: Seq) -> Result<Option<Current>, ReadError> {
+        let Some(run) = self.runs.pop_front() else { return Ok(None) };
+        let mut spans = run.spans(&self.time);
+        spans.iter_mut().for_each(|(_, until)| *until = (*until).min(end));
+        spans.retain(|(from, until)| from < until);
+        let left = match spans.is_empty() {
+            true => Left::These(Vec::new()),
+            false => match run.ask(&self.asked, snapshot.segments(), || snapshot.look())? {
+                Answer::All => Left::All { spans, rows: None },
+                Answer::These(mut places) => {
+                    let mut spans = spans.into_iter().peekable();
+                    places.retain(|place| {
+                        while spans.next_if(|(_, until)| until <= place).is_some() {}
+                        spans.peek().is_some_and(|(from, _)| from <= place)
+                    });
+                    Left::These(places)
+                }
+            },
+        };
+        Ok(Some(Current { first: run.first(), left }))
+    }
+
+    /// The next place before `before`.
+    fn next(&mut self, snapshot: &Snapshot, before: Option<Seq>) -> Result<Step, ReadError> {
+        let end = before.map_or(snapshot.runs().end(), |before| before.min(snapshot.runs().end()));
+        let current = match &mut self.current {
+            Some(current) => current,
+            None => match self.open(snapshot, end)? {
+                Some(current) => self.current.insert(current),
+                None => return Ok(Step::End),
+            },
+        };
+        let next = match &mut current.left {
+            Left::These(places) => places.pop(),
+            Left::All { spans, rows } => loop {
+                if let Some(rows) = rows
+                    && let Some((seq, _)) = rows.next_back().transpose()?
+                {
+                    break Some(Seq(seq.value()));
+                }
+                let Some((from, until)) = spans.pop() else { break None };
+                *rows = Some(Box::new(snapshot.event_rows(from, until)?));
+            },
+        };
+        let first = current.first;
+        Ok(next.map(Step::Look).unwrap_or_else(|| {
+            self.current = None;
+            Step::On(first)
+        }))
+    }
+
+    /// The newest place at or before `seq`, whether there is an event or not. It stays.
+    fn newest_until(&mut self, snapshot: &Snapshot, seq: Seq) -> Result<Step, ReadError> {
+        let current = match &mut self.current {
+            Some(current) => current,
+            None => {
+                // What lies after `seq` is not asked for.
+                while self.runs.front().is_some_and(|run| run.first() > seq) {
+                    self.runs.pop_front();
+                }
+                match self.open(snapshot, snapshot.runs().end())? {
+                    Some(current) => self.current.insert(current),
+                    None => return Ok(Step::End),
+                }
+            }
+        };
+        let newest = match &mut current.left {
+            Left::These(places) => {
+                places.truncate(places.partition_point(|place| *place <= seq));
+                places.last().copied()
+            }
+            Left::All { spans, .. } => {
+                spans.truncate(spans.partition_point(|(from, _)| *from <= seq));
+                spans.last().map(|(_, until)| seq.min(Seq(until.0 - 1)))
+            }
+        };
+        let first = current.first;
+        Ok(newest.map(Step::Look).unwrap_or_else(|| {
+            self.current = None;
+            Step::On(first)
+        }))
+    }
+}
+
+/// The newest of the ends that the runs lead to as well. Whichever of the two has nothing for long is followed by a seek in
+/// the other.
+fn next_end(
+    snapshot: &Snapshot,
+    ends: Ends,
+    newest: &mut BinaryHeap<(Seq, DestinationNo)>,
+    within: &mut Within,
+) -> Result<Step, ReadError> {
     let Some((seq, _)) = newest.peek().copied() else { return Ok(Step::End) };
-    while let Some((same, no)) = newest.peek().copied()
-        && same == seq
+    // What was committed after the runs were taken is in none that is known: it is looked at itself.
+    let led = match seq >= snapshot.runs().end() {
+        true => seq,
+        false => match within.newest_until(snapshot, seq)? {
+            Step::Look(place) => place,
+            step @ (Step::On(_) | Step::End) => return Ok(step),
+        },
+    };
+    // Those after it are led to by nothing; so they are left out, and at it itself all of its destinations are passed at once.
+    let before = if led == seq { seq } else { Seq(led.0 + 1) };
+    while let Some((later, no)) = newest.peek().copied()
+        && later >= before
     {
         newest.pop();
-        newest.extend(snapshot.ended_before(ends, no, seq)?.map(|older| (older, no)));
+        newest.extend(snapshot.ended_before(ends, no, before)?.map(|older| (older, no)));
     }
-    Ok(Step::Look(seq))
+    Ok(if led == seq { Step::Look(seq) } else { Step::On(before) })
 }
 
 /// The destinations that a list of deliveries is about, when it is not about all.

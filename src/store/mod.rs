@@ -238,6 +238,8 @@ impl Shared {
 }
 
 #[cfg(test)]
+mod looks;
+#[cfg(test)]
 mod speed;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -871,9 +871,20 @@ fn take_due(batch: &mut Batch<'_>, row: &DueRow) -> Result<bool, ApplyError> {
 fn put_attempt(batch: &mut Batch<'_>, key: DeliveryKey, number: u32, row: &AttemptRow) -> Result<(), StorageError> {
     batch.attempts.put((key.seq.0, key.destination.0, number), row)?;
     match row {
-        AttemptRow::Done(attempt) if attempt.outcome != Outcome::Succeeded => note_failure(batch, key),
+        AttemptRow::Done(attempt) if is_failure(attempt) => note_failure(batch, key),
         AttemptRow::Done(_) | AttemptRow::Planned { .. } => Ok(()),
     }
+}
+
+/// Whether an attempt is listed among the failures: a destination may take a status for success that no other does, and
+/// whoever asks for that status asks the same list.
+pub(super) fn is_failure(attempt: &Attempt) -> bool {
+    attempt.outcome != Outcome::Succeeded || attempt.status.is_some_and(is_of_failures)
+}
+
+/// Whether every delivery whose last attempt had this status is listed among the failures.
+pub(super) fn is_of_failures(status: u16) -> bool {
+    !(200..300).contains(&status)
 }
 
 fn note_failure(batch: &mut Batch<'_>, key: DeliveryKey) -> Result<(), StorageError> {

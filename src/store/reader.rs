@@ -13,15 +13,15 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase};
 use crate::model::audit::{Chain, Kept, Link, Record, Wanted};
 use crate::model::event::{EventHead, ProducerId, Target};
 use crate::model::{
-    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Milestone, Outcome, Seq, SubscriptionNo,
-    TenantId, Timestamp, Trigger, TypePattern, milestone,
+    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Milestone, Seq, SubscriptionNo, TenantId,
+    Timestamp, Trigger, TypePattern, milestone,
 };
 
 use super::history::{Candidates, Step};
 use super::keyring::Keyring;
 use super::op::Ages;
 use super::record::{AttemptRow, DueRow, EndedRow, Tally};
-use super::segments::{Answer, Asked, Runs, SegmentKey, Stretch};
+use super::segments::{Answer, Asked, Runs, SegmentKey, Stretch, Time};
 use super::standing::BLOCK;
 use super::tables::{Read, Records};
 use super::writer::{ApplyError, META_AUDIT};
@@ -163,7 +163,7 @@ pub struct DeliveriesWanted {
 pub(super) enum Ends {
     /// Of deliveries that have ended without success.
     Ended,
-    /// Of deliveries that have failed at some time.
+    /// Of deliveries that have failed at some time, or had a reply whose status is none of success.
     Failures,
 }
 
@@ -611,15 +611,12 @@ impl Snapshot {
             }
             let seq = match candidates.step(self)? {
                 Step::Look(seq) => seq,
-                Step::On => continue,
+                Step::On(_) => continue,
                 Step::End => return Ok(None),
             };
             self.look();
             let Some(record) = self.events.get(seq.0)? else { continue };
             let Ok(head) = codec::decode_event_head(self.events.place(seq.0), record.value()) else { continue };
-            if wanted.from.is_some_and(|from| head.accepted.after(CLOCK_SLACK) < from) {
-                return Ok(None);
-            }
             if wanted.takes(&head) {
                 match visit(seq, record.value(), head)? {
                     Walk::On => {}
@@ -779,7 +776,7 @@ impl Snapshot {
             let (key, record) = entry?;
             let (seq, destination, number) = key.value();
             if let Ok(AttemptRow::Done(attempt)) = codec::decode(self.attempts.place(key.value()), record.value())
-                && attempt.outcome != Outcome::Succeeded
+                && op::is_failure(&attempt)
                 && self.failures.get((destination, seq))?.is_none()
             {
                 return broken(format!("attempt {number} of {seq} to {destination} is missing among the failures"));
@@ -816,6 +813,9 @@ impl Snapshot {
             let seq = Seq(place.value());
             let Ok(head) = codec::decode_event_head(self.events.place(seq.0), record.value()) else { continue };
             count += 1;
+            if !run.spans(&Time::at(head.accepted)).iter().any(|(from, until)| (*from..*until).contains(&seq)) {
+                return Err(ReadError::Storage(format!("the times of its run leave out the event at {}", seq.0)));
+            }
             if !dedup::leads_to(&self.runs, &self.segments, &head, seq)? {
                 return Err(ReadError::Storage(format!("the id of the event at {} does not lead to it", seq.0)));
             }
@@ -857,6 +857,3 @@ enum Walk {
     On,
     Stop,
 }
-
-/// How far the clock may have run backwards between two neighbouring events for a walk by time to find both.
-const CLOCK_SLACK: Duration = Duration::from_secs(3600);

@@ -30,8 +30,8 @@ pub const ATTEMPTS: Definition<(u64, u32, u32)> = Definition::new("attempts");
 pub const STARTED: Definition<(u32, u64)> = Definition::new("started");
 /// `(destination, seq) -> how a delivery ended without success`. What is neither here nor due has succeeded.
 pub const ENDED: Definition<(u32, u64)> = Definition::new("ended");
-/// `(destination, seq)` of each delivery that has a failed attempt or was given up, whatever became of it: what the history's
-/// filter on failures walks. There is nothing in a row but its key.
+/// `(destination, seq)` of each delivery that has a failed attempt, or one with another status than 200 to 299, or was given up,
+/// whatever became of it: what the history's filter on failures and the filter on such a status walk. There is nothing in a row but its key.
 pub const FAILURES: TableDefinition<(u32, u64), ()> = TableDefinition::new(FAILURES_NAME);
 /// Its name.
 pub const FAILURES_NAME: &str = "failures";

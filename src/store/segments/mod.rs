@@ -6,7 +6,7 @@
 //! the run is sealed are on disk it stays in memory, and a start reads it again from its events. What is removed by retention
 //! leaves its lists only when its whole run has gone: a list may name events that are no more, never miss one that is there.
 //!
-//! Of a sealed run memory keeps its bounds and, while its producers' ids count, a filter: at 5 million ids within seven days
+//! Of a sealed run memory keeps its bounds in place and time, 1 KiB for the times, and, while its producers' ids count, a filter: at 5 million ids within seven days
 //! 8.4 MiB of filters, and about 1.5 MiB each for the open run and one that is being sealed.
 //!
 //! What is on disk and what is in memory change places under a reader's eyes. So a reader takes what is in memory first
@@ -16,12 +16,13 @@ mod filter;
 pub mod pack;
 pub mod seal;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
 
 use crate::model::event::EventHead;
 use crate::model::{DestinationNo, EventType, Seq, SubscriptionNo, TenantId, Timestamp, TypePattern};
@@ -39,6 +40,9 @@ use pack::{Hash, Mark};
 const ENTRIES_PER_EVENT: usize = 8;
 /// Types with a list of their own in one run; the events of any further type share a list. Of tenants the same.
 const TYPES_MAX: usize = 1024;
+/// Into so many pieces a run is cut for its times of acceptance, of which each piece has bounds: a list that begins or ends at a
+/// moment looks at no more than a piece in vain.
+const PIECES: usize = 64;
 /// Destinations whose lists are read one by one; of a run that has more of those asked for, all events are as good.
 const DESTINATIONS_MAX: usize = 64;
 
@@ -84,7 +88,7 @@ impl Runs {
     pub(super) fn note(&mut self, seq: Seq, head: &EventHead) {
         let has_room = |run: &Arc<Run>| run.has_room(seq, self.run_events);
         if !self.memory.back().is_some_and(has_room) {
-            self.memory.push_back(Arc::new(Run::new(seq, head.accepted)));
+            self.memory.push_back(Arc::new(Run::new(seq, head.accepted, self.run_events)));
         }
         if let Some(open) = self.memory.back() {
             open.note(seq, head);
@@ -175,6 +179,7 @@ pub(super) struct Sealed {
     first: Seq,
     end: Seq,
     accepted: (Timestamp, Timestamp),
+    pieces: Arc<Pieces>,
     id_chunks: u32,
     key_chunks: u32,
     /// The one tenant whose events these are.
@@ -205,7 +210,68 @@ impl Sealed {
 
     /// The same without its filter.
     fn bounds(&self) -> Sealed {
-        Sealed { filter: None, sole_tenant: self.sole_tenant.clone(), ..*self }
+        Sealed { filter: None, sole_tenant: self.sole_tenant.clone(), pieces: Arc::clone(&self.pieces), ..*self }
+    }
+}
+
+/// When the events of a run were accepted: the oldest and the newest of so many neighbours. A clock may be set back, so that no
+/// order is taken for granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pieces {
+    length: u64,
+    bounds: Vec<(Timestamp, Timestamp)>,
+}
+
+impl Pieces {
+    /// Of a piece in which nothing lies.
+    const EMPTY: (Timestamp, Timestamp) = (Timestamp::from_millis(u64::MAX), Timestamp::ZERO);
+
+    /// Of a run of at most so many events.
+    fn of(run_events: usize) -> Self {
+        Pieces { length: run_events.div_ceil(PIECES).max(1) as u64, bounds: Vec::new() }
+    }
+
+    fn note(&mut self, offset: u16, accepted: Timestamp) {
+        let piece = usize::from(offset) / self.length as usize;
+        if self.bounds.len() <= piece {
+            self.bounds.resize(piece + 1, Self::EMPTY);
+        }
+        let (oldest, newest) = self.bounds[piece];
+        self.bounds[piece] = (oldest.min(accepted), newest.max(accepted));
+    }
+
+    /// The offsets between which pieces lie that may hold something of a time, in ascending order, neighbours as one.
+    fn within(&self, time: &Time) -> Vec<(u64, u64)> {
+        let mut spans: Vec<(u64, u64)> = Vec::new();
+        for (piece, _) in self.bounds.iter().enumerate().filter(|(_, bounds)| time.may_hold(**bounds)) {
+            let (first, end) = (piece as u64 * self.length, (piece as u64 + 1) * self.length);
+            match spans.last_mut().filter(|last| last.1 == first) {
+                Some(last) => last.1 = end,
+                None => spans.push((first, end)),
+            }
+        }
+        spans
+    }
+}
+
+/// A time of acceptance that is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Time {
+    /// At or after.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+}
+
+impl Time {
+    /// This millisecond.
+    pub(super) fn at(moment: Timestamp) -> Self {
+        Time { from: Some(moment), to: Some(moment.after(std::time::Duration::from_millis(1))) }
+    }
+
+    /// Whether something between these two, both included, may lie in it.
+    pub(super) fn may_hold(&self, (oldest, newest): (Timestamp, Timestamp)) -> bool {
+        self.from.is_none_or(|from| newest >= from) && self.to.is_none_or(|to| oldest < to)
     }
 }
 
@@ -219,6 +285,7 @@ pub(super) struct Run {
 struct Lists {
     end: Seq,
     accepted: (Timestamp, Timestamp),
+    pieces: Pieces,
     // A mark's upper half leads to its lower half: eight bytes an id.
     ids: HashMap<u32, u32>,
     // Marks that lost their place in the map to a later one: an id that came again after seven days, or a chance meeting.
@@ -234,10 +301,11 @@ struct Lists {
 }
 
 impl Run {
-    fn new(first: Seq, accepted: Timestamp) -> Self {
+    fn new(first: Seq, accepted: Timestamp, run_events: usize) -> Self {
         let lists = Lists {
             end: first,
             accepted: (accepted, accepted),
+            pieces: Pieces::of(run_events),
             ids: HashMap::new(),
             ids_again: Vec::new(),
             keys: Vec::new(),
@@ -266,6 +334,7 @@ impl Run {
         let lists = &mut *lists;
         lists.end = Seq(seq.0 + 1);
         lists.accepted = (lists.accepted.0.min(head.accepted), lists.accepted.1.max(head.accepted));
+        lists.pieces.note(offset, head.accepted);
         lists.entries += 1 + head.targets.len();
         if let Some(hash) = dedup::hash_of(head) {
             let (upper, lower) = Mark::new(hash, offset).halves();
@@ -482,6 +551,21 @@ impl Stretch {
         }
     }
 
+    /// The places between which everything lies that was accepted in a time, in ascending order. What was not, lies there as
+    /// well, at most in the pieces at either end.
+    pub(super) fn spans(&self, time: &Time) -> Vec<(Seq, Seq)> {
+        let (first, end) = (self.first(), self.end());
+        if *time == Time::default() {
+            return vec![(first, end)];
+        }
+        let spans = match self {
+            Stretch::Memory(run) => run.lists().pieces.within(time),
+            Stretch::Sealed(run) => run.pieces.within(time),
+        };
+        let place = |offset: u64| Seq(first.0 + offset).min(end);
+        spans.into_iter().map(|(from, until)| (place(from), place(until))).collect()
+    }
+
     /// Which of its events are asked for. `looked_at` is told of each row that is read.
     pub(super) fn ask(
         &self,
@@ -555,6 +639,47 @@ impl Sealed {
             let lists: Result<Option<Vec<_>>, _> = lists.map(Result::transpose).map(Option::transpose).collect();
             lists.map(|lists| lists.map(union))
         };
+        // Where one list is empty the others are not read: they are many for a branch of types, or for a tenant's destinations.
+        let is_nothing = |list: &Option<Vec<u16>>| list.as_ref().is_some_and(Vec::is_empty);
+        let nothing = || [Some(Vec::new()), None, None, None, None];
+        let tenant = match (&asked.tenant, &self.sole_tenant) {
+            (None, _) => None,
+            (Some(tenant), Some(sole)) => (tenant != sole).then(Vec::new),
+            (Some(tenant), None) => {
+                let own = tenant.as_str().as_bytes();
+                union_of(&mut [own, &[]].into_iter().map(|key| list(kind::TENANT, key)))?
+            }
+        };
+        if is_nothing(&tenant) {
+            return Ok(nothing());
+        }
+        let subscription = match asked.subscription {
+            Some(no) => list(kind::SUBSCRIPTION, &no.0.to_be_bytes())?,
+            None => None,
+        };
+        if is_nothing(&subscription) {
+            return Ok(nothing());
+        }
+        let key = match &asked.key {
+            None => None,
+            Some(_) if self.key_chunks == 0 => Some(Vec::new()),
+            Some(key) => {
+                looked_at();
+                let hash = hash_of_key(key);
+                let chunk = hash.chunk(self.key_chunks).to_be_bytes();
+                let place = (kind::KEYS, chunk.as_slice(), self.first.0);
+                match segments.get(place)? {
+                    Some(record) => {
+                        let unpack = |packed: &[u8]| pack::offsets_of(packed, hash);
+                        codec::decode_packed(segments.place(place), record.value(), unpack).ok()
+                    }
+                    None => Some(Vec::new()),
+                }
+            }
+        };
+        if is_nothing(&key) {
+            return Ok(nothing());
+        }
         let mut nos = asked.destinations.clone();
         if let Some(nos) = nos.as_mut().filter(|nos| nos.len() > DESTINATIONS_MAX) {
             looked_at();
@@ -568,18 +693,9 @@ impl Sealed {
             }
             Some(_) | None => None,
         };
-        let subscription = match asked.subscription {
-            Some(no) => list(kind::SUBSCRIPTION, &no.0.to_be_bytes())?,
-            None => None,
-        };
-        let tenant = match (&asked.tenant, &self.sole_tenant) {
-            (None, _) => None,
-            (Some(tenant), Some(sole)) => (tenant != sole).then(Vec::new),
-            (Some(tenant), None) => {
-                let own = tenant.as_str().as_bytes();
-                union_of(&mut [own, &[]].into_iter().map(|key| list(kind::TENANT, key)))?
-            }
-        };
+        if is_nothing(&destinations) {
+            return Ok(nothing());
+        }
         let kinds = match &asked.kind {
             None | Some(TypePattern::Any) => None,
             Some(TypePattern::One(one)) => Some(vec![one.as_str().to_owned()]),
@@ -597,23 +713,6 @@ impl Sealed {
             Some(mut kinds) => {
                 kinds.push(String::new());
                 union_of(&mut kinds.iter().map(|kind| list(kind::TYPE, kind.as_bytes())))?
-            }
-        };
-        let key = match &asked.key {
-            None => None,
-            Some(_) if self.key_chunks == 0 => Some(Vec::new()),
-            Some(key) => {
-                looked_at();
-                let hash = hash_of_key(key);
-                let chunk = hash.chunk(self.key_chunks).to_be_bytes();
-                let place = (kind::KEYS, chunk.as_slice(), self.first.0);
-                match segments.get(place)? {
-                    Some(record) => {
-                        let unpack = |packed: &[u8]| pack::offsets_of(packed, hash);
-                        codec::decode_packed(segments.place(place), record.value(), unpack).ok()
-                    }
-                    None => Some(Vec::new()),
-                }
             }
         };
         Ok([destinations, subscription, tenant, kind, key])

@@ -20,7 +20,7 @@ use crate::store::{LoadError, codec, lock, tables};
 
 use super::filter::Filter;
 use super::pack::{self, Chunks};
-use super::{RUN_EVENTS_MAX, Run, Runs, Sealed, SegmentChange, SegmentKey, kind};
+use super::{Pieces, RUN_EVENTS_MAX, Run, Runs, Sealed, SegmentChange, SegmentKey, kind};
 
 /// What the removal of a row counts for.
 const REMOVAL_BYTES: usize = 1 << 10;
@@ -33,6 +33,7 @@ pub(in crate::store) struct RunRow {
     stage: Stage,
     end: Seq,
     accepted: (Timestamp, Timestamp),
+    pieces: Pieces,
     ids: u32,
     id_chunks: u32,
     key_chunks: u32,
@@ -135,6 +136,14 @@ impl RunRow {
             stage: Stage::Sealed,
             end: Seq(131_072),
             accepted: (Timestamp::from_millis(1_750_000_000_123), Timestamp::from_millis(1_750_000_009_999)),
+            pieces: Pieces {
+                length: 1024,
+                bounds: vec![
+                    (Timestamp::from_millis(1_750_000_000_123), Timestamp::from_millis(1_750_000_000_123)),
+                    Pieces::EMPTY,
+                    (Timestamp::from_millis(1_750_000_000_124), Timestamp::from_millis(1_750_000_009_999)),
+                ],
+            },
             ids: 60_000,
             id_chunks: 150,
             key_chunks: 7,
@@ -266,6 +275,7 @@ impl Sealing {
                 stage: Stage::Sealing,
                 end: lists.end,
                 accepted: lists.accepted,
+                pieces: lists.pieces.clone(),
                 ids: ids.marks() as u32,
                 id_chunks: ids.count(),
                 key_chunks: keys.count(),
@@ -324,7 +334,8 @@ fn sealed(first: Seq, row: &RunRow, filter: Option<Filter>) -> Sealed {
         Tenants::One(sole) => Some(sole.clone()),
         Tenants::Several(_) => None,
     };
-    Sealed { first, end, accepted, id_chunks, key_chunks, sole_tenant, filter }
+    let pieces = Arc::new(row.pieces.clone());
+    Sealed { first, end, accepted, pieces, id_chunks, key_chunks, sole_tenant, filter }
 }
 
 /// What a start has found.
@@ -426,7 +437,7 @@ pub(in crate::store) fn mend(
         for entry in events.range(first.0..end.unwrap_or(first.0))? {
             let (seq, record) = entry?;
             let Ok(head) = codec::decode_event_head(events.place(seq.value()), record.value()) else { continue };
-            run.get_or_insert_with(|| Run::new(*first, head.accepted)).note(Seq(seq.value()), &head);
+            run.get_or_insert_with(|| Run::new(*first, head.accepted, RUN_EVENTS_MAX)).note(Seq(seq.value()), &head);
         }
         tracing::warn!(event = "run_mended", first = first.0, "lists of events were damaged, and are written anew");
         let Some(run) = run else { continue };

@@ -1,6 +1,6 @@
 //! Segments against a plain list of everything that happened.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +21,10 @@ use crate::store::{
     tables,
 };
 
-use super::pack::Hash;
-
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// A tenant below the default one.
-fn child(id: &str) -> Tenant {
+pub(in crate::store) fn child(id: &str) -> Tenant {
     Tenant {
         id: id.parse().unwrap(),
         name: id.into(),
@@ -339,6 +337,19 @@ impl World {
                 self.look_at(&wanted, limit, skip).await;
             }
         }
+        for events in self.events_wanted() {
+            for (state, destination) in [(None, None), (Some(DeliveryState::Failed), Some(self.nos[0]))] {
+                let milestone = Some(Milestone::Failed);
+                let wanted = DeliveriesWanted {
+                    events: events.clone(),
+                    state,
+                    destination,
+                    milestone,
+                    ..DeliveriesWanted::default()
+                };
+                self.look_at(&wanted, limit, skip).await;
+            }
+        }
         let states = [None, Some(DeliveryState::Pending), Some(DeliveryState::Held), Some(DeliveryState::Succeeded)];
         let states = states.into_iter().chain([Some(DeliveryState::Failed), Some(DeliveryState::Cancelled)]);
         for state in states {
@@ -412,7 +423,7 @@ proptest! {
     }
 }
 
-fn soak() -> bool {
+pub(in crate::store) fn soak() -> bool {
     std::env::var("POSTRIDER_SOAK").is_ok_and(|set| set == "1")
 }
 
@@ -489,135 +500,4 @@ async fn filters_go_when_their_ids_are_no_longer_remembered() {
         .store
         .read(|snapshot| snapshot.event_by_producer_id(&TenantId::default_tenant(), &"T-3".parse().unwrap()));
     assert_eq!(named.await.unwrap().unwrap().seq, world.told[3].seq, "an old id is still found, without its filter");
-}
-
-/// S2.21, S2.65, P3: a first page and a look-up cost the same however much there is; counted in rows, not in time. What no list
-/// leads to is looked for in bounded steps.
-#[tokio::test]
-async fn a_first_page_looks_at_few_rows_however_many_there_are() {
-    let (total, run_events) = if soak() { (1_000_000, 65_536) } else { (20_000, 1000) };
-    let folder = tempfile::tempdir().unwrap();
-    let settings =
-        Settings { run_events, ..Settings::at(folder.path().join("postrider.redb"), crate::store::tests::keys()) };
-    let store = Store::open(&settings, Clock::system(), 7).unwrap();
-    store.steer(&Actor::SYSTEM, CreateTenant { tenant: child("small") }).await.unwrap().answer.unwrap();
-    let mut nos = Vec::new();
-    for pattern in ["*", "rare", "never"] {
-        let created =
-            store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(pattern) }).await.unwrap();
-        nos.push(created.answer.unwrap().no);
-        let subscription = Subscription { roll_up: true, ..subscription(pattern, &nos[nos.len() - 1..]) };
-        store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
-    }
-    for start in (0..total).step_by(500) {
-        let new = |n: usize| {
-            let kind = if n.is_multiple_of(run_events) { "rare" } else { "usual" };
-            let key = n.is_multiple_of(run_events).then(|| "few".parse().unwrap());
-            let tenant = if kind == "rare" { "small" } else { "default" };
-            NewEvent { key, tenant: tenant.parse().unwrap(), ..event(kind, Some(&n.to_string()), "1") }
-        };
-        let accept = Accept { events: (start..start + 500).map(new).collect(), waiting_max: u64::MAX };
-        assert!(store.submit(accept).await.unwrap().answer.iter().all(Result::is_ok));
-    }
-    let ended = (1..=total).step_by(total / 20).map(|seq| DeliveryKey { destination: nos[0], seq: Seq(seq as u64) });
-    for key in ended {
-        assert_eq!(store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer, Steered::Done);
-    }
-    let (lane, first) = (nos[0], (Timestamp::ZERO, Seq(0)));
-    for row in store.read(move |snapshot| snapshot.lane(lane, first, 15)).await.unwrap() {
-        let _ = store.submit(GiveUp { row, ending: Ending::Expired }).await.unwrap();
-    }
-    while lock(&store.0.shared.runs).counts().0 > 1 {
-        let _ = store.steer(&Actor::SYSTEM, SetPaused { no: DestinationNo(u32::MAX), paused: true }).await.unwrap();
-    }
-    let runs = (total / run_events) as u64 + 1;
-    let window = Window { after: None, skip: 0, limit: 10 };
-    let one = |text: &str| EventsWanted { kind: Some(text.parse().unwrap()), ..EventsWanted::default() };
-    let few = EventsWanted { key: Some("few".into()), ..EventsWanted::default() };
-    let whose = |tenant: &str| EventsWanted { tenant: tenant.parse().ok(), ..EventsWanted::default() };
-    for (wanted, found) in [
-        (EventsWanted::default(), 10),
-        (one("rare"), 10),
-        (one("rar.*"), 0),
-        (one("no"), 0),
-        (few.clone(), 10),
-        (whose("small"), 10),
-        (whose("default"), 10),
-        (whose("nobody"), 0),
-        (EventsWanted { tenant: whose("default").tenant, ..few }, 0),
-        (EventsWanted { to: Some(Timestamp::from_millis(1)), ..EventsWanted::default() }, 0),
-    ] {
-        let asked = wanted.clone();
-        let look = store.read(move |snapshot| Ok((snapshot.events(&asked, window)?, snapshot.looked_at())));
-        let (page, looked_at) = look.await.unwrap();
-        assert_eq!(page.items.len(), found, "{wanted:?}");
-        assert!(looked_at <= 3 * runs + 20, "{looked_at} rows for {wanted:?}");
-    }
-    let to = |no| DeliveriesWanted { destination: Some(no), ..DeliveriesWanted::default() };
-    let by = |no| DeliveriesWanted { subscription: Some(SubscriptionNo(no)), ..DeliveriesWanted::default() };
-    let milestone = |milestone| DeliveriesWanted { milestone: Some(milestone), ..DeliveriesWanted::default() };
-    // A tenant with a thousand destinations, of which one was ever delivered to.
-    let many = |no| (1000..2000).map(DestinationNo).chain([no]).collect::<HashSet<_>>();
-    let state = |state| DeliveriesWanted { state: Some(state), ..DeliveriesWanted::default() };
-    let wants = [
-        (DeliveriesWanted::default(), 10),
-        (to(nos[0]), 10),
-        (to(nos[1]), 10),
-        (to(nos[2]), 0),
-        (DeliveriesWanted { events: one("rare"), ..to(nos[0]) }, 10),
-        (DeliveriesWanted { events: one("usual"), ..to(nos[1]) }, 0),
-        (state(DeliveryState::Cancelled), 10),
-        (state(DeliveryState::Failed), 10),
-        (milestone(Milestone::Failed), 10),
-        (DeliveriesWanted { destination: Some(nos[1]), ..milestone(Milestone::Failed) }, 0),
-        (milestone(Milestone::Create), 10),
-        (milestone(Milestone::Confirm), 0),
-        (by(1), 10),
-        (by(2), 10),
-        (by(3), 0),
-        (by(9), 0),
-        (DeliveriesWanted { among: Some(many(nos[1])), ..DeliveriesWanted::default() }, 10),
-        (DeliveriesWanted { among: Some(many(nos[2])), ..DeliveriesWanted::default() }, 0),
-        (DeliveriesWanted { state: Some(DeliveryState::Pending), ..to(nos[1]) }, 10),
-        (DeliveriesWanted { state: Some(DeliveryState::Held), held: vec![nos[1]], ..DeliveriesWanted::default() }, 10),
-    ];
-    for (wanted, found) in wants {
-        let asked = wanted.clone();
-        let look = store.read(move |snapshot| Ok((snapshot.deliveries(&asked, window)?, snapshot.looked_at())));
-        let (page, looked_at) = look.await.unwrap();
-        assert_eq!(page.items.len(), found, "{wanted:?}");
-        assert!(looked_at <= 4 * runs + 60, "{looked_at} rows for {wanted:?}");
-    }
-    let nowhere = [
-        DeliveriesWanted { status: Some(503), ..DeliveriesWanted::default() },
-        state(DeliveryState::Succeeded),
-        milestone(Milestone::Success),
-    ];
-    for wanted in nowhere {
-        let (mut after, mut pages) = (None, 0);
-        loop {
-            let (asked, window) = (wanted.clone(), Window { after, ..window });
-            let look = store.read(move |snapshot| Ok((snapshot.deliveries(&asked, window)?, snapshot.looked_at())));
-            let (page, looked_at) = look.await.unwrap();
-            assert!(page.items.is_empty() && looked_at <= 20_100, "{looked_at} rows for {wanted:?}");
-            pages += 1;
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        assert!((2..=total / 9000 + 1).contains(&pages), "{pages} pages for {wanted:?}");
-    }
-    let known = lock(&store.0.shared.runs).clone();
-    let hash = |id: usize| {
-        let tenant: &[u8] = if id < total && id.is_multiple_of(run_events) { b"small" } else { b"default" };
-        Hash::of(&[b"native", tenant, b"", id.to_string().as_bytes()])
-    };
-    let looks = |ids: std::ops::Range<usize>| -> usize {
-        ids.map(|id| known.places_of(hash(id), Some(Clock::system().now())).len()).sum()
-    };
-    assert!((1000..1100).contains(&looks(0..1000)), "a known id leads to one place: {}", looks(0..1000));
-    let strangers = looks(total..total + 1000);
-    assert!(strangers < 1000 / 250 * runs as usize + 20, "an unknown id leads nowhere: {strangers} in a thousand do");
-    store.close().await;
 }

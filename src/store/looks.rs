@@ -1,0 +1,463 @@
+//! How much lists look at: counted in rows, not in time, and the same at a million events as at twenty thousand.
+//!
+//! The store of the short form has runs of a thousand events, the long form's are as long as a daemon's: so both have about as
+//! many runs, and what is rare has one event in each. `POSTRIDER_SOAK=1` asks for the long form.
+
+use std::collections::HashSet;
+
+use crate::clock::Clock;
+use crate::model::audit::{Action, Deed, Wanted};
+use crate::model::delivery::Ending;
+use crate::model::event::NewEvent;
+use crate::model::{
+    Actor, DeliveryKey, DeliveryState, DestinationNo, Milestone, Outcome, Seq, Subscription, SubscriptionNo, Timestamp,
+};
+
+use super::audit::{Effect, Steer};
+use super::op::*;
+use super::reader::LOOKED_AT_MAX;
+use super::segments::pack::Hash;
+use super::segments::tests::{child, soak};
+use super::tests::{attempt, destination, event, subscription};
+use super::writer::{ApplyError, Batch};
+use super::{DeliveriesWanted, DueRow, EventsWanted, Place, Settings, Store, Window, lock};
+
+/// Runs that either form has, the open one included.
+const RUNS: usize = 21;
+/// What a first page looks at, at most, when lists lead to what it shows: a few rows of each run, what lies in vain in the pieces of
+/// a run at both ends of a time, and the page itself.
+const LOOKS_MAX: u64 = 4 * RUNS as u64 + 2 * 1024 + 60;
+/// The same without a time.
+const LOOKS_WITHOUT_TIME_MAX: u64 = 4 * RUNS as u64 + 60;
+/// What a page looks at in any case, at most, but for the last event's own deliveries.
+const LOOKS_ANYHOW_MAX: u64 = LOOKED_AT_MAX + 100;
+
+const PAGE: Window = Window { after: None, skip: 0, limit: 10 };
+
+/// A store in which everything is rare in some way.
+struct World {
+    store: Store,
+    total: usize,
+    run_events: usize,
+    /// Of what is usual, of what is rare, of what never comes.
+    nos: Vec<DestinationNo>,
+    _folder: tempfile::TempDir,
+}
+
+/// How the delivery of an event to the first destination ends, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Succeeds(u16),
+    Fails(u16),
+    IsCancelled,
+    Waits,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (total, run_events) = if soak() { (1_000_000, 65_536) } else { (20_000, 1000) };
+        let folder = tempfile::tempdir().unwrap();
+        let settings =
+            Settings { run_events, ..Settings::at(folder.path().join("postrider.redb"), super::tests::keys()) };
+        let clock = Clock::of_runtime(Timestamp::from_millis(1_700_000_000_000));
+        let store = Store::open(&settings, clock, 7).unwrap();
+        store.steer(&Actor::SYSTEM, CreateTenant { tenant: child("small") }).await.unwrap().answer.unwrap();
+        let mut nos = Vec::new();
+        for pattern in ["*", "rare.*", "never"] {
+            let created = store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(pattern) }).await;
+            nos.push(created.unwrap().answer.unwrap().no);
+            let subscription = Subscription { roll_up: true, ..subscription(pattern, &nos[nos.len() - 1..]) };
+            store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+        }
+        let world = World { store, total, run_events, nos, _folder: folder };
+        for start in (0..total).step_by(500) {
+            world.fill(start..start + 500).await;
+        }
+        while lock(&world.store.0.shared.runs).counts().0 > 1 {
+            let carry = SetPaused { no: DestinationNo(u32::MAX), paused: true };
+            let _ = world.store.steer(&Actor::SYSTEM, carry).await.unwrap();
+        }
+        world
+    }
+
+    /// Of each run the first event is rare, and a few others have a fate that no other has.
+    fn fate(&self, n: usize) -> Fate {
+        match n % self.run_events {
+            0 => Fate::Fails(503),
+            2 => Fate::IsCancelled,
+            3 => Fate::Waits,
+            4 => Fate::Succeeds(404),
+            5 => Fate::Succeeds(204),
+            6 => Fate::Fails(500),
+            n if n % 10 == 1 => Fate::Fails(502),
+            _ => Fate::Succeeds(200),
+        }
+    }
+
+    async fn fill(&self, events: std::ops::Range<usize>) {
+        let new = |n: usize| match n.is_multiple_of(self.run_events) {
+            true => {
+                let plain = event("rare.one", Some(&n.to_string()), "1");
+                NewEvent { key: "few".parse().ok(), tenant: "small".parse().unwrap(), ..plain }
+            }
+            false => event("usual", Some(&n.to_string()), "1"),
+        };
+        let accept = Accept { events: events.clone().map(new).collect(), waiting_max: u64::MAX };
+        assert!(self.store.submit(accept).await.unwrap().answer.iter().all(Result::is_ok));
+        let mut tickets = Vec::new();
+        for row in self.rows(events.clone()).await {
+            let Some((outcome, status, next)) = (match self.fate(row.seq.0 as usize - 1) {
+                Fate::Succeeds(status) => Some((Outcome::Succeeded, status, Next::Succeeded)),
+                Fate::Fails(status) => Some((Outcome::Failed, status, Next::GivenUp(Ending::Exhausted))),
+                Fate::IsCancelled | Fate::Waits => None,
+            }) else {
+                continue;
+            };
+            let attempt = crate::model::Attempt { status: Some(status), ..attempt(row, outcome, None) };
+            tickets.push(self.store.enqueue(Finish { row, attempt, next, health: None }).await.unwrap());
+        }
+        for ticket in tickets {
+            let _ = ticket.committed().await.unwrap();
+        }
+        for n in events.filter(|n| self.fate(*n) == Fate::IsCancelled) {
+            let key = DeliveryKey { destination: self.nos[0], seq: Seq(n as u64 + 1) };
+            assert_eq!(self.store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer, Steered::Done);
+        }
+    }
+
+    /// The waiting deliveries of these events to the first destination.
+    async fn rows(&self, events: std::ops::Range<usize>) -> Vec<DueRow> {
+        let (lane, limit) = (self.nos[0], 500 + 2 * RUNS);
+        let rows =
+            self.store.read(move |snapshot| snapshot.lane(lane, (Timestamp::ZERO, Seq(0)), limit)).await.unwrap();
+        rows.into_iter().filter(|row| events.contains(&(row.seq.0 as usize - 1))).collect()
+    }
+
+    /// When an event was accepted.
+    async fn accepted(&self, n: usize) -> Timestamp {
+        let head = self.store.read(move |snapshot| snapshot.head(Seq(n as u64 + 1))).await.unwrap();
+        head.unwrap().accepted
+    }
+
+    /// How many there are on a page, where the next one begins, and what was looked at.
+    async fn deliveries(&self, wanted: &DeliveriesWanted, window: Window) -> (usize, Option<Place>, u64) {
+        let asked = wanted.clone();
+        let look = self.store.read(move |snapshot| Ok((snapshot.deliveries(&asked, window)?, snapshot.looked_at())));
+        let (page, looked_at) = look.await.unwrap();
+        (page.items.len(), page.next, looked_at)
+    }
+}
+
+fn one(text: &str) -> EventsWanted {
+    EventsWanted { kind: Some(text.parse().unwrap()), ..EventsWanted::default() }
+}
+
+fn all() -> DeliveriesWanted {
+    DeliveriesWanted::default()
+}
+
+fn of(events: EventsWanted) -> DeliveriesWanted {
+    DeliveriesWanted { events, ..all() }
+}
+
+fn state(state: DeliveryState) -> DeliveriesWanted {
+    DeliveriesWanted { state: Some(state), ..all() }
+}
+
+fn milestone(milestone: Milestone) -> DeliveriesWanted {
+    DeliveriesWanted { milestone: Some(milestone), ..all() }
+}
+
+fn status(status: u16) -> DeliveriesWanted {
+    DeliveriesWanted { status: Some(status), ..all() }
+}
+
+/// S2.21, S2.65, P3: a first page and a look-up cost the same however much there is. Every filter of `/v1/events`, `/v1/deliveries`
+/// and `/v1/event_history` is asked, alone and with others; the dashboard's pages and a destination's statistics ask the same lists.
+///
+/// Few filters have no list that leads to all that they take: a state or a status of success where it is rare among those of the
+/// same list (`succeeded`, `SUCCESS`, one of 200 to 299, `cancelled` among failures). A page of those looks at so many rows, then ends,
+/// perhaps empty, with a place where the next page goes on; what it looks at does not grow either.
+#[tokio::test]
+async fn a_first_page_looks_at_few_rows_however_many_there_are() {
+    let world = World::new().await;
+    let (nos, total) = (world.nos.clone(), world.total);
+    // In the middle of a run, with most of the store before it and after it.
+    let middle = world.accepted(total / 2 + world.run_events / 3).await;
+    let later = world.accepted(total / 2 + world.run_events / 3 + 600).await;
+    let (early, late) =
+        (world.accepted(world.run_events / 2).await, world.accepted(total - world.run_events / 3).await);
+    let beyond = world.accepted(total - 1).await.after(std::time::Duration::from_secs(1));
+    let within =
+        |from: Option<Timestamp>, to: Option<Timestamp>, events: EventsWanted| EventsWanted { from, to, ..events };
+    let key = |key: &str| EventsWanted { key: Some(key.into()), ..EventsWanted::default() };
+    let whose = |tenant: &str| EventsWanted { tenant: tenant.parse().ok(), ..EventsWanted::default() };
+    let any = EventsWanted::default;
+    let times = [
+        within(Some(middle), None, any()),
+        within(None, Some(middle), any()),
+        within(Some(middle), Some(later), any()),
+        within(Some(late), None, any()),
+        within(None, Some(early), any()),
+        within(None, Some(middle), one("rare.one")),
+        within(None, Some(middle), one("rare.*")),
+        within(None, Some(middle), key("few")),
+        within(None, Some(middle), whose("small")),
+        within(Some(beyond), None, any()),
+        within(Some(beyond), None, one("rare.one")),
+        within(None, Some(Timestamp::from_millis(1)), any()),
+        within(Some(later), Some(middle), any()),
+    ];
+    let found_in_time = [10, 10, 10, 10, 10, 8, 8, 8, 8, 0, 0, 0, 0];
+    let of_events = [
+        (any(), 10),
+        (one("rare.one"), 10),
+        (one("rare.*"), 10),
+        (one("rar.*"), 0),
+        (one("no"), 0),
+        (one("*"), 10),
+        (key("few"), 10),
+        (key("none"), 0),
+        (whose("small"), 10),
+        (whose("default"), 10),
+        (whose("nobody"), 0),
+        (EventsWanted { tenant: whose("default").tenant, ..key("few") }, 0),
+        (EventsWanted { tenant: whose("small").tenant, key: key("few").key, ..one("rare.*") }, 10),
+        (EventsWanted { tenant: whose("small").tenant, ..one("usual") }, 0),
+    ];
+    let timed = times.iter().cloned().zip(found_in_time);
+    let mut most = (0, String::new());
+    for (wanted, found) in of_events.into_iter().chain(timed) {
+        let asked = wanted.clone();
+        let look = world.store.read(move |snapshot| Ok((snapshot.events(&asked, PAGE)?, snapshot.looked_at())));
+        let (page, looked_at) = look.await.unwrap();
+        assert!(
+            page.items.len() >= found && (found > 0 || page.items.is_empty()),
+            "{} for {wanted:?}",
+            page.items.len()
+        );
+        let has_time = wanted.from.is_some() || wanted.to.is_some();
+        let bound = if has_time { LOOKS_MAX } else { LOOKS_WITHOUT_TIME_MAX };
+        assert!(looked_at <= bound, "{looked_at} rows for {wanted:?}");
+        most = most.max((looked_at, format!("{wanted:?}")));
+    }
+    println!("{total} events: {} rows at most for a first page of events, for {}", most.0, most.1);
+
+    let to = |no| DeliveriesWanted { destination: Some(no), ..all() };
+    let by = |no| DeliveriesWanted { subscription: Some(SubscriptionNo(no)), ..all() };
+    // A tenant with a thousand destinations, of which one was ever delivered to.
+    let many = |no| Some((1000..2000).map(DestinationNo).chain([no]).collect::<HashSet<_>>());
+    let (failed, cancelled) = (state(DeliveryState::Failed), state(DeliveryState::Cancelled));
+    let (pending, has_failed) = (state(DeliveryState::Pending), milestone(Milestone::Failed));
+    let rare = || one("rare.one");
+    let wants = [
+        (all(), 10),
+        (to(nos[0]), 10),
+        (to(nos[1]), 10),
+        (to(nos[2]), 0),
+        (of(one("rare.*")), 10),
+        (of(one("usual")), 10),
+        (of(one("no")), 0),
+        (DeliveriesWanted { events: rare(), ..to(nos[0]) }, 10),
+        (DeliveriesWanted { events: one("usual"), ..to(nos[1]) }, 0),
+        (DeliveriesWanted { events: one("rare.*"), ..to(nos[2]) }, 0),
+        // By state, and with each of the other filters.
+        (pending.clone(), 10),
+        (DeliveriesWanted { destination: Some(nos[0]), ..pending.clone() }, 10),
+        (DeliveriesWanted { destination: Some(nos[2]), ..pending.clone() }, 0),
+        (DeliveriesWanted { events: one("usual"), ..pending.clone() }, 10),
+        (DeliveriesWanted { events: rare(), destination: Some(nos[0]), ..pending.clone() }, 0),
+        (DeliveriesWanted { status: Some(503), ..pending.clone() }, 0),
+        (DeliveriesWanted { state: Some(DeliveryState::Held), held: vec![nos[1]], ..all() }, 10),
+        (state(DeliveryState::Held), 0),
+        (state(DeliveryState::Succeeded), 10),
+        (DeliveriesWanted { destination: Some(nos[1]), ..state(DeliveryState::Succeeded) }, 0),
+        (failed.clone(), 10),
+        (DeliveriesWanted { destination: Some(nos[0]), ..failed.clone() }, 10),
+        (DeliveriesWanted { destination: Some(nos[1]), ..failed.clone() }, 0),
+        (DeliveriesWanted { events: rare(), ..failed.clone() }, 10),
+        (DeliveriesWanted { events: one("rare.*"), destination: Some(nos[0]), ..failed.clone() }, 10),
+        (DeliveriesWanted { events: key("few"), ..failed.clone() }, 10),
+        (DeliveriesWanted { events: whose("small"), ..failed.clone() }, 10),
+        (DeliveriesWanted { events: one("no"), ..failed.clone() }, 0),
+        (DeliveriesWanted { events: rare(), status: Some(503), ..failed.clone() }, 10),
+        (DeliveriesWanted { events: rare(), ..cancelled.clone() }, 0),
+        (DeliveriesWanted { destination: Some(nos[1]), ..cancelled.clone() }, 0),
+        // By status.
+        (status(200), 10),
+        (status(502), 10),
+        (DeliveriesWanted { destination: Some(nos[1]), ..status(404) }, 0),
+        (DeliveriesWanted { events: rare(), ..status(503) }, 10),
+        (DeliveriesWanted { events: rare(), ..status(502) }, 0),
+        // The history's.
+        (milestone(Milestone::Create), 10),
+        (milestone(Milestone::Queued), 10),
+        (milestone(Milestone::Success), 10),
+        (milestone(Milestone::Confirm), 0),
+        (milestone(Milestone::Confirmed), 0),
+        (has_failed.clone(), 10),
+        (DeliveriesWanted { destination: Some(nos[1]), ..has_failed.clone() }, 0),
+        (DeliveriesWanted { subscription: Some(SubscriptionNo(2)), ..has_failed.clone() }, 0),
+        (DeliveriesWanted { events: one("rare.*"), subscription: Some(SubscriptionNo(1)), ..has_failed.clone() }, 10),
+        (by(1), 10),
+        (by(2), 10),
+        (by(3), 0),
+        (by(9), 0),
+        (DeliveriesWanted { destination: Some(nos[1]), ..by(1) }, 0),
+        // A tenant's own.
+        (DeliveriesWanted { among: many(nos[1]), ..all() }, 10),
+        (DeliveriesWanted { among: many(nos[2]), ..all() }, 0),
+    ];
+    // A time with each filter.
+    let until = |wanted: &DeliveriesWanted| DeliveriesWanted {
+        events: within(None, Some(middle), wanted.events.clone()),
+        ..wanted.clone()
+    };
+    let later_than = |from, wanted: &DeliveriesWanted| DeliveriesWanted {
+        events: within(Some(from), None, wanted.events.clone()),
+        ..wanted.clone()
+    };
+    let timed = times.iter().map(|events| of(events.clone())).zip(found_in_time);
+    let also_timed = wants.iter().flat_map(|(wanted, found)| {
+        // Half of what is rare lies before the middle.
+        [(until(wanted), found * 7 / 10), (later_than(beyond, wanted), 0)]
+    });
+    let timed: Vec<_> = timed.chain(also_timed).collect();
+    let mut most = (0, String::new());
+    for (wanted, found) in wants.into_iter().chain(timed) {
+        let (count, _, looked_at) = world.deliveries(&wanted, PAGE).await;
+        assert!(count >= found && (found > 0 || count == 0), "{count} for {wanted:?}");
+        let has_time = wanted.events.from.is_some() || wanted.events.to.is_some();
+        // Each of many destinations is one seek, or one look for its list.
+        let seeks = wanted.among.as_ref().map_or(0, |among| among.len() as u64);
+        let bound = if has_time { LOOKS_MAX } else { LOOKS_WITHOUT_TIME_MAX } + seeks;
+        assert!(looked_at <= bound, "{looked_at} rows for {wanted:?}");
+        most = most.max((looked_at, format!("{wanted:?}")));
+    }
+    println!("{total} events: {} rows at most for a first page of deliveries, for {}", most.0, most.1);
+
+    // What no list leads to.
+    let rare_in = |n: usize| (0..total).filter(|event| event % world.run_events == n).count();
+    let alone = [
+        (status(404), rare_in(4)),
+        (status(204), rare_in(5)),
+        (DeliveriesWanted { status: Some(500), ..failed }, rare_in(6)),
+        (cancelled, rare_in(2)),
+        (DeliveriesWanted { status: Some(299), ..state(DeliveryState::Succeeded) }, 0),
+        (DeliveriesWanted { status: Some(299), ..milestone(Milestone::Success) }, 0),
+    ];
+    for (wanted, expected) in alone {
+        let (mut after, mut pages, mut found, mut first) = (None, 0, 0, None);
+        loop {
+            let (count, next, looked_at) = world.deliveries(&wanted, Window { after, limit: 1000, ..PAGE }).await;
+            assert!(looked_at <= LOOKS_ANYHOW_MAX, "{looked_at} rows for {wanted:?}");
+            first.get_or_insert(looked_at);
+            (pages, found, after) = (pages + 1, found + count, next);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{wanted:?}");
+        assert!(pages <= 2 * total / LOOKED_AT_MAX as usize + 2, "{pages} pages for {wanted:?}");
+        println!("{total} events: {} rows for the first of {pages} pages, for {wanted:?}", first.unwrap_or(0));
+    }
+
+    // P3: by the producer's id.
+    let known = lock(&world.store.0.shared.runs).clone();
+    let hash = |id: usize| {
+        let tenant: &[u8] = if id < total && id.is_multiple_of(world.run_events) { b"small" } else { b"default" };
+        Hash::of(&[b"native", tenant, b"", id.to_string().as_bytes()])
+    };
+    let now = world.accepted(total - 1).await;
+    let looks =
+        |ids: std::ops::Range<usize>| -> usize { ids.map(|id| known.places_of(hash(id), Some(now)).len()).sum() };
+    let (acquainted, strangers) = (looks(0..1000), looks(total..total + 1000));
+    assert!((1000..1100).contains(&acquainted), "a known id leads to one place: {acquainted}");
+    assert!(strangers < 4 * RUNS + 20, "an unknown id leads nowhere: {strangers} in a thousand do");
+    println!(
+        "{total} events: a thousand known ids lead to {acquainted} places, a thousand unknown ones to {strangers}"
+    );
+    world.store.close().await;
+}
+
+/// Records of the audit log, so many in one commit.
+struct Note(Vec<Deed>);
+
+impl Steer for Note {
+    type Answer = ();
+
+    fn bytes(&self) -> usize {
+        self.0.len() * 512
+    }
+
+    fn steer(self, _: &mut Batch<'_>) -> Result<Effect<()>, ApplyError> {
+        Ok(Effect::Done((), self.0))
+    }
+}
+
+/// The audit log has no lists by actor, action, object, tenant or time: it is what people do, so it is short as a rule. A page of it
+/// looks at so many records, then ends, perhaps empty, with a place where the next page goes on.
+#[tokio::test]
+async fn a_page_of_the_audit_log_ends_after_so_many_looks_and_says_where_to_go_on() {
+    let total = if soak() { 1_000_000 } else { 45_000 };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::at(folder.path().join("postrider.redb"), super::tests::keys());
+    static LATER: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+    let clock = Clock::of_runtime_set_by(Timestamp::from_millis(1_700_000_000_000), &LATER);
+    let store = Store::open(&settings, clock, 7).unwrap();
+    let plain = |action, tenant: &str, object: &str| Deed {
+        action,
+        tenant: tenant.parse().ok(),
+        object: Some(object.into()),
+        before: serde_json::Value::Null,
+        after: serde_json::Value::Null,
+    };
+    // The oldest record is unlike all others.
+    let rare = Actor { who: crate::model::audit::Who::Operator { uid: 77 }, ..Actor::SYSTEM };
+    let first = Note(vec![plain(Action::TenantCreate, "small", "small")]);
+    let _ = store.steer(&rare, first).await.unwrap();
+    let since = store.read(|snapshot| snapshot.audit(&Wanted::default(), PAGE)).await.unwrap();
+    let oldest = crate::model::audit::Record::of(&since.items[0].1.text).unwrap();
+    LATER.store(1000, std::sync::atomic::Ordering::Relaxed);
+    for _ in (0..total).step_by(1000) {
+        let deeds = vec![plain(Action::DestinationPause, "default", "many"); 1000];
+        let _ = store.steer(&Actor::SYSTEM, Note(deeds)).await.unwrap();
+    }
+    let any = Wanted::default;
+    let after_it = oldest.at().map(|at| at.after(std::time::Duration::from_millis(2)));
+    let dense = [
+        any(),
+        Wanted { tenant: "default".parse().ok(), ..any() },
+        Wanted { actor: Some("system".into()), ..any() },
+        Wanted { action: "destination.*".parse().ok(), ..any() },
+        Wanted { object: Some("many".into()), ..any() },
+        Wanted { from: after_it, ..any() },
+    ];
+    for wanted in dense {
+        let asked = wanted.clone();
+        let look = store.read(move |snapshot| Ok((snapshot.audit(&asked, PAGE)?.items.len(), snapshot.looked_at())));
+        assert_eq!(look.await.unwrap(), (10, 11), "{wanted:?}");
+    }
+    let sparse = [
+        Wanted { tenant: "small".parse().ok(), ..any() },
+        Wanted { actor: Some(rare.who.to_string()), ..any() },
+        Wanted { action: "tenant.create".parse().ok(), ..any() },
+        Wanted { object: Some("small".into()), ..any() },
+        Wanted { to: after_it, ..any() },
+    ];
+    for wanted in sparse {
+        let (mut after, mut pages, mut found) = (None, 0, 0);
+        loop {
+            let (asked, window) = (wanted.clone(), Window { after, ..PAGE });
+            let look = store.read(move |snapshot| Ok((snapshot.audit(&asked, window)?, snapshot.looked_at())));
+            let (page, looked_at) = look.await.unwrap();
+            assert!(looked_at <= LOOKED_AT_MAX, "{looked_at} records for {wanted:?}");
+            (pages, found, after) = (pages + 1, found + page.items.len(), page.next);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((found, pages), (1, total / LOOKED_AT_MAX as usize + 1), "{wanted:?}");
+    }
+    store.close().await;
+}
