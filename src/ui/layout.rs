@@ -18,6 +18,8 @@ const HTML: &str = "text/html; charset=utf-8";
 /// An entry of the menu: its label, where it leads, its picture, and the role that it asks for.
 type Entry = (&'static str, &'static str, Icon, Role);
 
+const SYSTEM: &str = "/ui/system";
+
 const WATCH: [Entry; 5] = [
     ("Overview", ROOT, Icon::Gauge, Role::Read),
     ("Deliveries", "/ui/deliveries", Icon::Send, Role::Read),
@@ -33,7 +35,7 @@ const SETTINGS: [Entry; 7] = [
     ("Signing keys", "/ui/signing-keys", Icon::Pen, Role::Admin),
     ("People", "/ui/people", Icon::People, Role::Admin),
     ("Audit", "/ui/audit", Icon::Book, Role::Admin),
-    ("System", "/ui/system", Icon::Chip, Role::Read),
+    ("System", SYSTEM, Icon::Chip, Role::Read),
 ];
 
 /// A page for a viewer: its title is its first heading, too.
@@ -171,8 +173,10 @@ fn menu(viewer: &Viewer, place: &str) -> Markup {
 }
 
 fn entry_of((label, path, picture, role): Entry, viewer: &Viewer, place: &str) -> Markup {
+    // The installation itself is shown to those who see all tenants.
+    let is_shown = viewer.may(role) && (path != SYSTEM || viewer.caller().reaches_all());
     html! {
-        @if viewer.may(role) {
+        @if is_shown {
             li { a href=(path) aria-current=[(path == place).then_some("page")] { (icon(picture)) (label) } }
         }
     }

@@ -446,6 +446,7 @@ struct Offer {
     types: Vec<(String, Vec<(String, String)>)>,
     source_keys: Vec<(String, String)>,
     has_signature_key: bool,
+    makes_keys: bool,
     tenants: Vec<String>,
     schedules: Vec<&'static str>,
 }
@@ -489,6 +490,7 @@ impl Offer {
             types,
             source_keys: sources.map(|key| (text(&key["id"]), text(&key["name"]))).collect(),
             has_signature_key: keys.iter().any(|key| kind(key, "signature")),
+            makes_keys: visit.viewer.may(Role::Admin),
             tenants,
             schedules: crate::model::Schedule::named().into_iter().map(|(name, _)| name).collect(),
         };
@@ -752,15 +754,20 @@ fn signature(draft: &Draft, offer: &Offer) -> Markup {
             (choice("signature", "none", &draft.signature, "None", "No signature is sent."))
             (choice("signature", "source", &draft.signature, "Source Key", "The chosen source key signs; the signature stands in X-Signature."))
             div.field.only-source {
-                @if offer.source_keys.is_empty() { p.hint { "There is no source key yet. " a href="/ui/signing-keys" { "Make one" } " first." } }
+                @if offer.source_keys.is_empty() { p.hint { "There is no source key yet. " (make_key(offer, "Make one")) } }
                 @else { label.hidden for="w-source" { "Source key" } select #w-source name="source_key" { option value="" { "Choose a source key" } @for (id, name) in &offer.source_keys { option value=(id) selected[*id == draft.source_key] { (name) } } } }
                 (draft.told("source_key"))
             }
             (choice("signature", "signature", &draft.signature, "Signature Key", "The key that is unique to the tenant signs; the signature stands in X-Signature."))
-            @if draft.signature == "signature" && !offer.has_signature_key { p.hint { "The tenant has no signature key yet. " a href="/ui/signing-keys" { "Make it" } " first." } }
+            @if draft.signature == "signature" && !offer.has_signature_key { p.hint { "The tenant has no signature key yet. " (make_key(offer, "Make it")) } }
             (draft.told("signature"))
         }
     }
+}
+
+/// Where a signing key comes from, for whoever may make one and whoever may not.
+fn make_key(offer: &Offer, words: &str) -> Markup {
+    html! { @if offer.makes_keys { a href="/ui/signing-keys" { (words) } " first." } @else { "An administrator can make one." } }
 }
 
 fn further(draft: &Draft, offer: &Offer) -> Markup {
