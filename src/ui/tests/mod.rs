@@ -32,8 +32,8 @@ struct World {
     store: Store,
     api: Api,
     ui: Ui,
-    /// Where the engine would tell of attempts.
-    attempts: broadcast::Sender<Arc<Ended>>,
+    /// Where the engine would tell of attempts: as long as it is there, the live tail goes on.
+    _attempts: broadcast::Sender<Arc<Ended>>,
 }
 
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl World {
             Arc::new(move |request, caller| Box::pin(behind.clone().answer_for(request, caller)) as Answer);
         let facts: Arc<Look> = Arc::new(|| Box::pin(async { facts::Facts::default() }));
         let ui = Ui::new(service.clone(), Settings::default(), desk, facts);
-        World { service, store, api, ui, attempts }
+        World { service, store, api, ui, _attempts: attempts }
     }
 
     /// What a peer is answered, as the daemon would.
