@@ -69,9 +69,10 @@ impl Page<'_> {
             (DOCTYPE)
             html lang="en" {
                 (head(title))
-                body {
+                body.door[viewer.is_none()] {
                     a.skip href="#main" { "Skip to the content" }
                     @if let Some((viewer, _)) = viewer { (top(viewer)) (menu(viewer, place)) }
+                    @else { header.brand { (mark()) span { "Postrider" } } }
                     main #main tabindex="-1" {
                         @if let Some(rejection) = refuses {
                             (notice(Icon::Alert, "bad", html! { strong { "No events are taken. " } (rejection.message) }))

@@ -27,7 +27,7 @@ fn account(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
         Some(Seen { user, .. }) => html! {
             section.card.narrow {
                 h2 { "Who you are" }
-                dl {
+                dl.facts {
                     dt { "Login name" } dd { (user.name) }
                     dt { "Role" } dd { (user.role.as_str()) }
                     dt { "Tenant" } dd { (user.tenant.as_ref().map_or("all tenants", |tenant| tenant.as_str())) }
@@ -41,13 +41,13 @@ fn account(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
                     (password_field("present", "Present password", "current-password"))
                     (new_password_fields())
                     p.muted { "You stay signed in here, and are signed out everywhere else." }
-                    div.actions { button.primary type="submit" { "Change the password" } }
+                    div.buttons { button.primary type="submit" { "Change the password" } }
                 }
             }
             section.card.narrow {
                 h2 { "Second factor" }
                 p { "Set up another authenticator app. The present one and the recovery codes that are left are worth nothing then." }
-                div.actions { a.button href=(session::ENROL) { "Set up another app" } }
+                div.buttons { a.button href=(session::ENROL) { "Set up another app" } }
             }
         },
         None => {
@@ -91,7 +91,7 @@ fn step_up(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
             p { "What you are about to do asks for a fresh proof. It stands for " (span_words(FRESH_FOR)) "; then repeat what you did." }
             form method="post" action=(session::with_next(session::STEP_UP, &next)) {
                 (code_field("Code of your authenticator app, or a recovery code"))
-                div.actions {
+                div.buttons {
                     button.primary type="submit" { "Go on" }
                     a.button href=(next) { "Back" }
                 }

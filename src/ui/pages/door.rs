@@ -162,7 +162,7 @@ fn enrol_page(door: &Door, status: StatusCode, why: Option<&str>) -> Result<Resp
             (trouble(why))
             p { "Every person here has a second factor. Scan this with an authenticator app, then type the code that it shows." }
             div.qr { (qr(shown.url.expose())?) }
-            p { "Or type this key into the app: " code { (spaced(shown.key.expose())) } }
+            p.typed { "Or type this key into the app: " code { (spaced(shown.key.expose())) } }
             form method="post" action=(onward(door, session::ENROL)) {
                 (code_field("Code of the app"))
                 div.actions { button.primary type="submit" { "Go on" } }
@@ -319,7 +319,7 @@ pub(in crate::ui) fn trouble(why: Option<&str>) -> Markup {
 
 fn name_field() -> Markup {
     html! {
-        div {
+        div.field {
             label for="name" { "Login name" }
             input #name type="text" name="name" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus;
         }
@@ -328,7 +328,7 @@ fn name_field() -> Markup {
 
 pub(in crate::ui) fn password_field(name: &str, label: &str, kind: &str) -> Markup {
     html! {
-        div {
+        div.field {
             label for=(name) { (label) }
             input #(name) type="password" name=(name) autocomplete=(kind) required;
         }
@@ -345,7 +345,7 @@ pub(in crate::ui) fn new_password_fields() -> Markup {
 
 pub(in crate::ui) fn code_field(label: &str) -> Markup {
     html! {
-        div {
+        div.field {
             label for="code" { (label) }
             input #code type="text" name="code" autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required autofocus;
         }
