@@ -152,6 +152,7 @@ impl House {
             schedules: Default::default(),
             schedule: String::new(),
             confirmation: Default::default(),
+            mask: postrider::model::mask::PayloadMask::default(),
             policy,
             chance,
         };

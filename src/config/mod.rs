@@ -30,6 +30,7 @@ use tree::{SyntaxError, Table, Tree};
 pub use value::{ByteSize, EgressTarget, Group, HostName, LogFormat, LogLevel, MasterKey, ProxyAddress, WebhookTypes};
 use value::{Ports, TenantName};
 
+use crate::model::mask::PayloadMask;
 use crate::model::schedule::JITTER_DEFAULT;
 use crate::model::{ConfirmationMode, EventType, EventTypes, KnownType, Schedule, TenantId, event_type};
 
@@ -120,6 +121,8 @@ pub struct Ingest {
 pub struct Events {
     /// The built-in types and those of `[[events.type]]`, and whether others are taken.
     pub types: EventTypes,
+    /// What is masked of payloads that people are shown, beside card data.
+    pub mask: PayloadMask,
 }
 
 /// `[[ingest.allow]]`: these callers may emit for these tenants.
@@ -445,6 +448,7 @@ impl Events {
     fn read(sections: &mut Table, report: &mut Report) -> Self {
         let mut section = Reader::of_section(sections, "events", report);
         let mut types = EventTypes::default().strict(section.value("strict_types", false));
+        let mask = PayloadMask::new(section.value("mask", Vec::new()));
         section.blocks("type", "events.type", |block| {
             let known = read_event_type(block)?;
             let taken =
@@ -452,7 +456,7 @@ impl Events {
             types.put(known).map(drop).map_err(taken)
         });
         section.finish();
-        Events { types }
+        Events { types, mask }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::tree::{Value, list_from_text, table_from_text};
+use crate::model::mask::MaskPointer;
 use crate::model::{ConfirmationMode, EventType, Invalid, TenantId};
 
 /// A kind of value. `EXPECTED` completes the sentence "expected …".
@@ -346,6 +347,10 @@ impl ListMember for HostName {
     const EXPECTED_LIST: &'static str = r#"a list of host names, such as ["postrider.example"]"#;
 }
 
+impl ListMember for MaskPointer {
+    const EXPECTED_LIST: &'static str = r#"a list of JSON pointers, such as ["/card/holder", "/items/*/email"]"#;
+}
+
 impl ListMember for Ports {
     const EXPECTED_LIST: &'static str = r#"a list of ports and port ranges, such as [8443, "9000-9010"]"#;
 }
@@ -423,6 +428,18 @@ impl Setting for HostName {
 
     fn to_toml(&self) -> String {
         quoted(&self.0)
+    }
+}
+
+impl Setting for MaskPointer {
+    const EXPECTED: &'static str = r#"a JSON pointer, such as "/card/holder""#;
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(self.as_str())
     }
 }
 

@@ -167,6 +167,7 @@ impl Daemon {
                 schedules: service.schedules,
                 schedule: service.schedule,
                 confirmation: service.confirmation,
+                mask: service.mask,
                 policy: Arc::new(policy(client.clone())),
                 chance: Arc::new(chance),
             },

@@ -7,6 +7,7 @@ use nix::unistd::Gid;
 
 use crate::client::guard;
 use crate::config::{Config, Dialects, EgressTarget, Group, Tenants, Who};
+use crate::model::mask::PayloadMask;
 use crate::model::{EventTypes, Schedule};
 use crate::{api, client, engine, http, ingest, service, store, ui};
 
@@ -50,6 +51,7 @@ pub(super) struct ServiceSettings {
     pub(super) schedules: HashMap<String, Schedule>,
     pub(super) schedule: String,
     pub(super) confirmation: service::ConfirmationSettings,
+    pub(super) mask: PayloadMask,
 }
 
 impl Settings {
@@ -97,6 +99,7 @@ impl Settings {
                     mode: config.confirmation.mode,
                     reset_on_url_change: config.confirmation.reset_on_url_change,
                 },
+                mask: config.events.mask.clone(),
             },
             ingest: ingest::Settings {
                 line_max,

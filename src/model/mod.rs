@@ -15,6 +15,7 @@ pub mod event_type;
 pub mod filter;
 pub mod id;
 pub mod key;
+pub mod mask;
 pub mod milestone;
 pub mod outcome;
 pub mod registration;

@@ -27,6 +27,7 @@ use crate::model::audit::{Action, Actor};
 use crate::model::event::{NewEvent, Peer, Target};
 use crate::model::event_type::Origin;
 use crate::model::id::hex;
+use crate::model::mask::PayloadMask;
 use crate::model::schedule::Plan;
 use crate::model::{
     ApiKey, Confirmation, ConfirmationMode, ConfirmationRequest, DeliveryId, DeliveryKey, DeliveryState, Destination,
@@ -60,6 +61,8 @@ pub struct Settings {
     pub schedule: String,
     /// When receivers are asked for their confirmation.
     pub confirmation: ConfirmationSettings,
+    /// What people are shown of a payload.
+    pub mask: PayloadMask,
     /// What the client says of a destination before it is saved: its URL's admission, its TLS options.
     pub policy: Arc<Policy>,
     /// Fills bytes with chance, for ids and secrets.
@@ -447,6 +450,11 @@ impl Service {
     /// The present moment.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What people are shown of a payload.
+    pub fn mask(&self) -> &PayloadMask {
+        &self.settings.mask
     }
 
     /// Fills bytes with chance.

@@ -13,8 +13,8 @@ use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::request::Peer;
 use crate::http::response::Response;
-use crate::model::card::{mask_card_data, masked_json};
 use crate::model::event::{Body, Event, OrderingKey, ProducerId};
+use crate::model::mask::{Masked, PayloadMask};
 use crate::model::{DestinationId, DestinationNo, SubscriptionId, SubscriptionNo};
 use crate::mouth::{self, Parsed};
 use crate::service::{Catalog, Code, EventsWanted, Receipt, Rejection, Sight};
@@ -22,7 +22,7 @@ use crate::service::{Catalog, Code, EventsWanted, Receipt, Rejection, Sight};
 /// Whether a view shows what the event carries; only keys that may operate see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// With the producer's data, card data masked; that somebody is shown it stands in the audit log already.
+    /// With the producer's data, card data and what the configuration names masked; that somebody is shown it stands in the audit log already.
     Shown(Receipt),
     /// Without it.
     Hidden,
@@ -102,20 +102,18 @@ impl Names for Seen<'_> {
 
 impl EventView {
     /// How the event is shown.
-    pub fn of(event: &Event, payload: Payload, names: &dyn Names) -> Self {
+    pub fn of(event: &Event, payload: Payload, mask: &PayloadMask, names: &dyn Names) -> Self {
         let head = &event.head;
         let destination = |no| names.destination(no).map(|id| id.to_string());
         let (mut data, mut data_base64) = (None, None);
         if let (Payload::Shown(_), Body::Kept(bytes)) = (payload, &event.body) {
-            // JSON is shown as the producer wrote it, card data aside; anything else cannot stand in JSON as it is.
-            let json = std::str::from_utf8(bytes).ok().filter(|_| head.content_type.is_none());
-            match json.and_then(|text| RawValue::from_string(masked_json(text)).ok()) {
-                Some(raw) => data = Some(raw),
-                None => {
-                    let mut masked = bytes.to_vec();
-                    mask_card_data(&mut masked);
-                    data_base64 = Some(STANDARD.encode(masked));
-                }
+            // JSON is shown as the producer wrote it, what is masked aside; anything else cannot stand in JSON as it is.
+            match mask.show(bytes, head.content_type.as_deref()) {
+                Masked::Json(text) => match RawValue::from_string(text.clone()) {
+                    Ok(raw) => data = Some(raw),
+                    Err(_) => data_base64 = Some(STANDARD.encode(text)),
+                },
+                Masked::Other(bytes) => data_base64 = Some(STANDARD.encode(bytes)),
             }
         }
         EventView {
@@ -223,7 +221,7 @@ fn cursor(event: &Event) -> Cursor {
 
 fn view(call: &Call, caller: &Caller, event: &Event, payload: Payload) -> EventView {
     let names = Seen { catalog: &call.service.catalog(), sight: caller.sight() };
-    EventView::of(event, payload, &names)
+    EventView::of(event, payload, call.service.mask(), &names)
 }
 
 /// What the caller sees of these events' payloads: it is noted before anything is shown. They are one tenant's.
@@ -307,7 +305,7 @@ mod tests {
     }
 
     fn show(event: &Event, payload: Payload) -> String {
-        serde_json::to_string(&EventView::of(event, payload, &Fixed)).unwrap()
+        serde_json::to_string(&EventView::of(event, payload, &PayloadMask::default(), &Fixed)).unwrap()
     }
 
     fn shown() -> Payload {

@@ -141,6 +141,7 @@ impl World {
                 schedules: Schedule::named().into_iter().take(1).map(|(name, it)| (name.to_owned(), it)).collect(),
                 schedule: "standard".to_owned(),
                 confirmation,
+                mask: crate::model::mask::PayloadMask::default(),
                 policy: Arc::new(policy),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
             },

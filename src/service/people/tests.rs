@@ -29,6 +29,7 @@ fn open(disk: &Kept, clock: Clock) -> Service {
         schedules: HashMap::new(),
         schedule: "standard".to_owned(),
         confirmation: ConfirmationSettings { mode: ConfirmationMode::Off, reset_on_url_change: true },
+        mask: crate::model::mask::PayloadMask::default(),
         policy: Arc::new(|_| Ok(())),
         chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
     };

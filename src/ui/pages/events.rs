@@ -12,8 +12,8 @@ use super::super::to;
 use super::deliveries;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
-use crate::model::card::{mask_cards, masked_json};
 use crate::model::event::{Body, Event, OrderingKey};
+use crate::model::mask::{Masked, PayloadMask};
 use crate::model::{EventId, Role};
 use crate::service::{EventsWanted, Sight, Window};
 
@@ -105,7 +105,7 @@ async fn show(visit: Visit, with_payload: bool) -> Result<Response, Problem> {
             let tenant = event.head.tenant.clone();
             // What is shown has been noted: the receipt is the proof.
             let _receipt = service.note_read(visit.viewer.caller().actor(), tenant, vec![id]).await?;
-            Some(payload_text(&event))
+            Some(payload_text(&event, service.mask()))
         }
         Body::Kept(_) | Body::Erased => None,
     };
@@ -147,7 +147,7 @@ fn payload_card(visit: &Visit, event: &Event, shown: Option<&str>, is_erased: bo
                 span.muted { @match event.body.bytes() { Some(body) => { (bytes(body.len() as u64)) ", " (event.head.content_type.as_deref().unwrap_or("application/json")) }, None => "erased" } }
             }
             @if is_erased { p.muted { "It has been erased. Nothing can be sent any more." } }
-            @else if let Some(text) = shown { pre tabindex="0" { (text) } p.hint { "Card numbers are masked here. That you have seen it stands in the audit log." } }
+            @else if let Some(text) = shown { pre tabindex="0" { (text) } p.hint { "Card data, and what the configuration names, is masked here. That you have seen it stands in the audit log." } }
             @else if visit.viewer.may(Role::Operate) { p.muted { "Hidden until it is asked for: each look is noted in the audit log." } }
             @else { p.muted { "Shown to the roles operate and admin only." } }
             @if !is_erased && visit.viewer.may(Role::Operate) {
@@ -160,16 +160,12 @@ fn payload_card(visit: &Visit, event: &Event, shown: Option<&str>, is_erased: bo
     }
 }
 
-/// The payload as text, card numbers masked, cut where a page would become too long.
-fn payload_text(event: &Event) -> String {
+/// The payload as text, masked as over the API, cut where a page would become too long.
+fn payload_text(event: &Event, mask: &PayloadMask) -> String {
     let Body::Kept(body) = &event.body else { return String::new() };
-    let mut text = match std::str::from_utf8(body) {
-        Ok(text) if event.head.content_type.is_none() => masked_json(text),
-        _ => {
-            let mut masked = body.to_vec();
-            mask_cards(&mut masked);
-            String::from_utf8_lossy(&masked).into_owned()
-        }
+    let mut text = match mask.show(body, event.head.content_type.as_deref()) {
+        Masked::Json(text) => text,
+        Masked::Other(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
     };
     if text.len() > PAYLOAD_SHOWN_MAX {
         let end = (0..=PAYLOAD_SHOWN_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);

@@ -135,6 +135,22 @@ async fn what_receivers_wrote_back_is_for_those_who_see_payloads() {
     }
 }
 
+/// What the configuration names by pointers is masked in every view of a payload, and in no stored byte.
+#[tokio::test]
+async fn fields_that_the_configuration_names_are_shown_to_nobody() {
+    let world = World::new();
+    let event = serde_json::json!({"type": "sale", "data": {"customer": {"email": "anna@shop", "name": "Anna"}}});
+    let id = world.done("POST", "/v1/events", event).await["id"].as_str().unwrap().to_owned();
+    let page = world.act(&viewer(Role::Admin, None), "POST", &format!("/ui/events/{id}/payload"), "").await;
+    assert!(page.text.contains("Anna") && !page.text.contains("anna@shop"), "{}", page.text);
+    for path in [format!("/v1/events/{id}"), "/v1/events?payload=true&type=sale".to_owned()] {
+        let view = world.done("GET", &path, Value::Null).await.to_string();
+        assert!(view.contains(r#""email":"***""#) && view.contains("Anna"), "{view}");
+    }
+    let kept = world.service.event(&service::Sight::All, id.parse().unwrap()).await.unwrap();
+    assert!(kept.body.bytes().unwrap().windows(9).any(|bytes| bytes == b"anna@shop"));
+}
+
 /// Tenants apart: whoever is bound to one sees, and moves, nothing of another's; a foreign id is told from no unknown one.
 #[tokio::test]
 async fn whoever_is_bound_to_a_tenant_meets_nothing_of_anothers() {

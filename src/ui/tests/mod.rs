@@ -73,6 +73,7 @@ impl World {
                 schedules: std::collections::HashMap::new(),
                 schedule: "standard".to_owned(),
                 confirmation: service::ConfirmationSettings { mode, reset_on_url_change: true },
+                mask: crate::model::mask::PayloadMask::new(vec!["/customer/email".parse().unwrap()]),
                 policy: Arc::new(|_| Ok(())),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
             },
