@@ -533,9 +533,11 @@ pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
     Ok(to(&format!("{PLACE}?done=added")))
 }
 
-async fn subscribe(visit: &Visit, tenant: &TenantId, pattern: &str, id: &str) -> Result<(), Problem> {
-    let body = json!({"destinations": [id]});
-    visit.ask(Method::POST, &format!("/v1/subscriptions/{pattern}"), Some(tenant), Some(body)).await.map(drop)
+/// Sends events of a type to a destination. Answers the path of the subscription that was made for it.
+async fn subscribe(visit: &Visit, tenant: &TenantId, pattern: &str, id: &str) -> Result<String, Problem> {
+    let (body, path) = (json!({"destinations": [id]}), format!("/v1/subscriptions/{pattern}"));
+    let made = visit.ask(Method::POST, &path, Some(tenant), Some(body)).await?;
+    Ok(format!("{path}/{}", made["id"].as_str().unwrap_or_default()))
 }
 
 /// The form again, with what the API says is wrong. What is no fault of the form is passed on.
@@ -576,13 +578,31 @@ pub(super) async fn save(mut visit: Visit) -> Result<Response, Problem> {
         return show(&visit, StatusCode::BAD_REQUEST, draft).await;
     }
     let body = draft.body(&form, &before, &view);
-    if let Err(problem) = visit.ask(Method::PUT, &format!("{API}/{id}"), Some(&tenant), Some(body)).await {
-        return again(&visit, draft, problem).await;
-    }
+    // First what can be taken back, then the change that is made as a whole, and at last what is hardly ever refused: so whatever
+    // the API says no to leaves the webhook as it was.
+    let (mut added, mut refused) = (Vec::new(), None);
     for event in draft.events.iter().filter(|event| !before.events.contains(event)) {
-        if let Err(problem) = subscribe(&visit, &tenant, event, &id.to_string()).await {
-            return again(&visit, draft.clone(), problem).await;
+        match subscribe(&visit, &tenant, event, &id.to_string()).await {
+            Ok(path) => added.push((event.clone(), path)),
+            Err(problem) => {
+                refused = Some(problem);
+                break;
+            }
         }
+    }
+    if refused.is_none() {
+        refused = visit.ask(Method::PUT, &format!("{API}/{id}"), Some(&tenant), Some(body)).await.err();
+    }
+    if let Some(problem) = refused {
+        for (event, path) in added {
+            if visit.ask(Method::DELETE, &path, Some(&tenant), None).await.is_err() {
+                draft.fault(
+                    "",
+                    format!("{event} is sent already, though the rest was not saved: save again, or take it off"),
+                );
+            }
+        }
+        return again(&visit, draft, problem).await;
     }
     for subscription in subscriptions(visit.service(), &destination) {
         if !draft.events.contains(&subscription.pattern.to_string()) {
@@ -592,7 +612,17 @@ pub(super) async fn save(mut visit: Visit) -> Result<Response, Problem> {
                 [_] => path,
                 _ => format!("{path}/destinations/{id}"),
             };
-            visit.ask(Method::DELETE, &path, Some(&subscription.tenant), None).await?;
+            match visit.ask(Method::DELETE, &path, Some(&subscription.tenant), None).await {
+                Err(problem) if problem.code() != ProblemCode::NotFound => {
+                    let detail = format!(
+                        "the webhook was saved, but is still sent {}: {}; save it again",
+                        subscription.pattern,
+                        problem.detail()
+                    );
+                    return Err(Problem::new(problem.code(), detail));
+                }
+                Ok(_) | Err(_) => {}
+            }
         }
     }
     Ok(to(&format!("{PLACE}?done=saved")))

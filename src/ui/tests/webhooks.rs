@@ -207,3 +207,24 @@ async fn a_source_key_or_the_signature_key_signs() {
         assert!(edit.text.contains(&chosen), "{words}: {}", edit.text);
     }
 }
+
+/// A save that is refused leaves the webhook as it was: also the events that were ticked with what was refused.
+#[tokio::test]
+async fn a_refused_save_changes_nothing() {
+    let world = World::new();
+    let id = added(&world, &WHOLE).await;
+    let (before, path) = (events_of(&world, &id), format!("/ui/webhooks/{id}"));
+    let view = world.done("GET", &format!("/v1/destinations/webhook/{id}"), Value::Null).await;
+    let mut pairs = WHOLE.to_vec();
+    pairs[0] = ("label", "Another label");
+    pairs[2] = ("events", "refund.settled");
+    pairs.push(("timeout", "forever"));
+    let refused = world.act(&viewer(Role::Operate, None), "POST", &path, &form(&pairs)).await;
+    assert!(refused.status == 400 && refused.text.contains("id=\"e-timeout\""), "{}", refused.text);
+    assert_eq!(events_of(&world, &id), before);
+    assert_eq!(world.done("GET", &format!("/v1/destinations/webhook/{id}"), Value::Null).await, view);
+    pairs.pop();
+    let saved = world.act(&viewer(Role::Operate, None), "POST", &path, &form(&pairs)).await;
+    assert_eq!((saved.status, saved.location.as_str()), (303, "/ui/webhooks?done=saved"), "{}", saved.text);
+    assert_eq!(events_of(&world, &id), ["own.type", "refund.settled", "transaction.*"]);
+}
