@@ -2,9 +2,7 @@
 """`/metrics` in both forms, read by the official parsers of PyPI's prometheus-client, after a story of a few deliveries."""
 
 import http.client
-import json
 import os
-import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "harness"))
@@ -33,14 +31,6 @@ def samples(parse, text):
     }
 
 
-def emit(daemon, *events):
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(daemon.folder / "ingest.sock"))
-        connection.sendall(b"".join(json.dumps(event).encode() + b"\n" for event in events))
-        connection.shutdown(socket.SHUT_WR)
-        return [json.loads(line) for line in connection.makefile("rb").read().splitlines()]
-
-
 def main():
     with Receiver() as receiver, Daemon() as daemon:
         wanted = {"name": "well", "http_endpoint_url": receiver.url, "confirmed": True}
@@ -53,7 +43,7 @@ def main():
         daemon.must("POST", f"/v1/destinations/webhook/{paused}/pause")
         daemon.must("POST", "/v1/subscriptions/a.b", {"destinations": [well, dead, paused]})
         event = {"type": "a.b", "id": "one", "data": {"secret": "canary-payload"}}
-        answers = emit(daemon, event, event, {**event, "type": "a.c"}, {"type": "no type"})
+        answers = daemon.emit(event, event, {**event, "type": "a.c"}, {"type": "no type"})
         assert [answer["ok"] for answer in answers] == [True, True, False, False], answers
         status = lambda: daemon.must("GET", "/v1/status")
         wait_for("both ends", lambda: (status()["succeeded"], status()["failed"]) == (1, 1))

@@ -150,23 +150,35 @@ format = "json"
         assert 200 <= status < 300, f"{method} {path}: {status} {answer}"
         return answer
 
+    def emit(self, *events):
+        """Hands events in over the ingest socket; its answers."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.folder / "ingest.sock"))
+            connection.sendall(b"".join(json.dumps(event).encode() + b"\n" for event in events))
+            connection.shutdown(socket.SHUT_WR)
+            return [json.loads(line) for line in connection.makefile("rb").read().splitlines()]
+
 
 class Receiver:
-    """An HTTP server that keeps what it is sent, in the order of arrival, and answers 200."""
+    """An HTTP server that keeps what it is sent, in the order of arrival, and answers 200, or what it is told to."""
 
     def __init__(self):
         self.got = queue.Queue()
-        received = self.got
+        self.status, self.headers, self.body = 200, {}, b""
+        receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                received.put((self.command, self.path, dict(self.headers.items()), body))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
+                receiver.got.put((self.command, self.path, dict(self.headers.items()), body))
+                self.send_response(receiver.status)
+                for name, value in receiver.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(receiver.body)))
                 self.end_headers()
+                self.wfile.write(receiver.body)
 
             do_PUT = do_POST
 
