@@ -369,6 +369,13 @@ fn config_show_names_the_origin_of_each_value() {
     url_chars_max = 2048                     # default
     disk_reserve = "256MiB"                  # default
 
+    [dialects.backoffice]
+    enabled = true                           # default
+    types = {}                               # default
+
+    [dialects.subscribe]
+    enabled = true                           # default
+
     [schedules.x]
     delays = ["1s"]                          # FOLDER/config.toml:6
 
