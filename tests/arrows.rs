@@ -152,7 +152,7 @@ fn without_tests(text: &str) -> (String, Vec<String>) {
                     continue;
                 }
                 let item = line.trim();
-                let item = item.strip_prefix("pub(crate) ").unwrap_or(item);
+                let item = ["pub(crate) ", "pub(super) "].iter().find_map(|of| item.strip_prefix(of)).unwrap_or(item);
                 if let Some(name) = item.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
                     test_files.push(name.to_owned());
                 }
