@@ -42,8 +42,9 @@ def chromium():
     """Chromium's program; Debian's package where it is missing and may be installed."""
     found = lambda: shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found() is None and shutil.which("apt-get"):
-        command = ["apt-get", "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
-        subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
+        for command in (["apt-get", "update"], install):
+            subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
     return found()
 
 
