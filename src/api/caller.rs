@@ -3,14 +3,15 @@
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::{Peer, Request};
 use crate::http::route::Access;
-use crate::model::Role;
 use crate::model::audit::{Actor, Origin, Who};
-use crate::service::Service;
+use crate::model::{Role, TenantId};
+use crate::service::{Service, Sight};
 
 pub use crate::mouth::caller::Caller;
 pub(super) use crate::mouth::caller::forbidden;
 
 use super::credentials::{named_tenant, shown_key};
+use super::door::{Faults, Patch};
 
 /// Who sent the request, once it is clear that `access` lets him in.
 ///
@@ -47,5 +48,23 @@ pub(super) fn lets_in(caller: &Caller, access: Access) -> Result<(), Problem> {
             Err(Problem::new(ProblemCode::Forbidden, detail))
         }
         Access::Role(_) | Access::Public => Ok(()),
+    }
+}
+
+/// Whom something that the caller makes reaches, a key or a person: the one tenant that the body names, or all (`None`).
+///
+/// What the body does not say, the caller's own reach does: nobody makes what reaches further. All tenants are asked for in so
+/// many words, for that must not be what a forgotten field leads to.
+pub(super) fn reach_in_body(caller: &Caller, field: Patch<TenantId>) -> Result<Option<TenantId>, Problem> {
+    match (field, caller.sight()) {
+        (Patch::Absent, Sight::All) => {
+            let mut faults = Faults::default();
+            faults.note("/tenant", "is required: a tenant's id, or null for all");
+            Err(faults.into_result().expect_err("a fault was noted"))
+        }
+        (Patch::Null, Sight::All) => Ok(None),
+        (Patch::Absent, Sight::One(own)) => Ok(Some(own)),
+        (Patch::Null, Sight::One(_)) => Err(forbidden("/tenant", "the caller acts for one tenant only")),
+        (Patch::Value(tenant), _) => caller.tenant_in_body(Some(tenant)).map(Some),
     }
 }

@@ -2,14 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::caller::{Caller, forbidden};
+use crate::api::caller::{Caller, reach_in_body};
 use crate::api::door::{Faults, Patch, plain_text};
 use crate::api::page::{Page, by_creation};
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::{ApiKey, Role, Secret, TenantId};
-use crate::service::Sight;
 
 /// The path of keys; a key's own path is this, a slash and its id.
 pub const PATH: &str = "/v1/keys";
@@ -132,19 +131,7 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
 pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, Problem> {
     let request: KeyRequest = call.request.json(call.settings.body_bytes_max).await?;
     let NewKey { role, tenant, name } = request.create()?;
-    let tenant = match (tenant, caller.sight()) {
-        // What the body does not say, the caller's own reach does: nobody makes a key that reaches further.
-        // A key for all tenants is asked for in so many words, for it must not be what a forgotten field leads to.
-        (Patch::Absent, Sight::All) => {
-            let mut faults = Faults::default();
-            faults.note("/tenant", "is required: a tenant's id, or null for all");
-            return Err(faults.into_result().expect_err("a fault was noted"));
-        }
-        (Patch::Null, Sight::All) => None,
-        (Patch::Absent, Sight::One(own)) => Some(own),
-        (Patch::Null, Sight::One(_)) => return Err(forbidden("/tenant", "the caller acts for one tenant only")),
-        (Patch::Value(tenant), _) => Some(caller.tenant_in_body(Some(tenant))?),
-    };
+    let tenant = reach_in_body(&caller, tenant)?;
     let (key, secret) = call.service.create_key(caller.actor(), name, role, tenant).await?;
     Ok(native::created(&format!("{PATH}/{}", key.id), &KeyView::with_secret(&key, &secret)))
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::caller::{Caller, forbidden};
+use crate::api::caller::{Caller, forbidden, reach_in_body};
 use crate::api::door::{Faults, Patch};
 use crate::api::page::{Page, by_creation};
 use crate::api::{Call, native};
@@ -11,7 +11,6 @@ use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::user::password_of;
 use crate::model::{Role, Secret, TenantId, User, UserName};
-use crate::service::Sight;
 use crate::service::people::{ChangedUser, NewPassword, NewUser};
 
 /// The path of people; a person's own path is this, a slash and his id.
@@ -193,19 +192,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
     let request: UserRequest = call.request.json(call.settings.body_bytes_max).await?;
     let AskedUser { name, role, tenant, password } = request.create()?;
     may_give(&caller, role)?;
-    let tenant = match (tenant, caller.sight()) {
-        // As with keys: nobody adds a person who reaches further than himself, and one who reaches all tenants is asked for in so
-        // many words.
-        (Patch::Absent, Sight::All) => {
-            let mut faults = Faults::default();
-            faults.note("/tenant", "is required: a tenant's id, or null for all");
-            return Err(faults.into_result().expect_err("a fault was noted"));
-        }
-        (Patch::Null, Sight::All) => None,
-        (Patch::Absent, Sight::One(own)) => Some(own),
-        (Patch::Null, Sight::One(_)) => return Err(forbidden("/tenant", "the caller acts for one tenant only")),
-        (Patch::Value(tenant), _) => Some(caller.tenant_in_body(Some(tenant))?),
-    };
+    let tenant = reach_in_body(&caller, tenant)?;
     let (user, made) = call.service.create_user(caller.actor(), NewUser { name, role, tenant, password }).await?;
     Ok(native::created(&format!("{PATH}/{}", user.id), &UserView::with_password(&user, made.as_ref())))
 }
