@@ -114,6 +114,9 @@ const RATES: [(u32, [[&str; 2]; 2]); 2] = [
     (50, [["latency_50_p50", "latency_50_p99"], ["whole_50_p50", "whole_50_p99"]]),
     (1000, [["latency_1000_p50", "latency_1000_p99"], ["whole_1000_p50", "whole_1000_p99"]]),
 ];
+/// How often the daemon, the floor and the bare client take turns in one measurement of deliveries. A machine that its
+/// neighbours slow down for a second slows one turn of one of them, and the median forgets it.
+const TURNS: u64 = 5;
 /// For filling the store. It is as long as the rows take; this ends a run whose daemon has stopped.
 const PRELOAD_MAX: Duration = Duration::from_secs(3600);
 /// How long the daemon may take to write down what it has delivered.
@@ -162,8 +165,8 @@ async fn measure(arguments: &Arguments, form: Form, folder: &Path) -> Result<Exi
 impl Arguments {
     fn bounds(&self) -> Bounds {
         let (events, time_max, paced) = match self.quick {
-            true => (2_000, Duration::from_secs(3), Duration::from_secs(1)),
-            false => (50_000, Duration::from_secs(20), Duration::from_secs(10)),
+            true => (10_000, Duration::from_secs(3), Duration::from_secs(1)),
+            false => (100_000, Duration::from_secs(20), Duration::from_secs(10)),
         };
         Bounds { events: self.events.unwrap_or(events), time_max, paced }
     }
@@ -370,47 +373,53 @@ impl<'a> Bench<'a> {
         let warm_up = Bounds { events: (bounds.events / 10).clamp(1, 1000), ..bounds };
         self.say(format_args!("deliveries, one destination for each event"))?;
         self.deliver(warm_up, "one", 1).await?;
-        let one = self.deliver(bounds, "one", 1).await?;
-        self.note_deliveries(["deliveries_1", "cpu_1"], "deliveries, one for each event", bounds, &one).await?;
+        self.take_turns(["deliveries_1", "cpu_1"], "deliveries, one for each event", bounds, "one", 1).await?;
 
         self.say(format_args!("deliveries, {fanout} destinations for each event"))?;
-        let bounds = Bounds { events: (bounds.events / fanout).max(1), ..bounds };
-        let many = self.deliver(bounds, "many", fanout).await?;
-        let bounds = Bounds { events: bounds.events * fanout, ..bounds };
         let name = format!("deliveries, {fanout} for each event");
-        self.note_deliveries(["deliveries_fanout", "cpu_fanout"], &name, bounds, &many).await
+        self.take_turns(["deliveries_fanout", "cpu_fanout"], &name, bounds, "many", fanout).await
     }
 
-    /// Takes the floor of a measurement and what a bare client does, and notes all three.
-    async fn note_deliveries(
+    /// Measures the daemon, its floor and a bare client one after the other, several times over, and notes all three.
+    async fn take_turns(
         &mut self,
         [id, cpu_id]: [&'static str; 2],
         name: &str,
         bounds: Bounds,
-        ours: &Delivered,
+        kind: &str,
+        fanout: u64,
     ) -> Result<(), Failure> {
         let groups = u64::from(self.arguments.destinations);
-        let round = self.begin(bounds.events, 1, groups);
-        let floor = self.floor(self.post(&round, bounds, ours.connections), None).await?;
-        let tally = round.finish(floor.deliveries).await;
-        self.count(&tally);
-        let round = self.begin(bounds.events, 1, groups);
-        let bare = self.bare(self.post(&round, bounds, ours.connections)).await?;
-        let tally = round.finish(bare.deliveries).await;
-        self.count(&tally);
+        let events = (bounds.events / TURNS / fanout).max(1);
+        let emitted = Bounds { events, ..bounds };
+        let posts = Bounds { events: events * fanout, ..bounds };
+        let (mut ours, mut floor, mut bare) = (Turns::default(), Turns::default(), Turns::default());
+        for _ in 0..TURNS {
+            let (turn, connections) = self.deliver(emitted, kind, fanout).await?;
+            ours.0.push(turn);
 
-        let beside =
-            Beside { floor: Some(rate(floor.measured, floor.took)), bare: Some(rate(bare.measured, bare.took)) };
-        self.report.note(id, name, rate(ours.deliveries, ours.took), Unit::PerSecond, beside);
-        let each = |cpu: Duration, deliveries: u64| cpu.as_secs_f64() * 1e6 / deliveries.max(1) as f64;
-        let beside = Beside { floor: Some(each(floor.cpu, floor.measured)), bare: Some(each(bare.cpu, bare.measured)) };
-        let name = "processor time for each, the daemon alone";
-        self.report.note(cpu_id, name, each(ours.cpu, ours.deliveries), Unit::Micros, beside);
+            let round = self.begin(posts.events, 1, groups);
+            let posted = self.floor(self.post(&round, posts, connections), None).await?;
+            self.count(&round.finish(posted.deliveries).await);
+            floor.0.push(Turn::of(&posted));
+
+            let round = self.begin(posts.events, 1, groups);
+            let posted = self.bare(self.post(&round, posts, connections)).await?;
+            self.count(&round.finish(posted.deliveries).await);
+            bare.0.push(Turn::of(&posted));
+        }
+        let beside = Beside { floor: Some(floor.rate()), bare: Some(bare.rate()), ratio: Some(ours.of_floor(&floor)) };
+        self.report.note(id, name, ours.rate(), Unit::PerSecond, beside);
+        let (value, beside) =
+            (ours.cpu_micros(), Beside { floor: Some(floor.cpu_micros()), bare: Some(bare.cpu_micros()), ratio: None });
+        self.report.note(cpu_id, "processor time for each, the daemon alone", value, Unit::Micros, beside);
         Ok(())
     }
 
     /// Emits in a closed loop and waits for the deliveries, and for their record.
-    async fn deliver(&mut self, bounds: Bounds, kind: &str, fanout: u64) -> Result<Delivered, Failure> {
+    ///
+    /// With how many connections the receiver had at most.
+    async fn deliver(&mut self, bounds: Bounds, kind: &str, fanout: u64) -> Result<(Turn, usize), Failure> {
         let destinations = u64::from(self.arguments.destinations.max(self.arguments.fanout));
         let groups = match kind {
             "one" => u64::from(self.arguments.destinations),
@@ -424,7 +433,7 @@ impl<'a> Bench<'a> {
         self.settle().await?;
         let cpu = self.process.cpu()?.saturating_sub(before);
         self.count(&tally);
-        Ok(Delivered { deliveries: tally.received, took: tally.took, cpu, connections: self.sink.connections_peak() })
+        Ok((Turn { deliveries: tally.received, took: tally.took, cpu }, self.sink.connections_peak()))
     }
 
     /// The same deliveries for a client without a daemon.
@@ -542,14 +551,52 @@ fn floor_destination(place: u32, url: String, secret: &Secret) -> Destination {
     Destination { signatures, ..Destination::new(no, id, TenantId::default_tenant(), name, url, now) }
 }
 
-/// What came of a measurement of deliveries.
-struct Delivered {
+/// What came of one turn of a measurement of deliveries.
+struct Turn {
     deliveries: u64,
     /// From the first event emitted to the last delivery received.
     took: Duration,
-    /// Of the daemon, until the last outcome was on disk.
+    /// Of the daemon, until the last outcome was on disk; or of the client beside it.
     cpu: Duration,
-    connections: usize,
+}
+
+impl Turn {
+    fn of(posted: &Posted) -> Turn {
+        Turn { deliveries: posted.measured, took: posted.took, cpu: posted.cpu }
+    }
+
+    fn rate(&self) -> f64 {
+        rate(self.deliveries, self.took)
+    }
+}
+
+/// The turns of one of them.
+#[derive(Default)]
+struct Turns(Vec<Turn>);
+
+impl Turns {
+    /// Deliveries a second, of the turn in the middle.
+    fn rate(&self) -> f64 {
+        median(self.0.iter().map(Turn::rate))
+    }
+
+    /// The rate as a part of the floor's next turn, of the pair in the middle.
+    fn of_floor(&self, floor: &Turns) -> f64 {
+        median(self.0.iter().zip(&floor.0).map(|(ours, floor)| ours.rate() / floor.rate()))
+    }
+
+    /// Processor time for each delivery of all turns together: the kernel counts it in steps too coarse for one.
+    fn cpu_micros(&self) -> f64 {
+        let deliveries: u64 = self.0.iter().map(|turn| turn.deliveries).sum();
+        self.0.iter().map(|turn| turn.cpu.as_secs_f64()).sum::<f64>() * 1e6 / deliveries.max(1) as f64
+    }
+}
+
+/// The value in the middle; the upper one of two.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Times from a beginning of each event to its receipt, in nanoseconds, sorted.
@@ -606,6 +653,18 @@ fn sync_time(folder: &Path) -> Result<f64, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_measurement_is_the_turn_in_the_middle_and_its_processor_time_that_of_all() {
+        let turn =
+            |deliveries, millis| Turn { deliveries, took: Duration::from_secs(1), cpu: Duration::from_millis(millis) };
+        let turns = |rates: [u64; 3]| Turns(rates.map(|rate| turn(rate, 10)).into());
+        let (ours, floor) = (turns([100, 900, 300]), turns([400, 1000, 400]));
+        assert_eq!(ours.rate(), 300.0);
+        assert_eq!(ours.of_floor(&floor), 0.75, "of 0.25, 0.9 and 0.75");
+        assert_eq!(turns([100, 200, 300]).cpu_micros(), 50.0);
+        assert!(Turns::default().rate().is_nan());
+    }
 
     #[test]
     fn percentiles_are_those_of_the_nearest_rank() {

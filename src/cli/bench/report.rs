@@ -52,18 +52,21 @@ pub(super) struct Beside {
     pub(super) floor: Option<f64>,
     /// A client that only signs and posts.
     pub(super) bare: Option<f64>,
+    /// The value as a part of the floor, where it is not that of the two that are shown.
+    pub(super) ratio: Option<f64>,
 }
 
 impl Beside {
     pub(super) fn floor(floor: f64) -> Self {
-        Beside { floor: Some(floor), bare: None }
+        Beside { floor: Some(floor), ..Beside::default() }
     }
 }
 
 impl Figure {
     /// The value as a part, or a multiple, of its floor.
     fn ratio(&self) -> Option<f64> {
-        self.beside.floor.filter(|floor| *floor > 0.0).map(|floor| self.value / floor)
+        let Beside { floor, ratio, .. } = self.beside;
+        ratio.or_else(|| floor.filter(|floor| *floor > 0.0).map(|floor| self.value / floor))
     }
 }
 
@@ -91,7 +94,7 @@ impl Report {
         match form {
             Form::Json => {
                 let figures = self.0.iter().map(|figure| {
-                    let Figure { id, value, unit, beside: Beside { floor, bare }, .. } = figure;
+                    let Figure { id, value, unit, beside: Beside { floor, bare, .. }, .. } = figure;
                     let ratio = figure.ratio();
                     json!({
                         "id": id, "value": value, "unit": unit.as_str(), "floor": floor, "ratio": ratio, "bare": bare,
@@ -132,7 +135,7 @@ impl Report {
         table.load_style(presets::NOTHING);
         table.set_header(["figure", "value", "", "floor", "of floor", "bare client"]);
         for figure in &self.0 {
-            let Figure { name, value, unit, beside: Beside { floor, bare }, .. } = figure;
+            let Figure { name, value, unit, beside: Beside { floor, bare, .. }, .. } = figure;
             let number = |value: f64| format!("{value:.*}", unit.decimals());
             let absent = || "-".to_owned();
             table.add_row([
