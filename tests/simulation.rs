@@ -581,6 +581,7 @@ async fn with_failures(store: &Store, count: usize) -> DestinationNo {
     for row in rows {
         let attempt = Attempt {
             number: 1,
+            due: row.due,
             started: START,
             duration: TAKES,
             trigger: Trigger::Schedule,

@@ -69,6 +69,7 @@ impl Made {
         };
         let attempt = Attempt {
             number: row.plan.number,
+            due: row.due,
             started,
             duration: now.since(started),
             trigger: row.plan.trigger,
@@ -287,6 +288,7 @@ async fn send<W: Wire>(
     let masker = &receiver.masker;
     let attempt = Attempt {
         number: row.plan.number,
+        due: row.due,
         started,
         duration,
         trigger: row.plan.trigger,

@@ -258,6 +258,8 @@ impl<N: AsRef<str>, V: Display> FromIterator<(N, V)> for Headers {
 pub struct Attempt {
     /// From 1; goes on through resends.
     pub number: u32,
+    /// For which moment it was due: what the attempt before it named as the next, or when it was ordered.
+    pub due: Timestamp,
     /// When it began.
     pub started: Timestamp,
     /// How long it took.
@@ -293,6 +295,7 @@ impl Attempt {
     pub fn bare(&self) -> Attempt {
         Attempt {
             number: self.number,
+            due: self.due,
             started: self.started,
             duration: self.duration,
             trigger: self.trigger,

@@ -52,6 +52,8 @@ impl Milestone {
 pub struct Course<'a> {
     /// When its event was taken.
     pub accepted: Timestamp,
+    /// For which moment its first attempt was due by that.
+    pub first_due: Timestamp,
     /// Its attempts, oldest first.
     pub attempts: &'a [Attempt],
     /// How and when it ended without success.
@@ -78,14 +80,12 @@ impl<'a> Course<'a> {
     pub fn passed(&self) -> Vec<Passed<'a>> {
         let step = |milestone, at| Passed { milestone, at, attempt: None, ending: None };
         let mut passed = vec![step(Milestone::Create, self.accepted), step(Milestone::Queued, self.accepted)];
-        let mut before: Option<&Attempt> = None;
-        // A retry waits from the end of the attempt before it, a resend from its own moment on.
-        let queued = |before: &Attempt, moment| if before.next.is_some() { ended_at(before) } else { moment };
+        // What was due for another moment than had been set for it was ordered then: by a resend or a bulk replay.
+        let mut set_for = Some(self.first_due);
         for attempt in self.attempts {
-            if let Some(before) = before {
-                passed.push(step(Milestone::Queued, queued(before, attempt.started)));
+            if set_for != Some(attempt.due) {
+                passed.push(step(Milestone::Queued, attempt.due));
             }
-            before = Some(attempt);
             let of_attempt = |milestone, at| Passed { attempt: Some(attempt), ..step(milestone, at) };
             // What asks for a confirmation is told by what made it happen: an event of the same type may be a test.
             let asks = attempt.trigger == Trigger::Confirmation;
@@ -97,15 +97,21 @@ impl<'a> Course<'a> {
             if asks {
                 passed.push(of_attempt(Milestone::Confirm, attempt.started));
             }
-            passed.push(of_attempt(milestone, ended_at(attempt)));
+            let ended = attempt.started.after(attempt.duration);
+            passed.push(of_attempt(milestone, ended));
+            // A retry waits from the end of the attempt before it.
+            if attempt.next.is_some() {
+                passed.push(step(Milestone::Queued, ended));
+            }
+            set_for = attempt.next;
         }
-        if let (Some(before), Some(due)) = (before, self.due) {
-            passed.push(step(Milestone::Queued, queued(before, due)));
+        if let Some(due) = self.due.filter(|due| set_for != Some(*due)) {
+            passed.push(step(Milestone::Queued, due));
         }
         if let Some((ending, at)) = self.ended {
             match ending {
                 // The last attempt has told it.
-                Ending::Exhausted if before.is_some() => {}
+                Ending::Exhausted if !self.attempts.is_empty() => {}
                 Ending::Exhausted | Ending::Expired | Ending::Erased | Ending::Damaged => {
                     passed.push(Passed { ending: Some(ending), ..step(Milestone::Failed, at) });
                 }
@@ -116,10 +122,6 @@ impl<'a> Course<'a> {
         passed.reverse();
         passed
     }
-}
-
-fn ended_at(attempt: &Attempt) -> Timestamp {
-    attempt.started.after(attempt.duration)
 }
 
 #[cfg(test)]
@@ -136,6 +138,7 @@ mod tests {
     fn attempt(number: u32, started: u64, outcome: Outcome, next: Option<u64>) -> Attempt {
         Attempt {
             number,
+            due: at(started),
             started: at(started),
             duration: Duration::from_secs(1),
             trigger: Trigger::Schedule,
@@ -154,7 +157,7 @@ mod tests {
     }
 
     fn course(attempts: &[Attempt]) -> Course<'_> {
-        Course { accepted: at(0), attempts, ended: None, due: None }
+        Course { accepted: at(0), first_due: at(0), attempts, ended: None, due: None }
     }
 
     fn steps(course: Course<'_>) -> Vec<(&'static str, u64)> {
@@ -188,6 +191,34 @@ mod tests {
         assert_eq!(steps(expired), [("FAILED", 9), ("QUEUED", 0), ("CREATE", 0)]);
         let cancelled = Course { ended: Some((Ending::Cancelled, at(9))), ..course(&[]) };
         assert_eq!(steps(cancelled), [("QUEUED", 0), ("CREATE", 0)]);
+    }
+
+    /// D10, D26: what is resent is queued when the resend is ordered, however long its attempt has to wait; a step that was
+    /// told before it stays.
+    #[test]
+    fn a_resend_is_queued_when_it_is_ordered() {
+        use Outcome::{Failed, Succeeded};
+        let ordered = |due, attempt| Attempt { due: at(due), trigger: Trigger::Manual, ..attempt };
+        let late = [attempt(1, 0, Failed, None), ordered(40, attempt(2, 90, Succeeded, None))];
+        assert_eq!(
+            steps(course(&late)),
+            [("SUCCESS", 91), ("QUEUED", 40), ("FAILED", 1), ("QUEUED", 0), ("CREATE", 0)]
+        );
+        let waiting = Course { due: Some(at(40)), ..course(&late[..1]) };
+        assert_eq!(steps(waiting), [("QUEUED", 40), ("FAILED", 1), ("QUEUED", 0), ("CREATE", 0)]);
+        let hastened = [attempt(1, 0, Failed, Some(300)), ordered(40, attempt(2, 90, Succeeded, None))];
+        let told = [("QUEUED", 1), ("FAILED", 1), ("QUEUED", 0), ("CREATE", 0)];
+        assert_eq!(steps(Course { due: Some(at(300)), ..course(&hastened[..1]) }), told);
+        let after: Vec<_> = [("QUEUED", 40)].into_iter().chain(told).collect();
+        assert_eq!(steps(Course { due: Some(at(40)), ..course(&hastened[..1]) }), after);
+        let after: Vec<_> = [("SUCCESS", 91)].into_iter().chain(after).collect();
+        assert_eq!(steps(course(&hastened)), after);
+        let cancelled = Course { ended: Some((Ending::Cancelled, at(9))), ..course(&hastened[..1]) };
+        assert_eq!(steps(cancelled), told, "it has waited");
+        let before_any = [ordered(40, attempt(1, 90, Succeeded, None))];
+        assert_eq!(steps(course(&before_any)), [("SUCCESS", 91), ("QUEUED", 40), ("QUEUED", 0), ("CREATE", 0)]);
+        let of_later = Course { first_due: at(40), ..course(&before_any) };
+        assert_eq!(steps(of_later), [("SUCCESS", 91), ("QUEUED", 0), ("CREATE", 0)], "as its producer asked");
     }
 
     /// D10: a confirmation request is CONFIRM when it is sent and CONFIRMED when the receiver took it.

@@ -291,6 +291,7 @@ mod tests {
             Destination::new(number, id, TenantId::default_tenant(), "d", "https://a.example/", Timestamp::ZERO);
         let attempt = Attempt {
             number: 1,
+            due: started,
             started,
             duration: Duration::from_millis(millis),
             trigger: Trigger::Schedule,

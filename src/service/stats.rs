@@ -133,6 +133,7 @@ mod tests {
     fn attempt(millis: u64, outcome: Outcome, reason: Option<Reason>) -> Attempt {
         Attempt {
             number: 1,
+            due: Timestamp::ZERO,
             started: Timestamp::ZERO,
             duration: Duration::from_millis(millis),
             trigger: Trigger::Schedule,

@@ -430,6 +430,7 @@ fn end_cut_off(batch: &mut Batch<'_>, key: DeliveryKey, started: StartedRow) -> 
     let next = batch.now.after(wait);
     let attempt = Attempt {
         number: plan.number,
+        due,
         started,
         duration: ran,
         trigger: plan.trigger,

@@ -104,6 +104,7 @@ impl Delivery {
     pub fn course(&self) -> milestone::Course<'_> {
         milestone::Course {
             accepted: self.head.accepted,
+            first_due: self.head.due,
             attempts: &self.attempts,
             ended: self.ended.map(|ended| (ended.ending, ended.at)),
             due: self.row.map(|row| row.due),

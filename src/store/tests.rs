@@ -152,6 +152,7 @@ async fn conserved(store: &Store) {
 pub(super) fn attempt(row: DueRow, outcome: Outcome, next: Option<Timestamp>) -> Attempt {
     Attempt {
         number: row.plan.number,
+        due: row.due,
         started: START,
         duration: Duration::from_millis(3),
         trigger: row.plan.trigger,

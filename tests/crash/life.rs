@@ -415,6 +415,7 @@ fn attempt(lease: &super::model::Lease, next: Next, reply: Vec<u8>) -> Attempt {
     let outcome = outcome_of(next);
     Attempt {
         number: lease.row.plan.number,
+        due: lease.row.due,
         started: START,
         duration: Duration::from_millis(3),
         trigger: lease.row.plan.trigger,

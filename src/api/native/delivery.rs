@@ -130,6 +130,7 @@ pub struct AttemptView {
 #[derive(Debug, Serialize)]
 pub struct BareAttemptView {
     number: u32,
+    due_at: String,
     started_at: String,
     duration_ms: u64,
     trigger: &'static str,
@@ -171,6 +172,7 @@ impl BareAttemptView {
     pub fn of(attempt: &Attempt) -> Self {
         BareAttemptView {
             number: attempt.number,
+            due_at: attempt.due.to_string(),
             started_at: attempt.started.to_string(),
             duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
             trigger: attempt.trigger.as_str(),
@@ -269,6 +271,7 @@ mod tests {
         let at = Timestamp::from_millis(1_700_000_000_000);
         let attempt = Attempt {
             number: 2,
+            due: at,
             started: at,
             duration: Duration::from_micros(12_345),
             trigger: Trigger::Schedule,
@@ -287,6 +290,7 @@ mod tests {
         let shown = serde_json::to_value(AttemptView::of(&attempt, Replies::Shown)).unwrap();
         assert_eq!(shown["next_attempt_at"], "2023-11-14T22:13:20.000Z");
         assert_eq!((&shown["number"], &shown["status"]), (&2.into(), &503.into()));
+        assert_eq!(shown["due_at"], "2023-11-14T22:13:20.000Z");
         assert_eq!((&shown["outcome"], &shown["reason"]), (&"failed".into(), &"status".into()));
         assert_eq!(shown["duration_ms"], 12);
         assert_eq!(shown["request_headers"]["Authorization"], "***");

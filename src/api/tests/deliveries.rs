@@ -211,6 +211,7 @@ async fn a_delivery_that_waits_for_its_retry_is_resent() {
     let later = START.after(std::time::Duration::from_secs(3600));
     let attempt = crate::model::Attempt {
         number: 1,
+        due: START,
         started: START,
         duration: Default::default(),
         trigger: crate::model::Trigger::Schedule,
@@ -447,4 +448,65 @@ async fn a_run_is_resent_by_either_of_its_names() {
     }
     let foreign = format!("/v1/event_history/{run}/resend");
     assert_eq!(world.ask(Who::OperatorFor("m1"), "POST", &foreign, Value::Null).await.status, 404);
+}
+
+/// D10, D26: a resend is queued when it is ordered, also when its attempt has to wait for a paused destination.
+#[tokio::test(start_paused = true)]
+async fn the_history_dates_a_resend_by_its_order() {
+    use crate::model::{Outcome, Reason};
+    let world = World::new();
+    let destination = world.destination("default").await;
+    world.subscription("default", "t", &[&destination]).await;
+    world.event("default", "t").await;
+    let row = world.get("/v1/event_history").await.json()["events"][0].clone();
+    let (run, delivery) = (text(&row["run_id"]), text(&row["delivery_id"]));
+    let id: crate::model::DeliveryId = delivery.parse().unwrap();
+    let later = async |seconds| tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
+    // What the engine does: an attempt of the row that waits, now.
+    let attempt = async |number, seconds, outcome, next| {
+        let seen = world.service.delivery(&service::Sight::All, id).await.unwrap();
+        let row = seen.delivery.row.unwrap();
+        let failed = outcome != Outcome::Succeeded;
+        let attempt = crate::model::Attempt {
+            number,
+            due: row.due,
+            started: START.after(std::time::Duration::from_secs(seconds)),
+            duration: std::time::Duration::from_secs(1),
+            trigger: row.plan.trigger,
+            outcome,
+            reason: failed.then_some(Reason::Status),
+            status: Some(if failed { 503 } else { 200 }),
+            request_headers: Default::default(),
+            response_headers: Default::default(),
+            response_body: Vec::new(),
+            error: None,
+            address: None,
+            phases: Default::default(),
+            reconnected: false,
+            next: None,
+        };
+        let _ = world.store.submit(store::op::Finish { row, attempt, next, health: None }).await.unwrap();
+    };
+    let told = async || {
+        let row = world.get("/v1/event_history").await.json()["events"][0].clone();
+        let steps = row["data"].as_array().unwrap().iter();
+        steps.map(|step| format!("{} {}", text(&step["event_type"]), &text(&step["date"])[11..19])).collect::<Vec<_>>()
+    };
+    attempt(1, 0, Outcome::Failed, store::op::Next::GivenUp(crate::model::delivery::Ending::Exhausted)).await;
+    later(60).await;
+    world.done(200, "POST", &format!("{WEBHOOKS}/{destination}/pause"), Value::Null).await;
+    world.done(202, "POST", &format!("/v1/event_history/{run}/resend"), Value::Null).await;
+    let before = ["FAILED 22:13:21", "QUEUED 22:13:20", "CREATE 22:13:20"];
+    let queued: Vec<_> = ["QUEUED 22:14:20"].into_iter().chain(before).collect();
+    assert_eq!(told().await, queued, "it waits for the destination");
+    later(3600).await;
+    world.done(200, "POST", &format!("{WEBHOOKS}/{destination}/resume"), Value::Null).await;
+    attempt(2, 3660, Outcome::Succeeded, store::op::Next::Succeeded).await;
+    let sent: Vec<_> = ["SUCCESS 23:14:21"].into_iter().chain(queued).collect();
+    assert_eq!(told().await, sent);
+    let shown = world.get(&format!("/v1/deliveries/{delivery}")).await.json()["attempts"][1].clone();
+    assert_eq!(
+        (&shown["trigger"], &shown["due_at"], &shown["started_at"]),
+        (&json!("manual"), &json!("2023-11-14T22:14:20.000Z"), &json!("2023-11-14T23:14:20.000Z"))
+    );
 }

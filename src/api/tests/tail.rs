@@ -21,6 +21,7 @@ fn ended(world: &World, destination: &str, kind: &str, outcome: Outcome, number:
     let failed = outcome != Outcome::Succeeded;
     let attempt = Attempt {
         number: 2,
+        due: START,
         started: START,
         duration: Duration::from_millis(12),
         trigger: Trigger::Schedule,
@@ -91,6 +92,7 @@ async fn an_attempt_is_told_without_headers_and_bodies() {
             "destination_name": "d",
             "attempt": {
                 "number": 2,
+                "due_at": "2023-11-14T22:13:20.000Z",
                 "started_at": "2023-11-14T22:13:20.000Z",
                 "duration_ms": 12,
                 "trigger": "schedule",

@@ -116,6 +116,7 @@ async fn delivered(store: &Store) -> Seq {
     let row = store.read(move |snapshot| snapshot.lane(no, (Timestamp::ZERO, Seq(0)), 1)).await.unwrap()[0];
     let attempt = Attempt {
         number: row.plan.number,
+        due: row.due,
         started: START,
         duration: Duration::from_millis(3),
         trigger: row.plan.trigger,

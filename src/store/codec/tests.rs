@@ -153,6 +153,7 @@ fn bare_head() -> EventHead {
 fn attempt() -> Attempt {
     Attempt {
         number: 2,
+        due: THEN,
         started: THEN,
         duration: Duration::from_micros(1_234_567),
         trigger: Trigger::Manual,

@@ -99,6 +99,7 @@ impl World {
         let headers: Headers = [("X-Evil", CANARY)].into_iter().collect();
         let attempt = Attempt {
             number: 1,
+            due: START,
             started: START,
             duration: std::time::Duration::from_millis(12),
             trigger: Trigger::Schedule,
