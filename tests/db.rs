@@ -135,6 +135,27 @@ fn a_flipped_bit_is_named_with_its_table_and_key() {
     assert!(code == 1 && said.contains("postrider db check"), "{code} {said}");
 }
 
+/// What the system reads well and is no store, or the beginning of one, is damage and not a matter of rights.
+#[test]
+fn a_file_that_is_no_store_or_ends_early_is_told_as_damage() {
+    let home = Home::new("");
+    live(&home, 20);
+    let whole = fs::read(store(&home)).unwrap();
+    let mut overwritten = whole.clone();
+    overwritten[..9].copy_from_slice(b"no store!");
+    for (what, bytes) in
+        [("overwritten", &overwritten[..]), ("cut off", &whole[..whole.len() / 2]), ("a stub", &whole[..100])]
+    {
+        fs::write(store(&home), bytes).unwrap();
+        let (code, told, said) = run(&home, &["db", "check"]);
+        assert_eq!((code, told.lines().count()), (1, 1), "{what}: {told}{said}");
+        assert!(told.starts_with("file: ") && said.contains("put back the last copy"), "{what}: {told}{said}");
+        assert_eq!(home.spawn().ended().code(), Some(78), "{what}");
+        assert!(home.log_end().contains("postrider db check"), "{what}: {}", home.log_end());
+        assert!(fs::read(store(&home)).unwrap() == bytes, "{what}: it stays as it is");
+    }
+}
+
 /// S4: without its key a store cannot be read, so a start says what is missing and how to go on, and changes nothing.
 #[test]
 fn a_missing_damaged_or_wrong_master_key_ends_with_78_and_the_remedy() {

@@ -132,12 +132,33 @@ pub(super) fn failure(error: StartError) -> Failure {
     open_failure("cannot start", error)
 }
 
+/// Whether the system could not read or write, which may pass; all else is a matter of paths and rights, which somebody has
+/// to set right. The service's unit starts the daemon again after the former only.
+fn is_the_disk(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    !matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::AlreadyExists
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidFilename
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidInput
+    )
+}
+
 /// What `what` says could not be done, for a reason for which a start fails too.
 pub(super) fn open_failure(what: &str, error: StartError) -> Failure {
     let (place, help) = match &error {
         StartError::Store(OpenError::Locked { path }) => {
             (path.display().to_string(), "stop the other daemon, or give this one a store of its own (store.path)")
         }
+        StartError::Store(OpenError::Io { path, source }) if is_the_disk(source) => (
+            path.display().to_string(),
+            "look at the disk (dmesg, df), then start the daemon again: the store is as it was",
+        ),
         StartError::Store(OpenError::Io { path, .. }) => {
             (path.display().to_string(), "give this user the folder, or choose another one (store.path)")
         }
@@ -165,6 +186,7 @@ pub(super) fn open_failure(what: &str, error: StartError) -> Failure {
     };
     let exit = match &error {
         StartError::Chance(_) => Exit::Failed,
+        StartError::Store(OpenError::Io { source, .. }) if is_the_disk(source) => Exit::StoreFailed,
         StartError::Store(_)
         | StartError::MasterKey(_)
         | StartError::Socket(_)
@@ -175,4 +197,25 @@ pub(super) fn open_failure(what: &str, error: StartError) -> Failure {
         | StartError::Group { .. } => Exit::BadConfig,
     };
     Failure::new(exit, Trouble::new(what, place, error.to_string(), help))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// P10: a disk that fails for a while must not end in a service that has given up; a wrong path must.
+    #[test]
+    fn a_disk_that_fails_is_tried_again_and_a_wrong_path_is_not() {
+        let ends = |source: io::Error| {
+            open_failure("cannot start", StartError::Store(OpenError::Io { path: "store".into(), source })).exit
+        };
+        for transient in [nix::errno::Errno::EIO, nix::errno::Errno::ENOSPC, nix::errno::Errno::EMFILE] {
+            assert_eq!(ends(transient.into()), Exit::StoreFailed, "{transient}");
+        }
+        for lasting in [nix::errno::Errno::ENOENT, nix::errno::Errno::EACCES, nix::errno::Errno::EROFS] {
+            assert_eq!(ends(lasting.into()), Exit::BadConfig, "{lasting}");
+        }
+    }
 }

@@ -33,6 +33,7 @@ mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
@@ -612,6 +613,12 @@ fn draft_of(path: &Path) -> PathBuf {
 fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned() },
+        // The system read it well; what it read is no store, or ends too early for one.
+        DatabaseError::Storage(redb::StorageError::Io(source))
+            if matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            OpenError::Damaged { path: path.to_owned(), why: source.to_string() }
+        }
         DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Io { path: path.to_owned(), source },
         other => OpenError::Damaged { path: path.to_owned(), why: other.to_string() },
     }

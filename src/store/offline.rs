@@ -140,7 +140,7 @@ fn look(settings: &Settings, now: Timestamp, tell: &mut dyn FnMut(Finding)) -> R
     let (db, is_whole) = match open(true)? {
         Ok(db) => (db, true),
         Err(why) => {
-            tell(of_file("file", format!("its checksums do not agree with what it holds: {why}")));
+            tell(of_file("file", format!("it is not as it was written: {why}")));
             // Which records it is may still be found out.
             match open(false)? {
                 Ok(db) => (db, false),
