@@ -134,11 +134,11 @@ pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
 
 async fn measure(arguments: &Arguments, form: Form, folder: &Path) -> Result<Exit, Failure> {
     let bounds = arguments.bounds();
-    let sync = sync_time(folder)?;
     let certificate = if arguments.tls { Some(Certificate::make(folder)?) } else { None };
     let sink = Sink::start(certificate.as_ref())?;
     let process = Process::start(folder, certificate.as_ref().map(|certificate| certificate.path.as_path()))?;
     let mut bench = Bench::new(arguments, form, folder, sink, process, certificate).await?;
+    bench.time_sync()?;
     bench.report.memory("memory_idle", "resident memory, idle", bench.process.memory()?.resident);
     bench.preload().await?;
     if arguments.measures(Part::Intake) {
@@ -156,8 +156,9 @@ async fn measure(arguments: &Arguments, form: Form, folder: &Path) -> Result<Exi
     bench.report.memory("memory_peak", "resident memory, peak", memory.peak);
     bench.report.memory("memory_after", "resident memory, after", memory.resident);
     bench.resume().await?;
-    let Bench { report, total, .. } = bench;
-    report.print(form, arguments, sync, &total)?;
+    bench.time_sync()?;
+    let Bench { report, total, syncs, .. } = bench;
+    report.print(form, arguments, median(syncs.into_iter()), &total)?;
     let well = total.lost == 0 && total.unverified == 0 && total.strays == 0;
     Ok(if well { Exit::Done } else { Exit::Failed })
 }
@@ -190,6 +191,8 @@ struct Bench<'a> {
     destinations: Arc<Vec<Destination>>,
     waiting: Option<Waiting>,
     rounds: u16,
+    /// How long a sync took between the measurements, in milliseconds.
+    syncs: Vec<f64>,
     report: Report,
     total: Tally,
 }
@@ -239,6 +242,7 @@ impl<'a> Bench<'a> {
             destinations,
             waiting: None,
             rounds: 0,
+            syncs: Vec::new(),
             report: Report::default(),
             total: Tally::default(),
         })
@@ -395,6 +399,7 @@ impl<'a> Bench<'a> {
         let posts = Bounds { events: events * fanout, ..bounds };
         let (mut ours, mut floor, mut bare) = (Turns::default(), Turns::default(), Turns::default());
         for _ in 0..TURNS {
+            self.time_sync()?;
             let (turn, connections) = self.deliver(emitted, kind, fanout).await?;
             ours.0.push(turn);
 
@@ -473,6 +478,12 @@ impl<'a> Bench<'a> {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Nothing else is under way: the disk may be another one in a minute, where it is shared.
+    fn time_sync(&mut self) -> Result<(), Failure> {
+        self.syncs.push(sync_time(self.folder)?);
         Ok(())
     }
 
@@ -634,7 +645,7 @@ fn unexpected(cause: &str) -> Failure {
     Failure::new(Exit::Failed, Trouble::new("the daemon answers otherwise than expected", "bench", cause, help))
 }
 
-/// The median time of syncing a small write in this folder, in milliseconds.
+/// How long a small write and its sync take in this folder at this moment, in milliseconds: the one in the middle of some.
 fn sync_time(folder: &Path) -> Result<f64, Failure> {
     let path = folder.join("sync");
     let mut file = File::create(&path)?;
@@ -643,11 +654,10 @@ fn sync_time(folder: &Path) -> Result<f64, Failure> {
         let watch = Stopwatch::start();
         file.write_all(&[0; 4096])?;
         file.sync_data()?;
-        times.push(watch.elapsed());
+        times.push(watch.elapsed().as_secs_f64() * 1000.0);
     }
     std::fs::remove_file(&path)?;
-    times.sort_unstable();
-    Ok(times[times.len() / 2].as_secs_f64() * 1000.0)
+    Ok(median(times.into_iter()))
 }
 
 #[cfg(test)]
