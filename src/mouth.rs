@@ -10,6 +10,7 @@ use ::http::StatusCode;
 use serde::Serialize;
 
 use crate::http::problem::{FieldError, Problem, ProblemCode};
+use crate::http::request::push_segment;
 use crate::http::response::Response;
 use crate::model::TenantId;
 use crate::model::event::{NewEvent, Peer};
@@ -131,7 +132,11 @@ impl From<Rejection> for Problem {
             None => Problem::new(code, message),
             Some(field) => {
                 let detail = message.strip_prefix(&format!("{field}: ")).unwrap_or(&message).to_owned();
-                Problem::of_fields(code, vec![FieldError { pointer: format!("/{field}"), detail }])
+                let mut pointer = String::new();
+                if !field.is_empty() {
+                    push_segment(&mut pointer, &field);
+                }
+                Problem::of_fields(code, vec![FieldError { pointer, detail }])
             }
         }
     }

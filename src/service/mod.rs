@@ -154,7 +154,7 @@ pub struct Rejection {
     pub code: Code,
     /// In words, with what to do; begins with the field's name, where it is about one.
     pub message: String,
-    /// The member of the event that it is about, where there is one.
+    /// The member of the event that it is about, where there is one; the empty text for the whole of what was handed in.
     pub field: Option<String>,
 }
 

@@ -42,7 +42,10 @@ pub fn parse(text: &[u8], tenant: &TenantId) -> Result<Submission, Rejection> {
     if first == Some(&b'[') {
         let items: Vec<&RawValue> = serde_json::from_slice(text).map_err(bad_json)?;
         if items.is_empty() {
-            return Err(Rejection::new(Code::BadField, "a batch holds at least one event"));
+            return Err(Rejection {
+                field: Some(String::new()),
+                ..Rejection::new(Code::BadField, "a batch holds at least one event")
+            });
         }
         if items.len() > BATCH_EVENTS_MAX {
             let message = format!("a batch holds at most {BATCH_EVENTS_MAX} events; this one has {}", items.len());
@@ -60,7 +63,7 @@ pub fn parse(text: &[u8], tenant: &TenantId) -> Result<Submission, Rejection> {
     {
         return match serde_json::from_str::<&str>(value.get()) {
             Ok("ping") => Ok(Submission::Ping),
-            _ => Err(Rejection::new(Code::BadField, "op: the only operation is ping")),
+            _ => Err(bad_field("op", "the only operation is ping")),
         };
     }
     Ok(Submission::One(event(fields, tenant).map(Box::new)))
@@ -146,7 +149,7 @@ fn native(fields: Fields<'_>, tenant: &TenantId) -> Result<NewEvent, Rejection> 
             "content_type" => draft.event.content_type = Some(content_type("content_type", raw)?),
             "data" => draft.data = Some(raw),
             "data_base64" => data_base64 = Some(base64("data_base64", raw)?),
-            other => return Err(unknown_field(other)),
+            other => return Err(unknown_field(other, NATIVE)),
         }
     }
     let body = match (draft.data, data_base64) {
@@ -194,7 +197,7 @@ fn cloud_event(fields: Fields<'_>, tenant: &TenantId) -> Result<NewEvent, Reject
                     !other.is_empty() && other.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
                 let simple = !raw.get().starts_with(['{', '[']) && raw.get().len() <= TEXT_MAX;
                 if !named || !simple {
-                    return Err(unknown_field(other));
+                    return Err(unknown_field(other, EXTENSION));
                 }
                 others.push((other.to_owned(), raw.get().to_owned()));
             }
@@ -275,12 +278,18 @@ fn bad_field(field: &str, why: impl fmt::Display) -> Rejection {
     Rejection::of_field(Code::BadField, field, why)
 }
 
-fn unknown_field(name: &str) -> Rejection {
-    Rejection::new(Code::UnknownField, format!("{:?} is not a field of an event", shown(name)))
+/// What there is instead of a field that an event does not have.
+const NATIVE: &str = "is not a field of an event; there are type, tenant, id, time, key, traceparent, deliver_at, expires_at, \
+source, content_type, data, data_base64";
+const EXTENSION: &str = "is not an attribute of a CloudEvent, whose names are of a-z and 0-9 and whose values are texts, numbers, \
+true or false";
+
+fn unknown_field(name: &str, why: &str) -> Rejection {
+    Rejection::of_field(Code::UnknownField, &shown(name).escape_debug().to_string(), why)
 }
 
 fn text<'a>(field: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, Rejection> {
-    serde_json::from_str::<Name<'a>>(raw.get()).map(|name| name.0).map_err(|_| bad_field(field, "is a string"))
+    serde_json::from_str::<Name<'a>>(raw.get()).map(|name| name.0).map_err(|_| bad_field(field, "is not a string"))
 }
 
 fn parsed<T: FromStr<Err = crate::model::Invalid>>(field: &str, raw: &RawValue) -> Result<T, Rejection> {
@@ -317,7 +326,8 @@ fn traceparent(raw: &RawValue) -> Result<String, Rejection> {
 
 fn base64(field: &str, raw: &RawValue) -> Result<Bytes, Rejection> {
     let decoded = BASE64.decode(text(field, raw)?.as_bytes());
-    decoded.map(Bytes::from).map_err(|error| bad_field(field, format_args!("is not base64: {error}")))
+    // The decoder's own words hold a byte of what was sent.
+    decoded.map(Bytes::from).map_err(|_| bad_field(field, "is not base64 (RFC 4648, section 4, padded)"))
 }
 
 #[cfg(test)]
@@ -422,9 +432,9 @@ mod tests {
             (r#"{"type":"t","type":"u","data":1}"#, Code::BadJson, "twice"),
             (r#"{"data":1}"#, Code::BadField, "type: is required"),
             (r#"{"type":"t"}"#, Code::BadField, "data: is required"),
-            (r#"{"type":7,"data":1}"#, Code::BadField, "type: is a string"),
+            (r#"{"type":7,"data":1}"#, Code::BadField, "type: is not a string"),
             (r#"{"type":"a b","data":1}"#, Code::BadField, "type:"),
-            (r#"{"type":"t","data":1,"idd":"x"}"#, Code::UnknownField, "\"idd\""),
+            (r#"{"type":"t","data":1,"idd":"x"}"#, Code::UnknownField, "idd: is not a field"),
             (r#"{"type":"t","data":1,"id":""}"#, Code::BadField, "id:"),
             (r#"{"type":"t","data":1,"tenant":"a/b"}"#, Code::BadField, "tenant:"),
             (r#"{"type":"t","data":1,"time":"now"}"#, Code::BadField, "time:"),
@@ -439,7 +449,11 @@ mod tests {
             ),
             (r#"{"specversion":"0.3","id":"1","source":"s","type":"t"}"#, Code::BadField, "specversion"),
             (r#"{"specversion":"1.0","source":"s","type":"t"}"#, Code::BadField, "id:"),
-            (r#"{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}"#, Code::UnknownField, "\"x\""),
+            (
+                r#"{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}"#,
+                Code::UnknownField,
+                "x: is not an attribute",
+            ),
             (r#"{"op":"pong"}"#, Code::BadField, "ping"),
             ("[]", Code::BadField, "at least one"),
         ];

@@ -13,6 +13,9 @@ async fn the_refusal_of_an_event_has_a_pointer() {
         (json!({"type": "t", "data": 1, "deliver_at": "soon"}), 400, "/deliver_at"),
         (json!({"type": "t", "data": 1, "expires_at": "2020-01-01T00:00:00Z"}), 400, "/expires_at"),
         (json!({"type": "t", "data": 1, "tenant": "nobody"}), 400, "/tenant"),
+        (json!({"type": "t", "data": 1, "amuont/€": 1}), 400, "/amuont~1€"),
+        (json!({"specversion": "1.0", "id": "2", "source": "s", "type": "t", "Not-So": 1}), 400, "/Not-So"),
+        (json!({"op": "pong"}), 400, "/op"),
         (json!({"type": "t", "id": "1", "data": 2}), 409, "/id"),
     ] {
         let refused = world.ask(Who::Operator, "POST", "/v1/events", event).await;
@@ -20,6 +23,19 @@ async fn the_refusal_of_an_event_has_a_pointer() {
         assert_eq!((refused.status, &answer["errors"][0]["pointer"]), (status, &json!(pointer)), "{answer}");
         assert!(!answer["errors"][0]["detail"].as_str().unwrap().starts_with(&pointer[1..]), "{answer}");
     }
+}
+
+/// A misspelt field is answered with the names that there are, and what is wrong with a batch as a whole with the whole's pointer.
+#[tokio::test]
+async fn the_refusal_of_an_unknown_field_names_those_there_are() {
+    let world = World::new();
+    let refused =
+        async |body: Value| world.ask(Who::Operator, "POST", "/v1/events", body).await.json()["errors"].take();
+    let detail = "is not a field of an event; there are type, tenant, id, time, key, traceparent, deliver_at, expires_at, \
+                  source, content_type, data, data_base64";
+    let errors = refused(json!({"type": "t", "data": 1, "amuont": 1})).await;
+    assert_eq!(errors, json!([{"pointer": "/amuont", "detail": detail}]));
+    assert_eq!(refused(json!([])).await, json!([{"pointer": "", "detail": "a batch holds at least one event"}]));
 }
 
 /// The doors answer alike: 202 for an event, 200 for a duplicate, a result for each of a batch, a problem for a refusal.
