@@ -128,8 +128,13 @@ impl Page {
             last = Some(cursor(&row));
             list.rows.push(show(row));
         }
-        list.next = left.next().and(last).map(|last| last.to_text(self.list));
+        list.next = left.next().and(last).filter(|_| self.has_next()).map(|last| last.to_text(self.list));
         list
+    }
+
+    /// Whether a page may have a next one. One of no rows has none: whoever follows it would never come to an end.
+    fn has_next(self) -> bool {
+        self.limit > 0
     }
 
     /// This page as a window on a list in the store.
@@ -159,7 +164,7 @@ impl Page {
             let why = "reaches too far for these filters; follow \"next\" with after";
             return Err(Problem::of_parameter("offset", why));
         }
-        let next = found.next.map(|place| self.cursor_of(place));
+        let next = found.next.filter(|_| self.has_next()).map(|place| self.cursor_of(place));
         Ok(List { plural, rows: found.items.into_iter().map(show).collect(), next })
     }
 }
@@ -231,6 +236,21 @@ mod tests {
             let name = wrong.split_once('=').unwrap().0;
             assert_eq!(problem.errors()[0].pointer, format!("?{name}"));
         }
+    }
+
+    /// S2.10: an empty page is the end of a list for whoever follows `next`, also when there is more.
+    #[test]
+    fn a_page_of_no_rows_has_no_next() {
+        let place = Place { seq: Seq(1), destination: DestinationNo(1) };
+        let cursor = |row: &u64| Cursor { place: *row, second: 0 };
+        let after = cursor(&1).to_text(list("/v1/things", ""));
+        for query in ["limit=0".to_owned(), format!("limit=0&after={after}")] {
+            let page = page(&query).unwrap();
+            let found = service::Page { items: Vec::<u64>::new(), next: Some(place), skipped: 0 };
+            assert_eq!(page.found("things", found, |row| row).unwrap().next, None);
+            assert_eq!(page.of("things", 1..9, cursor, |row| row).next, None);
+        }
+        assert!(page("limit=1").unwrap().of("things", 1..9, cursor, |row| row).next.is_some());
     }
 
     /// S2.8: a list stands under its plural, with the way on beside it.
