@@ -317,15 +317,35 @@ fn shape_problem(pointer: String, error: &serde_json::Error) -> Problem {
             // What serde's derive found is known by its words only. Of "invalid type: string "…", expected …" the first half
             // would repeat what was sent, which may be a secret: it is left out.
             let unknown = text.starts_with("unknown field");
-            let detail = match text.rsplit_once(", expected ") {
-                Some((_, expected)) if !unknown => format!("is not {expected}"),
-                _ => text.to_owned(),
+            let twice = text.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`'));
+            let mut pointer = pointer;
+            let detail = match (twice, text.rsplit_once(", expected ")) {
+                (Some(name), _) => {
+                    push_segment(&mut pointer, name);
+                    "stands there more than once".to_owned()
+                }
+                (None, Some((_, expected))) if !unknown => format!("is not {}", in_words_of_json(expected)),
+                (None, _) => text.to_owned(),
             };
             let code = if unknown { ProblemCode::UnknownField } else { ProblemCode::BadField };
             // A name is repeated, so that it is found; whoever writes a card number for a name must not find that.
             let (pointer, detail) = (masked_text(&pointer), masked_text(&detail));
             Problem::of_fields(code, vec![FieldError { pointer, detail }])
         }
+    }
+}
+
+/// What was expected, for those who write JSON and not Rust.
+fn in_words_of_json(expected: &str) -> String {
+    match expected {
+        "u8" => format!("a whole number from 0 to {}", u8::MAX),
+        "u16" => format!("a whole number from 0 to {}", u16::MAX),
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "u64" | "usize" => "a whole number from 0 on".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "an object".to_owned(),
+        other => other.to_owned(),
     }
 }
 
@@ -376,7 +396,16 @@ impl Query {
     /// The value of `name` as a `T`; what it cannot read is a 400 in the words of its error.
     pub fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|why| Problem::of_parameter(name, why))
+        text.parse().map(Some).map_err(|why| {
+            // Most often the offset of a time, in a query that was written by hand.
+            let meant_plus = text.contains(' ') && text.replace(' ', "+").parse::<T>().is_ok();
+            match meant_plus {
+                true => {
+                    Problem::of_parameter(name, format_args!("{why}; a + stands for a space in a query: write %2B"))
+                }
+                false => Problem::of_parameter(name, why),
+            }
+        })
     }
 
     /// The names and values.
@@ -431,6 +460,10 @@ mod tests {
             assert_eq!(Query::parse_text(wrong).unwrap_err().code(), ProblemCode::BadQuery, "{wrong}");
         }
         assert_eq!(query.parse::<u32>("type").unwrap_err().code(), ProblemCode::BadQuery);
+        let unescaped = Query::parse_text("from=2024-01-15T10:30:00+01:00&type=a+b").unwrap();
+        let hinted = |problem: Problem| problem.detail().ends_with("a + stands for a space in a query: write %2B");
+        assert!(hinted(unescaped.parse::<crate::model::Timestamp>("from").unwrap_err()));
+        assert!(!hinted(unescaped.parse::<crate::model::EventType>("type").unwrap_err()));
         assert!(query.only(&["limit", "type", "from", "note", "flag"]).is_ok());
         assert!(query.only(&["limit"]).unwrap_err().detail().contains("there are limit"));
     }
@@ -456,11 +489,25 @@ mod tests {
     fn a_wrong_body_is_answered_with_its_place_and_without_its_value() {
         use ProblemCode::{BadField, BadJson, UnknownField};
         let table = [
-            (r#"{"list": [{}, {"a/b~c": "hunter2"}]}"#, BadField, Some("/list/1/a~1b~0c"), "is not u32"),
+            (
+                r#"{"list": [{}, {"a/b~c": "hunter2"}]}"#,
+                BadField,
+                Some("/list/1/a~1b~0c"),
+                "is not a whole number from 0 to 4294967295",
+            ),
+            (r#"{"list": [{"a/b~c": -1}]}"#, BadField, Some("/list/0/a~1b~0c"), "is not a whole number from 0"),
+            (r#"{"list": [{"a/b~c": 1.5}]}"#, BadField, Some("/list/0/a~1b~0c"), "is not a whole number from 0"),
+            (
+                r#"{"list": [{"a/b~c": 1, "a/b~c": 2}]}"#,
+                BadField,
+                Some("/list/0/a~1b~0c"),
+                "stands there more than once",
+            ),
+            (r#"{"list": [], "list": []}"#, BadField, Some("/list"), "stands there more than once"),
             (r#"{"list": [{"secret": {"k": "hunter2"}}]}"#, BadField, Some("/list/0/secret"), "is not a string"),
             (r#"{"list": [{"sekret": "hunter2"}]}"#, UnknownField, Some("/list/0/sekret"), "unknown field `sekret`"),
             (r#"{"4111111111111111": 1}"#, UnknownField, Some("/************1111"), "`************1111`"),
-            (r#"{"list": "hunter2"}"#, BadField, Some("/list"), "is not a sequence"),
+            (r#"{"list": "hunter2"}"#, BadField, Some("/list"), "is not a list"),
             (r#"{}"#, BadField, Some(""), "missing field `list`"),
             (r#"["hunter2"]"#, BadField, Some(""), "is not an object"),
             (r#"[[]]"#, BadField, Some(""), "is not an object"),

@@ -46,9 +46,10 @@ impl Filter {
                 Some(state.ok_or_else(bad)?)
             }
         };
-        let status = query.parse::<u16>("status")?;
+        let bad = || Problem::of_parameter("status", "is 100 to 999");
+        let status = query.parse::<u16>("status").map_err(|_| bad())?;
         if status.is_some_and(|status| !(100..=999).contains(&status)) {
-            return Err(Problem::of_parameter("status", "is 100 to 999"));
+            return Err(bad());
         }
         Ok(Filter {
             state,
