@@ -11,6 +11,7 @@ pub mod response;
 pub mod route;
 pub mod serve;
 pub mod tls;
+mod unread;
 
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use request::{Peer, Query, Request};

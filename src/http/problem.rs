@@ -52,6 +52,8 @@ codes! {
     BadQuery = "bad_query", 400, "The query is not valid";
     /// A request header breaks its rule.
     BadHeader = "bad_header", 400, "A request header is not valid";
+    /// The request is not what HTTP/1.1 asks for.
+    BadRequest = "bad_request", 400, "The request is not valid HTTP/1.1";
     /// An id in the path is malformed.
     BadId = "bad_id", 400, "The id is malformed";
     /// The body could not be read to its end.
@@ -90,6 +92,8 @@ codes! {
     TooLarge = "too_large", 413, "The body is too large";
     /// The body is not of a type that is read here.
     UnsupportedMediaType = "unsupported_media_type", 415, "The content type is not read here";
+    /// The request line and the headers are over their limit.
+    HeadTooLarge = "head_too_large", 431, "The request's head is too large";
     /// The key stands for another request.
     IdempotencyKeyReused = "idempotency_key_reused", 422, "The key stands for another request";
     /// A fault of ours.

@@ -9,7 +9,7 @@
 //! | bound | at the bound |
 //! | --- | --- |
 //! | [`Settings::connections_max`] | no further one is accepted until one ends; the kernel's backlog keeps them waiting |
-//! | [`Settings::head_bytes_max`], [`Settings::headers_max`] | 431 (414 for the request line), connection closed |
+//! | [`Settings::head_bytes_max`], [`Settings::headers_max`] | 431, connection closed |
 //! | [`Settings::timeout_head`] | the connection is closed without a word, idle or not |
 //! | [`Settings::timeout_body`] | 408 |
 //! | a handler's body limit | 413 |
@@ -21,9 +21,9 @@
 //! A shutdown ends streams at once: they have no end of their own. They are bounded by [`Settings::timeout_write`] as all
 //! answers are; in memory by being made only as fast as they are taken (see [`super::response::Stream`]).
 //!
-//! A listener has a server of its own, so that a flood on one does not lock out the other. A head that is not HTTP at all is answered by the
-//! parser with a bare 400, for there is no path yet that a problem could be about. A handler that panics is answered for
-//! with a 500; neither the connection nor the daemon goes down with it.
+//! A listener has a server of its own, so that a flood on one does not lock out the other. A head that is not HTTP at all, and
+//! one without exactly one Host (RFC 9112, 3.2), is a 400. A handler that panics is answered for with a 500; neither the
+//! connection nor the daemon goes down with it.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -37,8 +37,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Method;
-use http::header::EXPECT;
+use http::header::{EXPECT, HOST};
+use http::{Method, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -56,6 +56,7 @@ use tracing::{debug, error, warn};
 use super::problem::{Problem, ProblemCode};
 use super::request::{BodySlot, Peer, Request, Unread};
 use super::response::{Response, Running, StreamMark, Written};
+use super::unread::InWords;
 use crate::model::event;
 
 /// The bounds of a server.
@@ -268,7 +269,8 @@ impl Server {
             .half_close(true);
         let mark = StreamMark::default();
         let service = service_fn(|request| self.answer(request, peer, &mark, &shutdown));
-        let io = TokioIo::new(Impatient::new(io, settings.timeout_write));
+        let io = InWords::new(Impatient::new(io, settings.timeout_write), |status| self.unread(status));
+        let io = TokioIo::new(io);
         let mut connection = pin!(builder.serve_connection(io, service));
         let served = tokio::select! {
             biased;
@@ -288,6 +290,32 @@ impl Server {
         }
     }
 
+    fn next_id(&self) -> String {
+        let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
+        format!("req_{}_{number}", self.0.settings.request_id_prefix)
+    }
+
+    /// The answer to a head that could not be read, in the place of the parser's own with this status.
+    fn unread(&self, status: StatusCode) -> Option<(Response, String)> {
+        let settings = &self.0.settings;
+        let problem = match status {
+            StatusCode::BAD_REQUEST => {
+                let detail = "the request line or a header is not HTTP/1.1; does the client speak TLS or HTTP/2 here?";
+                Problem::new(ProblemCode::BadRequest, detail)
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                let (bytes, headers) = (settings.head_bytes_max.max(HEAD_BYTES_MIN), settings.headers_max);
+                let detail =
+                    format!("the path, the query and the headers have {bytes} bytes and {headers} headers at most");
+                Problem::new(ProblemCode::HeadTooLarge, detail)
+            }
+            _ => return None,
+        };
+        let id = self.next_id();
+        debug!(event = "head_refused", request_id = id, status = status.as_u16());
+        Some((problem.into_response(&id), id))
+    }
+
     async fn answer(
         &self,
         request: http::Request<Incoming>,
@@ -296,16 +324,20 @@ impl Server {
         shutdown: &CancellationToken,
     ) -> Result<http::Response<Written>, Infallible> {
         let inner = &self.0;
-        let number = inner.requests.fetch_add(1, Ordering::Relaxed);
-        let id = format!("req_{}_{number}", inner.settings.request_id_prefix);
+        let id = self.next_id();
         let (head, incoming) = request.into_parts();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let expects = head.headers.contains_key(EXPECT);
+        let is_hosted = head.version != Version::HTTP_11 || head.headers.get_all(HOST).iter().count() == 1;
         let body = BodySlot::new(incoming);
         let started = Instant::now();
         let deadline = started + inner.settings.timeout_body;
         let request = Request::from_wire(head, body.clone(), deadline, peer, id.clone());
-        let answer = match caught(|| inner.handler.answer(request)).await {
+        let answer = match is_hosted {
+            false => Ok(Err(Problem::new(ProblemCode::BadRequest, "an HTTP/1.1 request has one Host header"))),
+            true => caught(|| inner.handler.answer(request)).await,
+        };
+        let answer = match answer {
             Ok(answer) => answer,
             Err(_) => {
                 // The panic's own text went to stderr through the hook; here it is tied to its request.
@@ -459,7 +491,6 @@ mod tests {
     use super::super::response::Pieces;
     use super::*;
     use bytes::Bytes;
-    use http::StatusCode;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     const LIMIT: usize = 100;
@@ -612,9 +643,41 @@ mod tests {
     #[tokio::test]
     async fn an_oversized_head_is_a_431() {
         let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(HEAD_BYTES_DEFAULT));
-        assert_eq!(status(&talk(Settings::default(), long.as_bytes()).await), "431");
         let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(100));
-        assert_eq!(status(&talk(Settings::default(), many.as_bytes()).await), "431");
+        let path = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(HEAD_BYTES_DEFAULT));
+        for head in [long, many, path] {
+            let reply = talk(Settings::default(), head.as_bytes()).await;
+            assert_eq!(status(&reply), "431");
+            let problem = body(&reply);
+            assert_eq!(problem["code"], "head_too_large");
+            assert!(problem["detail"].as_str().unwrap().contains("32768 bytes and 100 headers"), "{problem}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_nobody_can_read_is_told_so_after_the_answers_before_it() {
+        let settings = Settings { request_id_prefix: "abc".into(), ..Settings::default() };
+        let reply = talk(settings, b"GET / HTTP/1.1\r\nhost: x\r\n\r\nhello\r\n\r\n").await;
+        let (first, second) = reply.split_once("hello").unwrap();
+        assert!(status(first) == "200" && first.contains("x-request-id: req_abc_1\r\n"), "{first}");
+        assert!(status(second) == "400" && second.contains("x-request-id: req_abc_2\r\n"), "{second}");
+        assert!(second.contains("content-type: application/problem+json\r\n"), "{second}");
+        assert_eq!((&body(second)["code"], &body(second)["request_id"]), (&"bad_request".into(), &"req_abc_2".into()));
+    }
+
+    /// RFC 9112, 3.2: a request of HTTP/1.1 has one Host; one of HTTP/1.0 need not have any.
+    #[tokio::test]
+    async fn a_request_has_one_host() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nhost:\r\n\r\n", "200"),
+            ("GET / HTTP/1.0\r\n\r\n", "200"),
+        ] {
+            let reply = talk(Settings::default(), head.as_bytes()).await;
+            assert_eq!(status(&reply), expected, "{head}: {reply}");
+            assert!(expected == "200" || body(&reply)["code"] == "bad_request", "{reply}");
+        }
     }
 
     #[tokio::test]
