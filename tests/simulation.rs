@@ -25,6 +25,9 @@ const START: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 const DELAYS: [u64; 3] = [5, 60, 600];
 const ATTEMPTS_MAX: u32 = 6;
 const CAP: u32 = 3;
+/// The places of the destinations that are ordered from the beginning: a flaky receiver, one that asks for time, one whose
+/// attempts panic.
+const ORDERED: [usize; 3] = [2, 5, 7];
 
 /// How a receiver behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,15 @@ struct Seen {
     paused: HashSet<DestinationNo>,
     /// Deliveries that an operator resent: the next attempt need not wait for the schedule.
     resent: HashSet<String>,
+    /// Ordered lanes, and how far their lines have come.
+    ordered: HashMap<DestinationNo, Seq>,
+    /// Lanes that become ordered ones when the attempts have ended that are under way.
+    ordering: HashSet<DestinationNo>,
+    /// Deliveries that stand beside the line of their lane: sent again, or delayed.
+    beside: HashSet<String>,
+    /// Events that were delayed.
+    delayed: HashSet<Seq>,
+    store: Option<Store>,
     attempts: u64,
     broken: Vec<String>,
     /// Attempts whose end may be lost by a restart.
@@ -83,6 +95,11 @@ impl World {
             hold_until: HashMap::new(),
             paused: HashSet::new(),
             resent: HashSet::new(),
+            ordered: HashMap::new(),
+            ordering: HashSet::new(),
+            beside: HashSet::new(),
+            delayed: HashSet::new(),
+            store: None,
             attempts: 0,
             broken: Vec::new(),
             restarts: 0,
@@ -92,6 +109,42 @@ impl World {
 
     fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// The rules of an ordered lane: one attempt at a time, and in its line nothing begins while anything that was accepted before
+    /// it has not ended, by what is on disk.
+    async fn keeps_order(&self, lane: DestinationNo, delivery: &str) {
+        let seq = delivery.parse::<DeliveryId>().unwrap().event.seq();
+        let (is_ordered, in_line, store) = self.seen(|seen| {
+            if seen.per_lane.get(&lane).copied().unwrap_or_default() == 0 && seen.ordering.remove(&lane) {
+                seen.ordered.insert(lane, Seq(0));
+            }
+            let in_line = !seen.beside.contains(delivery) && !seen.delayed.contains(&seq);
+            (seen.ordered.contains_key(&lane), in_line, seen.store.clone())
+        });
+        let (Some(store), true, true) = (store, is_ordered, self.seen(|seen| seen.attempts.is_multiple_of(2))) else {
+            return;
+        };
+        let rows =
+            store.read(move |snapshot| snapshot.lane(lane, (Timestamp::ZERO, Seq(0)), usize::MAX)).await.unwrap();
+        self.seen(|seen| {
+            let mut say = |what: String| seen.broken.push(format!("{delivery} of an ordered lane: {what}"));
+            if seen.per_lane.get(&lane).is_some_and(|running| *running > 0) {
+                say("runs beside another one".into());
+            }
+            if !in_line {
+                return;
+            }
+            if let Some(before) = rows.iter().find(|row| row.plan.in_line && row.seq < seq) {
+                say(format!("began before {before:?} has ended"));
+            }
+            if let Some(reached) = seen.ordered.get_mut(&lane) {
+                if seq < *reached {
+                    say(format!("came after {reached:?}"));
+                }
+                *reached = seq.max(*reached);
+            }
+        });
     }
 
     fn check(&self, seed: u64) {
@@ -127,6 +180,7 @@ impl Wire for World {
         };
         let (delivery, lane) = (header("x-webhook-delivery"), request.lane);
         let number: u32 = header("x-webhook-attempt").parse().unwrap();
+        self.keeps_order(lane, &delivery).await;
         let now = self.1.now();
         let (nature, dice, latency) = self.seen(|seen| {
             seen.attempts += 1;
@@ -242,6 +296,7 @@ fn destination(no: usize) -> Destination {
         retry: Retry { plan: Plan::Delays(delays), attempts_max: Some(ATTEMPTS_MAX), jitter: Some(0.2) },
         timeout: Some(Duration::from_secs(10)),
         in_flight_max: Some(CAP),
+        ordered: ORDERED.contains(&no),
         rate: (no % 4 == 3).then_some(Rate { events: 1, per: Duration::from_millis(200) }),
         ..Destination::new(DestinationNo(0), id, tenant, format!("d{no}"), url, START)
     }
@@ -286,6 +341,9 @@ fn simulate(seed: u64) -> u64 {
                 store.steer(&Actor::SYSTEM, CreateDestination { destination: destination(place) }).await.unwrap();
             let no = created.answer.unwrap().no;
             world.seen(|seen| seen.natures.insert(no, nature));
+            if ORDERED.contains(&place) {
+                world.seen(|seen| seen.ordered.insert(no, Seq(0)));
+            }
             let subscription = Subscription {
                 no: SubscriptionNo(0),
                 id: SubscriptionId(uuid::Uuid::from_u128(place as u128 + 1)),
@@ -301,24 +359,34 @@ fn simulate(seed: u64) -> u64 {
             store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
             nos.push(no);
         }
+        world.seen(|seen| seen.store = Some(store.clone()));
         let mut engine = run(&store, &world, seed);
         let with_restarts = seed % 2 == 1;
         for step in 0..120 {
             match rng.u32(..100) {
                 0..60 => {
                     let kind = if rng.bool() { "even.one" } else { "odd" };
-                    let events = (0..rng.usize(1..6)).map(|_| event(kind, &mut rng, clock.now())).collect();
-                    let _ = store.submit(Accept { events, waiting_max: u64::MAX }).await.unwrap();
+                    let events: Vec<_> = (0..rng.usize(1..6)).map(|_| event(kind, &mut rng, clock.now())).collect();
+                    let delayed: Vec<_> = events.iter().map(|event| event.deliver_at.is_some()).collect();
+                    let accepted = store.submit(Accept { events, waiting_max: u64::MAX }).await.unwrap().answer;
+                    for (accepted, _) in accepted.into_iter().zip(delayed).filter(|(_, delayed)| *delayed) {
+                        world.seen(|seen| seen.delayed.insert(accepted.unwrap().id.seq()));
+                    }
                 }
                 60..75 => {
                     let all = deliveries(&store).await;
                     if !all.is_empty() {
-                        let key = all[rng.usize(..all.len())].key;
+                        let chosen = &all[rng.usize(..all.len())];
+                        let key = chosen.key;
                         let answer = if rng.bool() {
                             store.steer(&Actor::SYSTEM, Cancel { key }).await.unwrap().answer
                         } else {
                             let name = delivery_name(&store, key).await;
                             world.seen(|seen| seen.resent.insert(name.clone()));
+                            let ended = chosen.state != DeliveryState::Pending;
+                            if ended {
+                                world.seen(|seen| seen.beside.insert(name.clone()));
+                            }
                             let answer = store
                                 .steer(&Actor::SYSTEM, Resend { key, trigger: Trigger::Manual })
                                 .await
@@ -345,6 +413,21 @@ fn simulate(seed: u64) -> u64 {
                         world.seen(|seen| seen.paused.insert(no));
                     }
                 }
+                90..93 => {
+                    let no = nos[rng.usize(..nos.len())];
+                    let before = Arc::clone(store.catalog().destination(no).unwrap());
+                    let ordered = !before.ordered;
+                    let after = Destination { ordered, ..Destination::clone(&before) };
+                    if !ordered {
+                        world.seen(|seen| (seen.ordered.remove(&no), seen.ordering.remove(&no)));
+                    }
+                    let update = UpdateDestination { before, after, action: audit::Action::DestinationUpdate };
+                    let _ = store.steer(&Actor::SYSTEM, update).await.unwrap().answer.unwrap();
+                    if ordered {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        world.seen(|seen| seen.ordering.insert(no));
+                    }
+                }
                 85..90 if with_restarts => {
                     if rng.bool() {
                         engine.stop.cancel();
@@ -356,9 +439,10 @@ fn simulate(seed: u64) -> u64 {
                     // Whatever ran has been dropped with its engine.
                     tokio::task::yield_now().await;
                     store.close().await;
+                    world.seen(|seen| seen.store = None);
                     drop(store);
                     store = open(&disk, clock);
-                    world.seen(|seen| seen.restarts += 1);
+                    world.seen(|seen| (seen.restarts += 1, seen.store = Some(store.clone())));
                     engine = run(&store, &world, seed + step);
                 }
                 _ => tokio::time::sleep(Duration::from_millis(rng.u64(1..200_000))).await,

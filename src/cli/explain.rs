@@ -129,6 +129,10 @@ fn of_delivery(console: &Console, delivery: &Value, erased: bool) -> Result<Stor
         waits.or(delivery["ending"].as_str()).unwrap_or_default(),
         destination["disabled"] == true,
     );
+    let before = delivery["waits_for"].as_str();
+    if let Some(before) = before {
+        why.push_str(&format!("; it waits for {before} before it"));
+    }
     if erased && delivery["ending"] != "erased" {
         why.push_str("; its event's payload is erased, and nothing can be sent any more");
     }
@@ -145,6 +149,9 @@ fn of_delivery(console: &Console, delivery: &Value, erased: bool) -> Result<Stor
         Some("pending" | "held") => {
             if can_be_sent && matches!(waits, Some("retry_later" | "due_later")) {
                 story.todo(resend, "sends it now instead of later");
+            }
+            if let Some(before) = before {
+                story.todo(format!("postrider explain {before}"), "tells what keeps the one before it");
             }
             if can_be_sent {
                 open_up(&mut story, &destination, waits.unwrap_or_default());

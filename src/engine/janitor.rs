@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::model::{Destination, Seq, Timestamp};
 use crate::store::audit::DropAged;
 use crate::store::commands::DropCommands;
-use crate::store::op::{Ages, BringForward, Purge, Sweep};
+use crate::store::op::{Ages, BringForward, Purge, PutInOrder, Sweep};
 use crate::store::replays::DropReplays;
 use crate::store::requests::{self, DropRequests};
 use crate::store::{Ahead, Store, StoreFailed};
@@ -96,6 +96,7 @@ impl Janitor {
             }
             let trusted_now = self.trusted_now();
             let Ok(()) = self.purge(&stop).await else { return };
+            let Ok(()) = self.put_in_order(&stop).await else { return };
             if self.steps.ran_ahead && self.clock.now() >= PLAUSIBLE {
                 self.steps.ran_ahead = false;
                 let Ok(()) = self.bring_forward(&stop).await else { return };
@@ -138,6 +139,18 @@ impl Janitor {
         });
         for no in waiting {
             while !stop.is_cancelled() && self.store.submit(Purge { no, limit: SLICE }).await?.answer == SLICE {}
+        }
+        Ok(())
+    }
+
+    /// Puts in order what waits for destinations that became ordered ones. Their lanes stand still until it is done.
+    async fn put_in_order(&self, stop: &CancellationToken) -> Result<(), StoreFailed> {
+        let waiting: Vec<_> = self.store.standing(|standing| {
+            let ordering = standing.lanes.iter().filter(|(_, lane)| lane.ordering.is_some());
+            ordering.map(|(no, _)| *no).collect()
+        });
+        for no in waiting {
+            while !stop.is_cancelled() && !self.store.submit(PutInOrder { no, limit: LOOKED_AT }).await?.answer {}
         }
         Ok(())
     }

@@ -14,6 +14,11 @@
 //! What a bulk replay made due gives way to what is fresh in the same lane, three times in a row at most: so neither waits long
 //! for the other. Few of a replay's deliveries wait in a lane at once, for the replayer sees to that.
 //!
+//! An ordered lane has no window: of its deliveries the disk knows which is the first in the line, and which is the next of those
+//! beside it (sent again, delayed by their producer, tests), and these two are all that memory holds. The first in the line holds
+//! back what is behind it until its end is on disk, also while it waits for a retry: so whatever a crash repeats is what was sent
+//! last. What waits beside the line takes turns with it, one attempt at a time over both, and its retries hold nobody back.
+//!
 //! A delivery that was leased is *unsettled* until the end of its attempt is on disk. Until then its old row may still be read
 //! there, and must not be taken for work.
 
@@ -55,6 +60,10 @@ pub struct Limits {
 pub struct LaneSpec {
     /// Attempts at once.
     pub in_flight_max: u32,
+    /// Whether its deliveries go one at a time, in order.
+    pub ordered: bool,
+    /// Whether they are still being put in order.
+    pub ordering: bool,
     /// The time between two attempts, when the lane has a pace.
     pub interval: Option<Duration>,
     /// Whether it is held: paused or disabled.
@@ -98,6 +107,8 @@ pub enum Rows {
     First,
     /// The request for its confirmation alone, which may lie behind any number of rows that are held.
     Request,
+    /// The next ones of an ordered lane: the first in its line, and the first of those beside it.
+    Heads,
 }
 
 /// The place of a row in its lane.
@@ -113,6 +124,8 @@ struct Lane {
     request: Option<(Place, Plan)>,
     /// Whether a request may lie on disk that is not known here.
     request_sought: bool,
+    /// The next deliveries of an ordered lane.
+    heads: Heads,
     /// Rows at or beyond this place may be on disk only; `None` when the window is all there is.
     bound: Option<Place>,
     /// While a page is on its way: everything that happened since it was asked for, in order.
@@ -121,12 +134,76 @@ struct Lane {
     /// Whether it stands in line for a page.
     asked: bool,
     in_flight: u32,
+    /// Leased, and the end not on disk yet.
+    unsettled: u32,
     /// How often in a row the first in line gave way.
     gave_way: u32,
     next_slot: Timestamp,
     /// Where it stands in line for a turn. What it left behind in the other line has another number.
     queued: Option<(Line, u64)>,
     wake: Option<Timestamp>,
+}
+
+/// What is known of the next deliveries of an ordered lane.
+#[derive(Debug, Default)]
+struct Heads {
+    /// The first in the line.
+    line: Head,
+    /// The first of those beside it.
+    beside: Head,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Head {
+    /// The disk has to be asked.
+    #[default]
+    Sought,
+    None,
+    Is(Place, Plan),
+}
+
+impl Heads {
+    fn of(&mut self, plan: &Plan) -> &mut Head {
+        if plan.in_line { &mut self.line } else { &mut self.beside }
+    }
+
+    /// A delivery waits: it may come before the one that is known. What the disk has to be asked for, it is asked for.
+    fn add(&mut self, place: Place, plan: Plan) {
+        let order = |(due, seq): Place| if plan.in_line { (Timestamp::ZERO, seq) } else { (due, seq) };
+        let head = self.of(&plan);
+        match head {
+            Head::Is(first, _) if order(*first) < order(place) => {}
+            Head::None | Head::Is(..) => *head = Head::Is(place, plan),
+            Head::Sought => {}
+        }
+    }
+
+    /// A delivery no longer waits, or not at that place. Whatever comes after it is on disk only.
+    fn remove(&mut self, is_it: impl Fn(&Place) -> bool) {
+        for head in [&mut self.line, &mut self.beside] {
+            if matches!(head, Head::Is(place, _) if is_it(place)) {
+                *head = Head::Sought;
+            }
+        }
+    }
+
+    fn are_known(&self) -> bool {
+        self.line != Head::Sought && self.beside != Head::Sought
+    }
+
+    /// How many.
+    fn len(&self) -> usize {
+        [self.line, self.beside].iter().filter(|head| matches!(head, Head::Is(..))).count()
+    }
+}
+
+impl Head {
+    fn row(self) -> Option<(Place, Plan)> {
+        match self {
+            Head::Is(place, plan) => Some((place, plan)),
+            Head::Sought | Head::None => None,
+        }
+    }
 }
 
 /// The lines in which ready lanes stand.
@@ -159,11 +236,13 @@ impl Lane {
             window: BTreeMap::new(),
             request: None,
             request_sought: true,
+            heads: Heads::default(),
             bound,
             loading: None,
             generation: 0,
             asked: false,
             in_flight: 0,
+            unsettled: 0,
             gave_way: 0,
             next_slot: Timestamp::ZERO,
             queued: None,
@@ -180,9 +259,12 @@ impl Lane {
     }
 
     fn when(&self, now: Timestamp, breaker: &BreakerSettings) -> When {
-        let Some(((due, _), _)) = self.first() else { return When::Later };
+        let Some(((due, _), _)) = self.next(now) else { return When::Later };
         let health = &self.spec.health;
         if self.spec.held || health.gone || self.in_flight >= self.spec.in_flight_max {
+            return When::Later;
+        }
+        if self.spec.ordered && (self.unsettled > 0 || self.spec.ordering) {
             return When::Later;
         }
         // Shut: nothing until its time, then one probe at a time until one succeeds. Fresh: one at a time until it has answered.
@@ -201,7 +283,36 @@ impl Lane {
         if earliest <= now { When::Now } else { When::At(earliest) }
     }
 
-    /// The row whose turn it is.
+    /// The row whose turn it is, or will be first.
+    fn next(&self, now: Timestamp) -> Option<(Place, Plan)> {
+        if !self.spec.ordered || self.spec.unconfirmed {
+            return self.first();
+        }
+        if !self.heads.are_known() {
+            return None;
+        }
+        match (self.heads.line.row(), self.heads.beside.row()) {
+            (Some(line), Some(beside)) => {
+                let is_due = |((due, _), _): &(Place, Plan)| *due <= now;
+                let patience = if beside.1.trigger == Trigger::Replay { GIVES_WAY_MAX } else { 1 };
+                Some(match (is_due(&line), is_due(&beside)) {
+                    (true, true) => {
+                        if self.gave_way < patience {
+                            line
+                        } else {
+                            beside
+                        }
+                    }
+                    (true, false) => line,
+                    (false, true) => beside,
+                    (false, false) => [line, beside].into_iter().min_by_key(|(place, _)| *place)?,
+                })
+            }
+            (line, beside) => line.or(beside),
+        }
+    }
+
+    /// The first row of the window, or the request.
     fn first(&self) -> Option<(Place, Plan)> {
         let of_window = self.window.first_key_value().filter(|_| !self.spec.unconfirmed).map(|(at, plan)| (*at, *plan));
         [of_window, self.request].into_iter().flatten().min_by_key(|(place, _)| *place)
@@ -209,6 +320,13 @@ impl Lane {
 
     /// Takes the row whose turn it is: the first, unless that is a replay's and something fresh is due too.
     fn take(&mut self, now: Timestamp) -> Option<(Place, Plan)> {
+        if self.spec.ordered {
+            let turn = self.next(now)?;
+            let waits_beside = matches!(self.heads.beside, Head::Is((due, _), _) if due <= now);
+            self.gave_way = if turn.1.in_line && waits_beside { self.gave_way + 1 } else { 0 };
+            self.remove(turn.0);
+            return Some(turn);
+        }
         let first = self.first()?;
         let is_replay = |plan: &Plan| plan.trigger == Trigger::Replay;
         let mut turn = first;
@@ -225,6 +343,7 @@ impl Lane {
     fn remove(&mut self, place: Place) {
         self.request.take_if(|(other, _)| *other == place);
         self.window.remove(&place);
+        self.heads.remove(|other| *other == place);
     }
 
     fn wants_load(&self) -> Option<(Place, Rows)> {
@@ -234,13 +353,25 @@ impl Lane {
         if self.spec.unconfirmed {
             return self.request_sought.then_some((START, Rows::Request));
         }
+        if self.spec.ordered {
+            // Once what was sent last has its end on disk: until then its row may be read there as before.
+            let wanted = self.unsettled == 0 && !self.spec.ordering && !self.heads.are_known();
+            return wanted.then_some((START, Rows::Heads));
+        }
         self.bound.filter(|_| self.window.len() < WINDOW_LOW).map(|bound| (bound, Rows::First))
     }
 
     /// Adds a row if it lies within what the window covers; a request for the lane's confirmation in any case.
     fn add(&mut self, place: Place, plan: Plan) {
+        if self.spec.ordered && !self.spec.unconfirmed {
+            self.heads.add(place, plan);
+            return;
+        }
         if plan.trigger == Trigger::Confirmation {
             self.request = Some((place, plan));
+            return;
+        }
+        if self.spec.ordered {
             return;
         }
         if self.bound.is_none_or(|bound| place < bound) {
@@ -256,6 +387,7 @@ impl Lane {
     /// Forgets the window: everything may be on disk only.
     fn forget_window(&mut self) {
         self.window.clear();
+        self.heads = Heads::default();
         self.request = None;
         self.request_sought = true;
         self.bound = Some(START);
@@ -277,6 +409,7 @@ impl Lane {
     fn remove_delivery(&mut self, seq: Seq) {
         self.request.take_if(|((_, other), _)| *other == seq);
         self.window.retain(|(_, other), _| *other != seq);
+        self.heads.remove(|(_, other)| *other == seq);
     }
 }
 
@@ -336,7 +469,10 @@ impl Lanes {
         self.lanes
             .values()
             .map(|lane| {
-                lane.window.len() + usize::from(lane.request.is_some()) + lane.loading.as_ref().map_or(0, Vec::len)
+                lane.window.len()
+                    + lane.heads.len()
+                    + usize::from(lane.request.is_some())
+                    + lane.loading.as_ref().map_or(0, Vec::len)
             })
             .sum()
     }
@@ -346,9 +482,13 @@ impl Lanes {
         match change {
             Change::Due(row) => self.hear_due(row, now, spec_of),
             Change::Settled(key) => {
-                self.unsettled.remove(&key);
+                let was = self.unsettled.remove(&key);
                 if let Some(lane) = self.lanes.get_mut(&key.destination) {
                     lane.note(change);
+                    lane.unsettled -= u32::from(was.is_some());
+                    if lane.spec.ordered {
+                        self.look(key.destination, now);
+                    }
                 }
             }
             Change::Gone(row) => {
@@ -362,7 +502,12 @@ impl Lanes {
                 Some(spec) => {
                     if let Some(lane) = self.lanes.get_mut(&no) {
                         // What the engine found out since may not be on disk yet: it stays.
-                        lane.spec = LaneSpec { health: lane.spec.health, ..spec };
+                        let before = lane.spec;
+                        lane.spec = LaneSpec { health: before.health, ..spec };
+                        let kind = |spec: &LaneSpec| (spec.ordered, spec.ordered && spec.unconfirmed);
+                        if kind(&before) != kind(&spec) {
+                            lane.forget_window();
+                        }
                         self.look(no, now);
                     }
                 }
@@ -444,9 +589,10 @@ impl Lanes {
             self.look(load.destination, now);
             return;
         };
-        if load.what == Rows::Request || lane.bound == Some(load.from) {
+        if load.what != Rows::First || lane.bound == Some(load.from) {
             match load.what {
                 Rows::Request => lane.request_sought = false,
+                Rows::Heads => lane.heads = Heads { line: Head::None, beside: Head::None },
                 // Fewer rows than asked for: the window is all there is. Otherwise it covers what came, the last row included.
                 Rows::First => {
                     lane.bound = match rows.last() {
@@ -518,6 +664,7 @@ impl Lanes {
             }
             let Some(((due, seq), plan)) = lane.take(now) else { continue };
             lane.in_flight += 1;
+            lane.unsettled += 1;
             if let Some(interval) = lane.spec.interval {
                 // From now, not from the slot before: that one has passed, or is from a clock that has jumped.
                 lane.next_slot = now.after(interval);
@@ -563,8 +710,8 @@ impl Lanes {
     pub fn put_back(&mut self, lease: Lease, now: Timestamp) {
         let key = lease.row.key();
         self.free(key);
-        self.unsettled.remove(&key);
         if let Some(lane) = self.lanes.get_mut(&key.destination) {
+            lane.unsettled = lane.unsettled.saturating_sub(1);
             lane.forget_window();
             lane.next_slot = now.after(REST);
             self.look(key.destination, now);

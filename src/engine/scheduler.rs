@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Wire;
 use crate::clock::Clock;
 use crate::model::{DeliveryId, DeliveryKey, DestinationNo, Ended, NumberMap, Outcome, Reason, Timestamp, Trigger};
-use crate::store::op::{Finish, GiveUp, Start, Started, Unstart};
+use crate::store::op::{AtOnce, Finish, GiveUp, Start, Started, Unstart};
 use crate::store::{Change, DueRow, Heard, ReadError, Store};
 
 use super::attempt::{Attempts, Done, Made};
@@ -280,6 +280,7 @@ impl<W: Wire> Scheduler<W> {
             crate::store::op::Next::Succeeded | crate::store::op::Next::GivenUp(_) => None,
         };
         self.metrics.ended(&attempt, event.head.accepted, now);
+        let is_awaited = destination.ordered;
         let delivery = || DeliveryId { event: event.id(), destination: row.destination };
         if self.watchers.receiver_count() > 0 {
             let (delivery, kind) = (delivery(), event.head.kind.clone());
@@ -298,7 +299,9 @@ impl<W: Wire> Scheduler<W> {
                 "an attempt failed"
             );
         }
-        self.hand_in(Finish { row, attempt, next, health });
+        let finish = Finish { row, attempt, next, health };
+        // The next one of an ordered lane waits for the commit.
+        if is_awaited { self.hand_in(AtOnce(finish)) } else { self.hand_in(finish) }
     }
 
     fn hand_in<O: crate::store::Op<Answer = ()>>(&self, op: O) {
@@ -383,6 +386,7 @@ async fn page(store: &Store, load: Load) -> Result<Vec<DueRow>, ReadError> {
     let Load { destination, from, limit, .. } = load;
     match load.what {
         Rows::First => store.read_for_engine(move |snapshot| snapshot.lane(destination, from, limit)).await,
+        Rows::Heads => store.read_for_engine(move |snapshot| snapshot.heads(destination)).await,
         Rows::Request => {
             // What has been asked since the catalog was published is heard as a change.
             let asked = store.catalog().destination(destination).and_then(|destination| destination.asked);
@@ -412,6 +416,8 @@ fn specs(settings: &Settings, store: &Store) -> impl Fn(DestinationNo) -> Option
         let lane = store.standing(|standing| standing.lane(no));
         Some(LaneSpec {
             in_flight_max: destination.in_flight_max.unwrap_or(in_flight_max),
+            ordered: destination.ordered,
+            ordering: lane.ordering.is_some(),
             interval: destination.rate.map(|rate| rate.interval()),
             held: lane.is_stopped(destination),
             unconfirmed: !destination.is_confirmed(),

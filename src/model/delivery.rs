@@ -71,7 +71,7 @@ pub enum WaitingReason {
     LaneShut,
     /// The lane's pace allows no more right now.
     Rate,
-    /// An earlier event with the same ordering key is unfinished.
+    /// Its destination is an ordered one, and it is not its turn.
     Order,
     /// An operator paused the destination.
     Paused,

@@ -44,6 +44,8 @@ pub struct Destination {
     pub in_flight_max: Option<u32>,
     /// The lane's pace; unbounded when absent.
     pub rate: Option<Rate>,
+    /// Whether its deliveries go one at a time, in the order in which their events were accepted.
+    pub ordered: bool,
     /// TLS beyond the system's roots.
     pub tls: TlsOptions,
     /// Whether private addresses are allowed; set by an administrator of all tenants only.
@@ -88,6 +90,7 @@ impl Destination {
             timeout: None,
             in_flight_max: None,
             rate: None,
+            ordered: false,
             tls: TlsOptions::default(),
             allow_private: false,
             gone_at_once: false,

@@ -19,7 +19,7 @@ pub fn why(state: &str, reason: &str, is_disabled: bool) -> String {
         (_, "lane_full") => "the destination has as many requests under way as it may",
         (_, "lane_shut") => "the destination failed again and again, and is left alone until one attempt succeeds",
         (_, "rate") => "the destination's rate allows no more at this moment",
-        (_, "order") => "an earlier event with the same ordering key is not delivered yet",
+        (_, "order") => "the destination takes one delivery after the other, in order, and it is not its turn yet",
         (_, "paused") if is_disabled => "the destination is switched off",
         (_, "paused") => "the destination is paused",
         (_, "unconfirmed") => "the destination has not confirmed its URL yet",

@@ -346,6 +346,8 @@ pub struct SeenDelivery {
     pub state: DeliveryState,
     /// Why it waits.
     pub waiting: Option<WaitingReason>,
+    /// The delivery that is to end before its turn comes, where it stands in the line of an ordered destination.
+    pub waits_for: Option<DeliveryId>,
     /// When its next attempt is due.
     pub next_attempt_at: Option<Timestamp>,
 }
@@ -720,11 +722,13 @@ impl Service {
         let no = delivery.key.destination;
         let lane = self.store.standing(|standing| standing.lane(no));
         let destination = catalog.destination(no);
+        let is_ordered = destination.is_some_and(|destination| destination.ordered);
+        let waits_for = delivery.behind.filter(|_| is_ordered).map(|event| DeliveryId { event, destination: no });
         let waiting = delivery.row.map(|row| {
             let under_way = self.store.is_under_way(row.key());
             // What waits here though it is due, and nothing holds its lane, waits for one of those under way, if for anything.
             let in_lane = if under_way { 0 } else { self.store.under_way_of(no) };
-            let attempts = Attempts { this: under_way, in_lane };
+            let attempts = Attempts { this: under_way, in_lane, is_behind: waits_for.is_some() };
             why_waiting(destination.map(|it| &**it), lane, row.due, row.plan, attempts, self.clock.now())
         });
         SeenDelivery {
@@ -732,6 +736,7 @@ impl Service {
             destination: catalog.destination_id(no).unwrap_or(DestinationId(Uuid::nil())),
             state: delivery.state_on_lane(is_held(no)),
             waiting,
+            waits_for,
             next_attempt_at: delivery.row.map(|row| row.due),
             delivery,
         }
@@ -1217,6 +1222,8 @@ struct Attempts {
     this: bool,
     /// How many of its lane are.
     in_lane: usize,
+    /// Whether another one is before it in the line of an ordered destination.
+    is_behind: bool,
 }
 
 /// A lane that is paced and not full takes what is due within this time, or the pace is why it does not.
@@ -1242,12 +1249,14 @@ fn why_waiting(
         WaitingReason::Unconfirmed
     } else if lane.health.gone {
         WaitingReason::Gone
-    } else if due > now {
+    } else if due > now && !attempts.is_behind {
         if plan.tried == 0 { WaitingReason::DueLater } else { WaitingReason::RetryLater }
     } else if lane.health.hold_until.is_some_and(|until| until > now) {
         WaitingReason::RetryAfter
     } else if lane.health.shut_until.is_some() {
         WaitingReason::LaneShut
+    } else if attempts.is_behind || (destination.ordered && (attempts.in_lane > 0 || lane.ordering.is_some())) {
+        WaitingReason::Order
     } else if attempts.in_lane > 0 && destination.in_flight_max.is_none_or(|max| attempts.in_lane >= max as usize) {
         WaitingReason::LaneFull
     } else if destination.rate.is_some() && now.since(due) > PACE_SHOWS {

@@ -384,7 +384,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let loaded = load(&db, &keys, settings, clock.now());
         let loaded = loaded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
-        let Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays, commands } = loaded;
+        let Loaded { epoch, numbers, catalog, standing, runs, sealer, lined, cut_off, replays, commands } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
             metrics: Metrics::new(keys.damage().records().clone()),
@@ -399,6 +399,7 @@ impl Store {
             failure: watch::Sender::new(None),
         });
         let mut writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, sealer, Arc::clone(&shared));
+        writer.set_lined(lined);
         writer.end_cut_off(cut_off);
         writer.run_left_over(commands);
         let failure = shared.failure.borrow().clone();
@@ -671,6 +672,7 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
         transaction.open_table(tables::STARTED.table())?;
         transaction.open_table(tables::ENDED.table())?;
         transaction.open_table(tables::FAILURES)?;
+        transaction.open_table(tables::ORDERED)?;
         transaction.open_table(tables::SEGMENTS.table())?;
         transaction.open_table(tables::LANES.table())?;
         transaction.open_table(tables::TALLIES.table())?;
@@ -706,6 +708,8 @@ struct Loaded {
     standing: Standing,
     runs: Runs,
     sealer: Sealer,
+    /// The destinations whose waiting deliveries have places in order.
+    lined: HashSet<DestinationNo>,
     /// The attempts that were under way when the store was used last.
     cut_off: Vec<(DeliveryKey, Option<StartedRow>)>,
     /// The bulk replays that have not ended.
@@ -776,7 +780,8 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
                 destination = no,
                 "the destination is paused, for it may have been; resume it"
             );
-            Lane { paused: true, ..Lane::default() }
+            // What it said of deliveries that are still to be put in order is lost, too.
+            Lane { paused: true, ordering: Some((Timestamp::ZERO, Seq(0))), ..Lane::default() }
         });
         standing.lanes.insert(DestinationNo(no.value()), lane);
     }
@@ -794,6 +799,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
         tracing::error!(event = "tally_mismatch", destination = no.0, rows, tally = tally.waiting(), "tally set right");
         tally.accepted = rows + tally.succeeded + tally.failed + tally.cancelled;
     }
+    let lined = op::lined(&transaction.open_table(tables::ORDERED)?)?;
     let mut cut_off = Vec::new();
     let started = tables::STARTED.read(&transaction, keys)?;
     for entry in started.iter()? {
@@ -805,7 +811,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
     let (runs, sealer) = load_runs(db, keys, settings.run_events, Seq(numbers.next_seq), now)?;
     let replays = replays::running(&tables::REPLAYS.read(&transaction, keys)?)?.into();
     let commands = commands::left_over(&tables::COMMANDS.read(&transaction, keys)?)?;
-    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, cut_off, replays, commands })
+    Ok(Loaded { epoch, numbers, catalog, standing, runs, sealer, lined, cut_off, replays, commands })
 }
 
 /// The runs of events, mended where that is needed.

@@ -1,5 +1,6 @@
 //! What can be done to the store. Each operation is total: conditions are checked inside, and answered with a value.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,7 +220,8 @@ fn put_event(batch: &mut Batch<'_>, new: NewEvent, routed: Routed, trigger: Trig
     for target in &event.head.targets {
         batch.tally_mut(target.destination).accepted += 1;
         batch.begin(seq);
-        put_due(batch, DueRow { destination: target.destination, due, seq, plan: Plan { trigger, ..Plan::FIRST } })?;
+        let plan = Plan { trigger, in_line: trigger == Trigger::Schedule && due <= batch.now, ..Plan::FIRST };
+        put_due(batch, DueRow { destination: target.destination, due, seq, plan })?;
     }
     if !event.head.targets.is_empty() {
         batch.fresh.push(Arc::clone(&event));
@@ -461,7 +463,7 @@ fn end_cut_off(batch: &mut Batch<'_>, key: DeliveryKey, started: StartedRow) -> 
         return end(batch, key, Ending::Exhausted);
     }
     let plan = Plan { number: plan.number + 1, cut_off, ..plan };
-    Ok(put_due(batch, DueRow { due: next, plan, ..row })?)
+    put_due(batch, DueRow { due: next, plan, ..row })
 }
 
 /// Records what became of an attempt, and in the same transaction what becomes of its delivery.
@@ -523,7 +525,7 @@ impl Op for Finish {
                 }
                 Next::Retry(due) => {
                     let (tried, trigger) = (row.plan.tried + 1, row.plan.trigger.of_retry());
-                    let plan = Plan { number: number + 1, tried, trigger, cut_off: 0 };
+                    let plan = Plan { number: number + 1, tried, trigger, cut_off: 0, ..row.plan };
                     put_due(batch, DueRow { due, plan, ..row })?;
                 }
                 Next::Again(due) => {
@@ -534,6 +536,21 @@ impl Op for Finish {
             return Ok(());
         }
         finish_of_another_time(batch, row, attempt)
+    }
+}
+
+/// The same operation, which does not wait for others: somebody waits for its commit.
+pub struct AtOnce<O>(pub O);
+
+impl<O: Op> Op for AtOnce<O> {
+    type Answer = O::Answer;
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<O::Answer, ApplyError> {
+        self.0.apply(batch)
     }
 }
 
@@ -718,7 +735,7 @@ fn hasten(batch: &mut Batch<'_>, row: &DueRow, trigger: Trigger) -> Result<Resul
     };
     take_due(batch, row)?;
     batch.changes.push(Change::Gone(*row));
-    make_due(batch, row.key(), row.plan.number, trigger)?;
+    make_due(batch, row.key(), Plan { trigger, tried: 0, cut_off: 0, ..row.plan })?;
     Ok(Ok(DeliveryState::Pending))
 }
 
@@ -736,11 +753,10 @@ fn sendable(batch: &Batch<'_>, key: DeliveryKey, trigger: Trigger) -> Result<Res
 }
 
 /// Makes the next attempt of a delivery due now, on a fresh schedule.
-fn make_due(batch: &mut Batch<'_>, key: DeliveryKey, number: u32, trigger: Trigger) -> Result<(), ApplyError> {
+fn make_due(batch: &mut Batch<'_>, key: DeliveryKey, plan: Plan) -> Result<(), ApplyError> {
     let due = batch.now;
-    put_attempt(batch, key, number, &AttemptRow::Planned { due })?;
-    let plan = Plan { number, tried: 0, trigger, cut_off: 0 };
-    Ok(put_due(batch, DueRow { destination: key.destination, due, seq: key.seq, plan })?)
+    put_attempt(batch, key, plan.number, &AttemptRow::Planned { due })?;
+    put_due(batch, DueRow { destination: key.destination, due, seq: key.seq, plan })
 }
 
 /// Makes a delivery pending again that ended in a state that is wanted. Answers that state, or why it was not done.
@@ -765,7 +781,7 @@ pub(super) fn resend(
     take_ended(batch, key)?;
     uncount(batch, key.destination, before);
     batch.begin(key.seq);
-    make_due(batch, key, number, trigger)?;
+    make_due(batch, key, Plan { number, trigger, in_line: false, ..Plan::FIRST })?;
     Ok(Ok(before))
 }
 
@@ -845,9 +861,10 @@ pub(super) fn due_instead(
     })
 }
 
-fn put_due(batch: &mut Batch<'_>, row: DueRow) -> Result<(), StorageError> {
+fn put_due(batch: &mut Batch<'_>, row: DueRow) -> Result<(), ApplyError> {
     let key = (row.destination.0, row.due.as_millis(), row.seq.0);
     batch.due.put(key, &row.plan)?;
+    batch.put_in_order(&row)?;
     batch.changes.push(Change::Due(row));
     Ok(())
 }
@@ -865,7 +882,10 @@ fn take_due(batch: &mut Batch<'_>, row: &DueRow) -> Result<bool, ApplyError> {
             batch.due.put(key, &plan)?;
             Ok(false)
         }
-        Ok(_) | Err(_) => Ok(true),
+        Ok(_) | Err(_) => {
+            batch.take_from_order(row)?;
+            Ok(true)
+        }
     }
 }
 
@@ -1093,17 +1113,18 @@ fn plan_after(last: Option<LastAttempt>, events: &impl Records<u64>, key: Delive
     };
     let first =
         || -> Result<Trigger, ApplyError> { Ok(if is_request()? { Trigger::Confirmation } else { Trigger::Schedule }) };
-    Ok(match last {
+    let plan = match last {
         None => Plan { trigger: first()?, ..Plan::FIRST },
         Some((number, Ok(AttemptRow::Planned { .. }))) => {
             let trigger = if is_request()? { Trigger::Confirmation } else { Trigger::Manual };
-            Plan { number, trigger, ..Plan::FIRST }
+            Plan { number, trigger, in_line: false, ..Plan::FIRST }
         }
         Some((number, Ok(AttemptRow::Done(attempt)))) => {
-            Plan { number: number + 1, tried: number, trigger: attempt.trigger.of_retry(), cut_off: 0 }
+            Plan { number: number + 1, tried: number, trigger: attempt.trigger.of_retry(), ..Plan::FIRST }
         }
-        Some((number, Err(_))) => Plan { number: number + 1, tried: number, trigger: first()?, cut_off: 0 },
-    })
+        Some((number, Err(_))) => Plan { number: number + 1, tried: number, trigger: first()?, ..Plan::FIRST },
+    };
+    Ok(Plan { in_line: plan.in_line && plan.trigger == Trigger::Schedule, ..plan })
 }
 
 // ----------------------------------------------------------------------------------------------------------- lanes
@@ -1145,6 +1166,83 @@ fn open_anew(batch: &mut Batch<'_>, no: DestinationNo) {
     let health = &mut batch.lane_mut(no).health;
     *health = LaneHealth::unknown(health.resumed.wrapping_add(1));
     batch.changes.push(Change::Opened(no));
+}
+
+/// Puts deliveries in order that waited for a destination when it became an ordered one, a slice at a time.
+pub struct PutInOrder {
+    /// Which destination's.
+    pub no: DestinationNo,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl Op for PutInOrder {
+    /// Whether all of them are in order now.
+    type Answer = bool;
+
+    fn bytes(&self) -> usize {
+        self.limit * 32
+    }
+
+    fn apply(self, batch: &mut Batch<'_>) -> Result<bool, ApplyError> {
+        put_in_order(batch, self.no, self.limit)
+    }
+}
+
+/// Deliveries that are put in order in the very operation that makes their destination an ordered one. A slice does the rest.
+const IN_ORDER_AT_ONCE: usize = 500;
+
+fn put_in_order(batch: &mut Batch<'_>, no: DestinationNo, limit: usize) -> Result<bool, ApplyError> {
+    let Some(from) = batch.standing().lane(no).ordering else { return Ok(true) };
+    let is_ordered = batch.catalog().destination(no).is_some_and(|destination| destination.ordered);
+    let rows =
+        if is_ordered { due_rows(&batch.events, &batch.attempts, &batch.due, (no, from), limit)? } else { Vec::new() };
+    for row in &rows {
+        batch.put_in_order(row)?;
+    }
+    // Whatever comes to wait meanwhile has its place from the beginning, wherever the walk has come.
+    let next = rows.last().filter(|_| rows.len() == limit).map(|last| (last.due, Seq(last.seq.0.saturating_add(1))));
+    batch.lane_mut(no).ordering = next;
+    if next.is_none() {
+        batch.changes.push(Change::Lane(no));
+    }
+    Ok(next.is_none())
+}
+
+/// The destinations that have rows in the table of what is ordered, found by one seek each.
+pub(super) fn lined(ordered: &impl ReadableTable<(u32, u64, u64), ()>) -> Result<HashSet<DestinationNo>, StorageError> {
+    let mut found = HashSet::new();
+    let mut from = Some(0);
+    while let Some(no) = from
+        && let Some(entry) = ordered.range((no, 0, 0)..)?.next()
+    {
+        let (no, _, _) = entry?.0.value();
+        found.insert(DestinationNo(no));
+        from = no.checked_add(1);
+    }
+    Ok(found)
+}
+
+/// The next deliveries of an ordered destination: the first in its line, and the first of those beside it.
+pub(super) fn heads(
+    events: &impl Records<u64>,
+    attempts: &impl Records<(u64, u32, u32)>,
+    due: &impl Records<(u32, u64, u64)>,
+    ordered: &impl ReadableTable<(u32, u64, u64), ()>,
+    no: DestinationNo,
+) -> Result<Vec<DueRow>, ApplyError> {
+    let mut heads = Vec::new();
+    for (in_line, places) in [(true, 0..=0), (false, 1..=u64::MAX)] {
+        for entry in ordered.range((no.0, *places.start(), 0)..=(no.0, *places.end(), u64::MAX))? {
+            let (_, _, seq) = entry?.0.value();
+            if let Some(row) = find_waiting(events, attempts, due, DeliveryKey { destination: no, seq: Seq(seq) })? {
+                // Of a damaged row only its place is known.
+                heads.push(DueRow { plan: Plan { in_line, ..row.plan }, ..row });
+                break;
+            }
+        }
+    }
+    Ok(heads)
 }
 
 /// Cancels waiting deliveries of a deleted destination, a slice at a time.
@@ -1613,6 +1711,10 @@ pub(super) fn replace_destination(
     if moved {
         // What was found out is of the receiver at the old URL.
         open_anew(batch, stored.no);
+    }
+    if stored.ordered != before.ordered {
+        batch.lane_mut(stored.no).ordering = stored.ordered.then_some((Timestamp::ZERO, Seq(0)));
+        put_in_order(batch, stored.no, IN_ORDER_AT_ONCE)?;
     }
     let changes = audit::changes(audit::destination(before, None), audit::destination(&stored, Some(before)));
     let deed = deed_of(action, Some(&stored.tenant), stored.id, changes);

@@ -68,6 +68,7 @@ pub struct Snapshot {
     pub(super) commands: Read<u64>,
     pub(super) request_times: Read<(u64, &'static [u8])>,
     failures: ReadOnlyTable<(u32, u64), ()>,
+    ordered: ReadOnlyTable<(u32, u64, u64), ()>,
     segments: Read<SegmentKey>,
     tallies: Read<u32>,
     audit: Read<u64>,
@@ -89,6 +90,8 @@ pub struct Delivery {
     pub ended: Option<EndedRow>,
     /// What it waits for.
     pub row: Option<DueRow>,
+    /// Where it stands in the line of an ordered destination: the event of the delivery that is to end first.
+    pub behind: Option<EventId>,
     /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
 }
@@ -262,6 +265,7 @@ impl Snapshot {
             attempts: tables::ATTEMPTS.read(&transaction, keys)?,
             ended: tables::ENDED.read(&transaction, keys)?,
             failures: transaction.open_table(tables::FAILURES)?,
+            ordered: transaction.open_table(tables::ORDERED)?,
             replays: tables::REPLAYS.read(&transaction, keys)?,
             commands: tables::COMMANDS.read(&transaction, keys)?,
             request_times: tables::REQUEST_TIMES.read(&transaction, keys)?,
@@ -407,6 +411,22 @@ impl Snapshot {
         Ok(op::due_rows(&self.events, &self.attempts, &self.due, (no, from), limit)?)
     }
 
+    /// The next deliveries of an ordered destination: the first in its line, and the first of those beside it.
+    pub fn heads(&self, no: DestinationNo) -> Result<Vec<DueRow>, ReadError> {
+        Ok(op::heads(&self.events, &self.attempts, &self.due, &self.ordered, no)?)
+    }
+
+    /// The event of the first delivery in a line, where that is another one's.
+    fn before_in_line(&self, key: DeliveryKey) -> Result<Option<EventId>, ReadError> {
+        let no = key.destination.0;
+        let Some(first) = self.ordered.range((no, 0, 0)..=(no, 0, u64::MAX))?.next().transpose()? else {
+            return Ok(None);
+        };
+        let seq = Seq(first.0.value().2);
+        let head = if seq < key.seq { self.readable_head(seq)? } else { None };
+        Ok(head.map(|head| EventId::new(head.epoch, seq)))
+    }
+
     /// Looks at so many deliveries of a lane that are due after a place, for those that a clock that ran ahead made due later than
     /// they can be.
     pub fn set_ahead(
@@ -494,7 +514,11 @@ impl Snapshot {
             (None, Some(ended)) => ended.ending.state(),
             (None, None) => DeliveryState::Succeeded,
         };
-        Ok(Delivery { key, head: Arc::clone(head), state, ended, row, attempts })
+        let behind = match row {
+            Some(row) if row.plan.in_line => self.before_in_line(key)?,
+            Some(_) | None => None,
+        };
+        Ok(Delivery { key, head: Arc::clone(head), state, ended, row, behind, attempts })
     }
 
     /// When the attempts of a delivery were made, by number, those that are still kept.
@@ -757,6 +781,14 @@ impl Snapshot {
                         "the due row of {key:?} at {due} is not the one found by its id: {other:?}"
                     ));
                 }
+            }
+        }
+        for entry in self.ordered.range::<(u32, u64, u64)>(..)? {
+            let (destination, place, seq) = entry?.0.value();
+            let key = DeliveryKey { destination: DestinationNo(destination), seq: Seq(seq) };
+            let row = op::find_waiting(&self.events, &self.attempts, &self.due, key)?;
+            if row.is_none_or(|row| place != 0 && place != row.due.as_millis().max(1)) {
+                return broken(format!("the place of {key:?} in order, {place}, is not that of its due row: {row:?}"));
             }
         }
         let mut tallied = std::collections::BTreeMap::new();

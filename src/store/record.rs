@@ -40,11 +40,14 @@ pub struct Plan {
     pub trigger: Trigger,
     /// How many attempts in a row, just before this one, ended with the daemon's own end.
     pub cut_off: u32,
+    /// Whether it has a place in its lane's line, should its destination be ordered: it was due when its event was accepted, and
+    /// has not ended since. What was to come later, is a test, or was sent again stands beside the line.
+    pub in_line: bool,
 }
 
 impl Plan {
     /// The first attempt of a delivery.
-    pub const FIRST: Plan = Plan { number: 1, tried: 0, trigger: Trigger::Schedule, cut_off: 0 };
+    pub const FIRST: Plan = Plan { number: 1, tried: 0, trigger: Trigger::Schedule, cut_off: 0, in_line: true };
 }
 
 /// A row of the attempts table.
@@ -113,6 +116,9 @@ impl Tally {
 pub struct Lane {
     /// Whether an operator paused it.
     pub paused: bool,
+    /// From where on its deliveries have still to be put in order, where its destination became an ordered one while they waited.
+    /// Nothing is sent meanwhile.
+    pub ordering: Option<(Timestamp, Seq)>,
     /// What the engine found out.
     pub health: LaneHealth,
 }

@@ -35,6 +35,12 @@ pub const ENDED: Definition<(u32, u64)> = Definition::new("ended");
 pub const FAILURES: TableDefinition<(u32, u64), ()> = TableDefinition::new(FAILURES_NAME);
 /// Its name.
 pub const FAILURES_NAME: &str = "failures";
+/// `(destination, 0, seq)` of each delivery in an ordered destination's line, and `(destination, due in ms, seq)` of each that waits
+/// beside it: so the next of either is one seek. There is nothing in a row but its key, and none for other destinations, but
+/// for what still waits of one that was ordered once.
+pub const ORDERED: TableDefinition<(u32, u64, u64), ()> = TableDefinition::new(ORDERED_NAME);
+/// Its name.
+pub const ORDERED_NAME: &str = "ordered";
 /// `(kind, key, first seq of a run) -> packed list`; see [`super::segments`].
 pub const SEGMENTS: Definition<(u8, &'static [u8], u64)> = Definition::new("segments");
 /// `(kind, key) -> record`: tenants, destinations, subscriptions, keys, people. Few, and all in memory too.
@@ -57,7 +63,7 @@ pub const AUDIT: Definition<u64> = Definition::new("audit");
 pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
 
 /// All tables.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     META.name,
     DATA_KEYS.name,
     THINGS.name,
@@ -67,6 +73,7 @@ pub const NAMES: [&str; 17] = [
     STARTED.name,
     ENDED.name,
     FAILURES_NAME,
+    ORDERED_NAME,
     TALLIES.name,
     LANES.name,
     SEGMENTS.name,

@@ -331,7 +331,7 @@ async fn whoever_asks_for_a_confirmation_opens_the_lane_for_the_request() {
         let row = asked(&store, no).await;
         let Heard::Changes(heard) = store.bell().heard() else { panic!("it heard too much") };
         assert!(heard.ends_with(&[Change::Opened(no)]) && heard.contains(&Change::Due(row)), "{heard:?}");
-        assert_eq!(lane(), Lane { paused, health: LaneHealth::unknown(known.resumed + 1) });
+        assert_eq!(lane(), Lane { paused, ordering: None, health: LaneHealth::unknown(known.resumed + 1) });
     }
 }
 
@@ -519,7 +519,7 @@ async fn a_resend_goes_on_counting_attempts_on_a_fresh_schedule() {
     assert_eq!(store.steer(&Actor::SYSTEM, resend()).await.unwrap().answer, Steered::Done);
     conserved(&store).await;
     let [second] = rows(&store, nos[0]).await[..] else { panic!() };
-    assert_eq!(second.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
+    assert_eq!(second.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0, in_line: false });
     finish(&store, second, Outcome::Succeeded, Next::Succeeded).await;
     assert_eq!(
         store.steer(&Actor::SYSTEM, resend()).await.unwrap().answer,
@@ -551,7 +551,7 @@ async fn a_resend_brings_a_retry_forward_on_a_fresh_schedule() {
     conserved(&store).await;
     let [now] = rows(&store, nos[0]).await[..] else { panic!("{:?}", rows(&store, nos[0]).await) };
     assert!(now.due < later);
-    assert_eq!(now.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
+    assert_eq!(now.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0, in_line: true });
     assert_eq!(delivery(&store, first).await.row, Some(now), "it is found where it lies");
     assert_eq!(resend().await, Steered::NotFrom(DeliveryState::Pending), "it is on its way");
     // An attempt that the resend overtook is noted, and the one that was asked for still comes.
@@ -605,7 +605,7 @@ async fn a_delivery_that_is_cancelled_and_resent_during_its_attempt_keeps_its_nu
     finish(&store, row, Outcome::Failed, Next::Retry(START.after(Duration::from_secs(9)))).await;
     conserved(&store).await;
     let [moved] = rows(&store, nos[0]).await[..] else { panic!("{:?}", rows(&store, nos[0]).await) };
-    assert_eq!(moved.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
+    assert_eq!(moved.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0, in_line: false });
     finish(&store, moved, Outcome::Succeeded, Next::Succeeded).await;
     let ended = delivery(&store, row).await;
     let numbers: Vec<_> = ended.attempts.iter().map(|attempt| attempt.number).collect();
@@ -926,7 +926,7 @@ async fn an_attempt_that_a_crash_cut_off_ends_at_the_next_start_with_an_unknown_
     assert_eq!((last.outcome, last.reason), (Outcome::Unknown, Some(Reason::Interrupted)));
     assert_eq!((last.started, last.duration), (START, Duration::from_millis(120)));
     let [next] = rows(&store, nos[0]).await[..] else { panic!() };
-    assert_eq!(next.plan, Plan { number: 3, tried: 1, trigger: Trigger::Schedule, cut_off: 1 });
+    assert_eq!(next.plan, Plan { number: 3, tried: 1, trigger: Trigger::Schedule, cut_off: 1, in_line: true });
     assert_eq!((last.next, next.due), (Some(next.due), START), "it goes at once");
     start(&store, next).await;
     finish(&store, next, Outcome::Succeeded, Next::Succeeded).await;

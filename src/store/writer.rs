@@ -32,7 +32,7 @@ use super::inbox::{Inbox, Message};
 use super::keyring::Keyring;
 use super::op::EndCutOff;
 use super::people::Strangers;
-use super::record::{Lane, StartedRow, Tally};
+use super::record::{DueRow, Lane, StartedRow, Tally};
 use super::segments::pack::Hash;
 use super::segments::seal::Sealer;
 use super::segments::{Places, Runs, SegmentChange, SegmentKey};
@@ -177,6 +177,8 @@ pub(super) struct Writer {
     sealer: Sealer,
     /// The bulk replays that have not ended.
     replays: BTreeSet<ReplayId>,
+    /// The destinations that may have rows in the table of what is ordered: others cost nothing there.
+    lined: HashSet<DestinationNo>,
     /// The deliveries that have a row in the started table: whoever is not among them costs nothing there.
     marked: HashSet<DeliveryKey>,
     shared: Arc<Shared>,
@@ -205,11 +207,17 @@ impl Writer {
             catalog,
             sealer,
             replays,
+            lined: HashSet::new(),
             marked: HashSet::new(),
             shared,
             commits: 0,
             rests: false,
         }
+    }
+
+    /// The destinations that have rows in the table of what is ordered.
+    pub(super) fn set_lined(&mut self, lined: HashSet<DestinationNo>) {
+        self.lined = lined;
     }
 
     /// Ends the attempts that the last run left under way, before anything else.
@@ -387,9 +395,12 @@ pub struct Batch<'tx> {
     segments_changed: Vec<SegmentChange>,
     transaction: &'tx WriteTransaction,
     marked: &'tx mut HashSet<DeliveryKey>,
+    lined: &'tx mut HashSet<DestinationNo>,
     /// Opened when something is marked or no longer is.
     keys: &'tx Arc<Keyring>,
     started: Option<Write<'tx, (u32, u64)>>,
+    /// Opened when a delivery of an ordered destination is put or taken.
+    ordered: Option<redb::Table<'tx, (u32, u64, u64), ()>>,
     chain_changed: bool,
     replays: &'tx mut BTreeSet<ReplayId>,
     replays_changed: bool,
@@ -428,7 +439,9 @@ impl<'tx> Batch<'tx> {
             segments_changed: Vec::new(),
             transaction,
             marked: &mut writer.marked,
+            lined: &mut writer.lined,
             started: None,
+            ordered: None,
             chain_changed: false,
             replays: &mut writer.replays,
             replays_changed: false,
@@ -522,6 +535,34 @@ impl<'tx> Batch<'tx> {
             None => tables::STARTED.write(self.transaction, self.keys)?,
         };
         Ok(self.started.insert(table))
+    }
+
+    /// Gives a waiting delivery its place in order, where its destination is an ordered one.
+    pub(super) fn put_in_order(&mut self, row: &DueRow) -> Result<(), ApplyError> {
+        if self.catalog.destination(row.destination).is_some_and(|destination| destination.ordered) {
+            self.lined.insert(row.destination);
+            self.ordered()?.insert(order_of(row, row.plan.in_line), ())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the place in order of a delivery that no longer waits, or not at that moment. A damaged row tells nothing of its
+    /// place: it may have been either.
+    pub(super) fn take_from_order(&mut self, row: &DueRow) -> Result<(), ApplyError> {
+        if self.lined.contains(&row.destination) {
+            let ordered = self.ordered()?;
+            ordered.remove(order_of(row, true))?;
+            ordered.remove(order_of(row, false))?;
+        }
+        Ok(())
+    }
+
+    fn ordered(&mut self) -> Result<&mut redb::Table<'tx, (u32, u64, u64), ()>, ApplyError> {
+        let table = match self.ordered.take() {
+            Some(table) => table,
+            None => self.transaction.open_table(tables::ORDERED)?,
+        };
+        Ok(self.ordered.insert(table))
     }
 
     /// Tries at the door about nobody; a row that cannot be read has counted none.
@@ -658,6 +699,13 @@ impl<'tx> Batch<'tx> {
             replays_changed: self.replays_changed,
         })
     }
+}
+
+/// The place in order of a delivery: in the line by its sequence, beside it by when it is due.
+fn order_of(row: &DueRow, in_line: bool) -> (u32, u64, u64) {
+    // A moment of zero would lie in the line.
+    let due = if in_line { 0 } else { row.due.as_millis().max(1) };
+    (row.destination.0, due, row.seq.0)
 }
 
 /// The writer's thread: gathers batches until it is told to close.

@@ -484,7 +484,7 @@ impl Model {
             && self.resumed(key.destination) == health.resumed
         {
             let paused = self.picture.lanes.get(&key.destination).is_some_and(|lane| lane.paused);
-            self.put_lane(key.destination, Lane { paused, health });
+            self.put_lane(key.destination, Lane { paused, ordering: None, health });
         }
         if !self.picture.deliveries.contains_key(&key) {
             return;
@@ -500,8 +500,13 @@ impl Model {
                     self.picture.waiting -= 1;
                 }
                 Next::Retry(_) => {
-                    let plan =
-                        Plan { number: plan.number + 1, tried: plan.tried + 1, trigger: Trigger::Schedule, cut_off: 0 };
+                    let plan = Plan {
+                        number: plan.number + 1,
+                        tried: plan.tried + 1,
+                        trigger: Trigger::Schedule,
+                        cut_off: 0,
+                        ..plan
+                    };
                     self.put_row(key, plan);
                 }
                 Next::Again(_) => self.put_row(key, Plan { number: plan.number + 1, cut_off: 0, ..plan }),
@@ -580,14 +585,14 @@ impl Model {
             return Steered::Erased;
         }
         if let Some(plan) = waiting {
-            self.put_row(key, Plan { number: plan.number, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
+            self.put_row(key, Plan { tried: 0, trigger: Trigger::Manual, cut_off: 0, ..plan });
             return Steered::Done;
         }
         let number = delivery.attempts.last_key_value().map_or(1, |(number, _)| number + 1);
         self.uncount(key);
         let delivery = self.delivery(key);
         (delivery.state, delivery.ending) = (DeliveryState::Pending, None);
-        self.put_row(key, Plan { number, tried: 0, trigger: Trigger::Manual, cut_off: 0 });
+        self.put_row(key, Plan { number, trigger: Trigger::Manual, in_line: false, ..Plan::FIRST });
         self.picture.waiting += 1;
         Steered::Done
     }

@@ -97,6 +97,8 @@ pub struct DeliveryView {
     pub next_attempt_at: Option<String>,
     /// Why it is not being sent at this moment, while it is unfinished.
     pub waiting_reason: Option<&'static str>,
+    /// The delivery that is to end before its turn comes, where its destination is an ordered one.
+    pub waits_for: Option<String>,
 }
 
 impl DeliveryView {
@@ -111,6 +113,7 @@ impl DeliveryView {
             attempts: seen.delivery.attempts.iter().map(|attempt| AttemptView::of(attempt, replies)).collect(),
             next_attempt_at: seen.next_attempt_at.map(|at| at.to_string()),
             waiting_reason: seen.waiting.map(WaitingReason::as_str),
+            waits_for: seen.waits_for.map(|id| id.to_string()),
         }
     }
 }

@@ -179,6 +179,9 @@ struct Fields {
     /// No more than so many at once
     #[arg(long, value_name = "N")]
     in_flight_max: Option<u32>,
+    /// One at a time, in the order in which events were accepted
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ordered: Option<bool>,
     /// What counts as success, such as 2xx,304
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     success_status: Vec<String>,
@@ -241,6 +244,7 @@ impl Fields {
         body.set("timeout", self.timeout.as_deref());
         body.set("rate", self.rate.clone());
         body.set("in_flight_max", self.in_flight_max);
+        body.set("ordered", self.ordered);
         body.set("success", self.success());
         body.set("signature", self.signature()?);
         body.set("auth", self.auth()?);

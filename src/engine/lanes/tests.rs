@@ -15,7 +15,16 @@ const KEPT_WAITING: Signal = Signal { kind: Kind::Failing, kept_waiting: true, r
 /// A lane whose receiver has proved itself.
 fn spec() -> LaneSpec {
     let health = LaneHealth { proven: true, ..LaneHealth::default() };
-    LaneSpec { in_flight_max: 20, interval: None, held: false, unconfirmed: false, gone_at_once: false, health }
+    LaneSpec {
+        in_flight_max: 20,
+        ordered: false,
+        ordering: false,
+        interval: None,
+        held: false,
+        unconfirmed: false,
+        gone_at_once: false,
+        health,
+    }
 }
 
 /// A lane whose receiver has not answered yet.
@@ -96,12 +105,25 @@ impl Desk {
 
 fn page(disk: &BTreeMap<(DestinationNo, Timestamp, Seq), Plan>, load: &Load) -> Vec<DueRow> {
     let no = load.destination;
+    if load.what == Rows::Heads {
+        return heads(disk, no);
+    }
     let end = (no, Timestamp::from_millis(u64::MAX), Seq(u64::MAX));
     disk.range((no, load.from.0, load.from.1)..=end)
         .map(|(&(destination, due, seq), &plan)| DueRow { destination, due, seq, plan })
         .filter(|row| load.what == Rows::First || row.plan.trigger == Trigger::Confirmation)
         .take(load.limit)
         .collect()
+}
+
+/// The first in the line of a lane, and the first of those beside it.
+fn heads(disk: &BTreeMap<(DestinationNo, Timestamp, Seq), Plan>, no: DestinationNo) -> Vec<DueRow> {
+    let rows = || {
+        let of_lane = disk.iter().filter(move |((destination, _, _), _)| *destination == no);
+        of_lane.map(|(&(destination, due, seq), &plan)| DueRow { destination, due, seq, plan })
+    };
+    let line = rows().filter(|row| row.plan.in_line).min_by_key(|row| row.seq);
+    line.into_iter().chain(rows().find(|row| !row.plan.in_line)).collect()
 }
 
 fn lanes_of(leases: &[Lease]) -> Vec<u32> {
@@ -486,8 +508,7 @@ fn a_retry_that_is_heard_while_a_page_is_on_its_way_is_kept() {
     let load = lanes.next_load().unwrap();
     let _ = lanes.finished(lease, FAILING, at(1));
     lanes.hear(Change::Settled(lease.row.key()), at(1), spec_of);
-    let retry =
-        DueRow { due: at(6), plan: Plan { number: 2, tried: 1, trigger: Trigger::Schedule, cut_off: 0 }, ..row(1, 1) };
+    let retry = DueRow { due: at(6), plan: Plan { number: 2, tried: 1, ..Plan::FIRST }, ..row(1, 1) };
     lanes.hear(Change::Due(retry), at(1), spec_of);
     lanes.loaded(load, (257..=300).map(far).collect(), at(1));
     assert_eq!(lanes.lease(at(6)).map(|lease| lease.row), Some(retry));
@@ -552,7 +573,8 @@ impl Model {
         let mut specs = HashMap::new();
         for no in 1..=rng.u32(1..5) {
             let interval = rng.bool().then(|| Duration::from_millis(rng.u64(1..20)));
-            specs.insert(DestinationNo(no), LaneSpec { in_flight_max: rng.u32(1..100), interval, ..spec() });
+            let ordered = rng.u8(..3) == 0;
+            specs.insert(DestinationNo(no), LaneSpec { in_flight_max: rng.u32(1..100), ordered, interval, ..spec() });
         }
         Model {
             rng,
@@ -578,9 +600,9 @@ impl Model {
         }
     }
 
-    fn plan(&mut self) -> Plan {
+    fn plan(&mut self, in_line: bool) -> Plan {
         self.next_number += 1;
-        Plan { number: self.next_number, tried: 0, trigger: Trigger::Schedule, cut_off: 0 }
+        Plan { number: self.next_number, in_line, ..Plan::FIRST }
     }
 
     fn put(&mut self, row: DueRow) {
@@ -607,7 +629,8 @@ impl Model {
     fn accept(&mut self) {
         let destination = self.some_lane();
         for _ in 0..self.rng.usize(1..120) {
-            let (due, plan) = (self.some_due(), self.plan());
+            let due = self.some_due();
+            let plan = self.plan(due <= self.now);
             let seq = Seq(self.next_seq);
             self.next_seq += 1;
             self.put(DueRow { destination, due, seq, plan });
@@ -635,7 +658,7 @@ impl Model {
 
     fn resend(&mut self) {
         if let Some(key) = self.ended.pop() {
-            let plan = self.plan();
+            let plan = self.plan(false);
             self.put(DueRow { destination: key.destination, due: self.now, seq: key.seq, plan });
         }
     }
@@ -651,13 +674,13 @@ impl Model {
             let waiting = self.take(key);
             match (waiting, retry) {
                 (Some(waiting), Some(delay)) if waiting == row => {
-                    let plan = self.plan();
+                    let plan = self.plan(row.plan.in_line);
                     self.put(DueRow { due: self.now.after(delay), plan, ..row });
                 }
                 (Some(waiting), None) if waiting == row => self.ended.push(key),
                 // Cancelled and made due again during the attempt: its plan moves up.
                 (Some(waiting), _) => {
-                    let plan = self.plan();
+                    let plan = self.plan(waiting.plan.in_line);
                     self.put(DueRow { plan, ..waiting });
                 }
                 (None, _) => {}
@@ -736,11 +759,35 @@ impl Model {
             });
             assert!(unheard || self.rows.get(&key) == Some(&row), "{row:?} is not what the disk says");
             let spec = self.specs[&row.destination];
+            if spec.ordered {
+                self.is_next(row);
+            }
             assert!(!spec.held, "{row:?} is leased from a lane that is held");
             self.leases.push(lease);
             let in_lane = self.leases.iter().filter(|lease| lease.row.destination == row.destination).count();
             assert!(in_lane <= spec.in_flight_max as usize, "{in_lane} at once in {:?}", row.destination);
         }
+    }
+
+    /// Whether it is the turn of a row of an ordered lane, that was just leased.
+    fn is_next(&self, row: DueRow) {
+        let others = self.under_way.iter().filter(|key| key.destination == row.destination && **key != row.key());
+        assert_eq!(others.count(), 0, "{row:?} is leased from an ordered lane before the last one's end is on disk");
+        // What has not been heard may change whose turn it is.
+        if self.bell.is_empty() {
+            assert!(heads(&self.disk, row.destination).contains(&row), "{row:?} is not the next of its lane");
+        }
+    }
+
+    /// An operator makes a lane an ordered one, or no longer.
+    fn order(&mut self) {
+        let no = self.some_lane();
+        if let Some(spec) = self.specs.get_mut(&no) {
+            spec.ordered = !spec.ordered;
+        }
+        self.hear(true);
+        let specs = &self.specs;
+        self.lanes.hear(Change::Lane(no), self.now, |no| specs.get(&no).copied());
     }
 
     fn end(&mut self, only_success: bool) {
@@ -790,7 +837,11 @@ impl Model {
             64..75 => self.lease(),
             75..92 => (0..5).for_each(|_| self.end(false)),
             92..98 => self.now = self.now.after(Duration::from_millis(self.rng.u64(..self.pace))),
-            98 if self.rng.u8(..10) == 0 => self.fall_behind(),
+            98 => match self.rng.u8(..20) {
+                0..2 => self.fall_behind(),
+                2 => self.order(),
+                _ => {}
+            },
             99 => {
                 let held = self.rng.u8(..3) == 0;
                 self.hold(held);
@@ -878,4 +929,95 @@ fn a_replay_gives_way_to_fresh_deliveries_and_still_gets_its_turn() {
     desk.due([DueRow { due: at(9), ..row(1, 200) }]);
     (0..10).for_each(|_| lease(&mut desk));
     assert_eq!(order, [1, 101, 102, 103, 2, 104, 105, 106, 3, 4, 5]);
+}
+
+/// An ordered lane sends one at a time, in the order of acceptance, the next one when the end of the one before is on disk; a retry
+/// holds back what is behind it, however long it takes, and nothing is forgotten.
+#[test]
+fn an_ordered_lane_sends_the_next_when_the_one_before_has_ended_on_disk() {
+    let mut desk = Desk::new(LIMITS);
+    desk.lane(1, LaneSpec { ordered: true, ..spec() });
+    // Accepted in this order, while the clock was set back twice.
+    desk.due([2, 9, 1, 5].into_iter().zip(1..).map(|(due, seq)| DueRow { due: at(due), ..row(1, seq) }));
+    let first = desk.lease(at(10)).unwrap();
+    assert_eq!((first.row.seq, desk.lease(at(10))), (Seq(1), None));
+    let _ = desk.lanes.finished(first, FAILING, at(10));
+    assert_eq!(desk.lease(at(10)), None, "its end is not on disk yet");
+    let retry = DueRow { due: at(600), plan: Plan { number: 2, tried: 1, ..Plan::FIRST }, ..first.row };
+    desk.disk.remove(&(DestinationNo(1), first.row.due, Seq(1)));
+    desk.hear(Change::Settled(first.row.key()), at(10));
+    desk.due([retry]);
+    assert_eq!((desk.lease(at(599)), desk.lanes.next_wake()), (None, Some(at(600))));
+    let mut order = Vec::new();
+    while let Some(lease) = desk.lease(at(600)) {
+        order.push((lease.row.seq.0, lease.row.plan.number));
+        desk.end(lease, SUCCEEDED, at(600));
+    }
+    assert_eq!(order, [(1, 2), (2, 1), (3, 1), (4, 1)]);
+}
+
+/// What stands beside an ordered line takes turns with it, a bulk replay three times more rarely, and its retries hold nobody back;
+/// nor does the line, while it waits for a retry, hold back what stands beside it.
+#[test]
+fn what_stands_beside_an_ordered_line_takes_turns_with_it() {
+    for (trigger, expected) in [(Trigger::Manual, [11, 1, 12, 2, 13, 3]), (Trigger::Replay, [11, 12, 13, 1, 14, 15])] {
+        let mut desk = Desk::new(LIMITS);
+        desk.lane(1, LaneSpec { ordered: true, ..spec() });
+        let beside = |seq| DueRow { plan: Plan { number: 2, trigger, in_line: false, ..Plan::FIRST }, ..row(1, seq) };
+        desk.due((11..=15).map(|seq| row(1, seq)).chain((1..=5).map(beside)));
+        let mut order = Vec::new();
+        while let Some(lease) = desk.lease(at(0)) {
+            order.push(lease.row.seq.0);
+            desk.end(lease, SUCCEEDED, at(0));
+        }
+        assert_eq!((&order[..6], order.len()), (&expected[..], 10), "{trigger:?}");
+    }
+    let mut desk = Desk::new(LIMITS);
+    desk.lane(1, LaneSpec { ordered: true, ..spec() });
+    let later = |seq, in_line| DueRow { due: at(600), plan: Plan { tried: 1, in_line, ..Plan::FIRST }, ..row(1, seq) };
+    desk.due([later(1, false), row(1, 2), later(3, true), row(1, 4)]);
+    let lease = desk.lease(at(0)).unwrap();
+    assert_eq!(lease.row.seq, Seq(2));
+    desk.end(lease, SUCCEEDED, at(0));
+    assert_eq!(desk.lease(at(0)), None, "the fourth waits for the third");
+    desk.due([DueRow { plan: Plan { in_line: false, ..Plan::FIRST }, ..row(1, 5) }]);
+    assert_eq!(desk.lease(at(0)).map(|lease| lease.row.seq), Some(Seq(5)));
+}
+
+/// Invariant 5: whatever waits in an ordered lane, memory holds two ids of it.
+#[test]
+fn an_ordered_lane_holds_two_ids_whatever_waits() {
+    let mut desk = Desk::new(LIMITS);
+    desk.lane(1, LaneSpec { ordered: true, ..spec() });
+    desk.due((1..=2_000).map(|seq| DueRow { plan: Plan { in_line: seq % 3 > 0, ..Plan::FIRST }, ..row(1, seq) }));
+    assert_eq!(desk.lanes.ids_in_memory(), 2);
+    let lease = desk.lease(at(0)).unwrap();
+    desk.end(lease, SUCCEEDED, at(0));
+    assert!(desk.lease(at(0)).is_some());
+    assert!(desk.lanes.ids_in_memory() <= 2);
+}
+
+/// A lane that becomes an ordered one waits for what is under way, and for its deliveries to be in order; one that no longer is
+/// takes its whole width again.
+#[test]
+fn order_is_switched_on_and_off_under_way() {
+    let mut desk = Desk::new(LIMITS);
+    desk.lane(1, spec());
+    desk.due((1..=50).map(|seq| row(1, seq)));
+    let mut leases = desk.leases(at(0));
+    assert_eq!(leases.len(), 20);
+    desk.lane(1, LaneSpec { ordered: true, ordering: true, ..spec() });
+    desk.hear(Change::Lane(DestinationNo(1)), at(0));
+    let last = leases.pop().unwrap();
+    leases.into_iter().for_each(|lease| desk.end(lease, SUCCEEDED, at(0)));
+    assert_eq!(desk.lease(at(0)), None, "one is still under way");
+    desk.end(last, SUCCEEDED, at(0));
+    assert_eq!(desk.lease(at(0)), None, "they are being put in order");
+    desk.lane(1, LaneSpec { ordered: true, ..spec() });
+    desk.hear(Change::Lane(DestinationNo(1)), at(0));
+    let lease = desk.lease(at(0)).unwrap();
+    assert_eq!((lease.row.seq, desk.lease(at(0))), (Seq(21), None));
+    desk.lane(1, spec());
+    desk.hear(Change::Lane(DestinationNo(1)), at(0));
+    assert_eq!(desk.leases(at(0)).len(), 19);
 }

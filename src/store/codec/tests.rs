@@ -215,6 +215,7 @@ fn destination() -> Destination {
         timeout: Some(Duration::from_secs(10)),
         in_flight_max: Some(4),
         rate: Some(Rate { events: 10, per: Duration::from_secs(1) }),
+        ordered: true,
         tls: TlsOptions {
             ca: Some("ca".into()),
             client_cert: Some("cert".into()),
@@ -314,7 +315,7 @@ fn each_kind_of_record_keeps_its_bytes() {
         created: THEN,
         audit_from: 300,
     };
-    let plan = Plan { number: 3, tried: 2, trigger: Trigger::Replay, cut_off: 1 };
+    let plan = Plan { number: 3, tried: 2, trigger: Trigger::Replay, cut_off: 1, in_line: true };
     holds("plan-1", &plan);
     holds("started-1", &StartedRow { due: THEN, plan, started: THEN, ran: Duration::from_millis(101) });
     let hash = Link::START.next("{}").hash;
@@ -324,7 +325,7 @@ fn each_kind_of_record_keeps_its_bytes() {
     holds("attempt-done-1", &AttemptRow::Done(Box::new(attempt())));
     holds("ended-1", &EndedRow { ending: Ending::DestinationDeleted, at: THEN });
     holds("tally-1", &Tally { accepted: 10, succeeded: 4, failed: 3, cancelled: 2 });
-    holds("lane-1", &Lane { paused: true, health });
+    holds("lane-1", &Lane { paused: true, ordering: Some((THEN, Seq(7))), health });
     holds("tenant-1", &tenant);
     holds("destination-1", &destination());
     holds("subscription-1", &subscription);
@@ -462,7 +463,7 @@ fn what_remains_of_an_erased_body_keeps_its_bytes() {
 /// Whoever can write to the file cannot move a record to another key or another table, or swap parts of two records.
 #[test]
 fn a_record_opens_at_its_own_place_only() {
-    let plan = Plan { number: 3, tried: 2, trigger: Trigger::Replay, cut_off: 0 };
+    let plan = Plan { number: 3, tried: 2, trigger: Trigger::Replay, cut_off: 0, in_line: true };
     let record = encode(here(), &plan);
     for elsewhere in [place("events", 6), place("event", 5), place("audit", 5), place("", 5)] {
         assert!(matches!(decode::<Plan>(elsewhere, &record), Err(DecodeError::Broken)));

@@ -280,6 +280,7 @@ impl<'a> Inspection<'a> {
 
     /// What is due, what was attempted, what is under way, what has ended.
     fn deliveries(&mut self, said: &mut Said) {
+        self.ordered(&said.catalog);
         let Said { waiting, ended, .. } = said;
         let mut events = self.event_rows();
         let attempts = tables::ATTEMPTS.read(self.transaction, self.keys).ok();
@@ -329,6 +330,63 @@ impl<'a> Inspection<'a> {
             }
             events.must_target(no, seq)
         });
+    }
+
+    /// What is ordered, in both directions: each place is that of a delivery that waits, and each that waits for an ordered
+    /// destination has its place.
+    fn ordered(&mut self, catalog: &Catalog) {
+        let mut events = self.event_rows();
+        let walked = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
+            let failed = |error: &dyn std::fmt::Display| format!("the table cannot be read on: {error}");
+            let rows = self.transaction.open_table(tables::ORDERED).map_err(|error| failed(&error))?;
+            let due = tables::DUE.read(self.transaction, self.keys).map_err(|error| failed(&error))?;
+            let lanes = tables::LANES.read(self.transaction, self.keys).map_err(|error| failed(&error))?;
+            let count = rows.len().map_err(|error| failed(&error))?;
+            let mut places = BTreeSet::new();
+            for entry in rows.iter().map_err(|error| failed(&error))?.take(count as usize) {
+                let (no, place, seq) = entry.map_err(|error| failed(&error))?.0.value();
+                self.records += 1;
+                places.insert((no, seq));
+                if let Err(reason) = events.must_target(no, seq) {
+                    self.tell(tables::ORDERED_NAME, format!("{no}/{place}/{seq}"), reason);
+                }
+            }
+            let is_whole = |no: u32| match lanes.get(no) {
+                Ok(None) => true,
+                Ok(Some(record)) => {
+                    decoded::<Lane>(lanes.place(no), record.value()).is_ok_and(|lane| lane.ordering.is_none())
+                }
+                Err(_) => false,
+            };
+            for destination in catalog.destinations() {
+                let no = destination.no.0;
+                if !destination.ordered && !places.iter().any(|(other, _)| *other == no) {
+                    continue;
+                }
+                let mut waiting = BTreeSet::new();
+                for entry in due.range((no, 0, 0)..=(no, u64::MAX, u64::MAX)).map_err(|error| failed(&error))? {
+                    waiting.insert(entry.map_err(|error| failed(&error))?.0.value().2);
+                }
+                for (_, seq) in places.range((no, 0)..=(no, u64::MAX)).filter(|(_, seq)| !waiting.contains(seq)) {
+                    self.tell(tables::ORDERED_NAME, format!("{no}/{seq}"), "no such delivery waits");
+                }
+                if destination.ordered && is_whole(no) {
+                    for seq in waiting.into_iter().filter(|seq| !places.contains(&(no, *seq))) {
+                        self.tell(
+                            tables::DUE.name,
+                            format!("{no}/{seq}"),
+                            "its destination is ordered, and it has no place",
+                        );
+                    }
+                }
+            }
+            Ok(())
+        }));
+        match walked {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => self.tell(tables::ORDERED_NAME, String::new(), reason),
+            Err(_) => self.tell(tables::ORDERED_NAME, String::new(), CONTRADICTION),
+        }
     }
 
     /// Rows of nothing but a key: there is nothing to open.

@@ -93,7 +93,7 @@ async fn lived_in(settings: &Settings) {
     let key = store.steer(&Actor::SYSTEM, CreateSigningKey { key: signing_key(1) }).await.unwrap().answer.unwrap();
     let before = std::sync::Arc::clone(store.catalog().destination(nos[1]).unwrap());
     let by_key = SignedWith::Key { scheme: Scheme::Preset(Preset::XSignature), key: key.id };
-    let after = Destination { signatures: vec![by_key], ..Destination::clone(&before) };
+    let after = Destination { signatures: vec![by_key], ordered: true, ..Destination::clone(&before) };
     let change = UpdateDestination { before, after, action: Action::DestinationUpdate };
     store.steer(&Actor::SYSTEM, change).await.unwrap().answer.unwrap();
     store.steer(&Actor::SYSTEM, DeleteDestination { no: nos[2] }).await.unwrap().answer.unwrap();
@@ -260,7 +260,8 @@ async fn a_flipped_bit_on_the_disk_is_found() {
     }
     let mut rng = fastrand::Rng::with_seed(2);
     // Rows of nothing but a key have no record.
-    let is_record = |table: &&str| *table != tables::FAILURES_NAME && !WORK.contains(table);
+    let has_none = [tables::FAILURES_NAME, tables::ORDERED_NAME];
+    let is_record = |table: &&str| !has_none.contains(table) && !WORK.contains(table);
     for table in tables::NAMES.into_iter().filter(is_record) {
         let of_table: Vec<_> = records.iter().filter(|(name, _)| *name == table).collect();
         for (_, record) in [of_table[0], of_table[rng.usize(..of_table.len())]] {
@@ -308,9 +309,15 @@ async fn records_that_contradict_each_other_are_found() {
     ) -> Write<'tx, K> {
         definition.write(transaction, keys).unwrap()
     }
-    let damages: [(&str, &str, &str, Damage); 12] = [
+    let damages: [(&str, &str, &str, Damage); 14] = [
         ("failures", "attempts", "not among the failures", |tx, _| {
             tx.open_table(tables::FAILURES).unwrap().retain(|_, ()| false).unwrap()
+        }),
+        ("no place in order", "due", "it has no place", |tx, _| {
+            tx.open_table(tables::ORDERED).unwrap().pop_first().unwrap().unwrap();
+        }),
+        ("a place too many", "ordered", "no such delivery waits", |tx, _| {
+            tx.open_table(tables::ORDERED).unwrap().insert((2, 0, 1), ()).unwrap();
         }),
         ("events", "due", "its event is not there", |tx, keys| {
             drop(write(&tables::EVENTS, tx, keys).remove(24).unwrap())

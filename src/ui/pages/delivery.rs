@@ -21,6 +21,7 @@ fn next_words(seen: &SeenDelivery, next: Timestamp, lane: Lane, now: Timestamp) 
     html! {
         @if seen.state == DeliveryState::Held { "once the destination takes deliveries again" }
         @else if seen.waiting == Some(WaitingReason::InFlight) { "at this moment" }
+        @else if seen.waiting == Some(WaitingReason::Order) { "when its turn comes" }
         @else if let Some(opens) = opens.filter(|opens| *opens > next) { "when the destination is tried again, " (moment(opens, now)) }
         @else if next <= now { "as soon as the destination takes more" }
         @else { (moment(next, now)) }
@@ -46,6 +47,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
                 @if let Some(next) = seen.next_attempt_at {
                     dt { "Next attempt" } dd { (next_words(seen, next, lane, now)) }
                 }
+                @if let Some(before) = &seen.waits_for { dt { "Waits for" } dd { a href={ "/ui/deliveries/" (before) } { "the one before it" } } }
                 @if let Some(ended) = delivery.ended { dt { "Ended" } dd { (moment(ended.at, now)) } }
                 dt { "Delivery" } dd { (copied(&seen.id.to_string())) }
                 dt { "Event" } dd { (copied(&seen.id.event.to_string())) }

@@ -149,6 +149,7 @@ fn configuration(visit: &Visit, it: &Destination) -> Markup {
                 dt { "Retries" } dd { (retry) @if let Some(most) = it.retry.attempts_max { ", " (most) " attempts at most" } }
                 @if let Some(rate) = it.rate { dt { "Rate" } dd { (rate.events) " each " (duration_text(rate.per)) } }
                 @if let Some(most) = it.in_flight_max { dt { "At once" } dd { (most) " at most" } }
+                @if it.ordered { dt { "Order" } dd { "one at a time, in the order of acceptance" } }
                 @if let Some(limit) = it.timeout { dt { "Time limit" } dd { (duration_text(limit)) } }
                 @if it.allow_private { dt { "Addresses" } dd { "private ones are allowed" } }
                 @if let Some(text) = &it.description { dt { "Description" } dd { (text) } }

@@ -157,6 +157,7 @@ struct Further {
     in_flight_max: String,
     rate_events: String,
     rate_per: String,
+    ordered: bool,
     tls_ca: String,
     tls_pin: String,
 }
@@ -174,6 +175,7 @@ impl Further {
             in_flight_max: text("in_flight_max"),
             rate_events: text("rate_events"),
             rate_per: text("rate_per"),
+            ordered: form.is_ticked("ordered"),
             tls_ca: text("tls_ca"),
             tls_pin: text("tls_pin"),
         }
@@ -196,6 +198,7 @@ impl Further {
             in_flight_max: text(&view["in_flight_max"]),
             rate_events: text(&view["rate"]["events"]),
             rate_per: text(&view["rate"]["per"]),
+            ordered: view["ordered"] == true,
             tls_ca: text(&view["tls"]["ca"]),
             tls_pin: text(&view["tls"]["pin"]),
         }
@@ -219,6 +222,9 @@ impl Further {
         }
         if self.in_flight_max != before.in_flight_max {
             set("in_flight_max", number(&self.in_flight_max));
+        }
+        if self.ordered != before.ordered {
+            set("ordered", json!(self.ordered));
         }
         let plan = |it: &Further| (it.schedule.clone(), it.delays.clone(), it.attempts_max.clone());
         if plan(self) != plan(before) {
@@ -394,7 +400,7 @@ impl Draft {
                 pointer if pointer.starts_with("rate") => "rate_events",
                 "tls/pin" => "tls_pin",
                 pointer if pointer.starts_with("tls") => "tls_ca",
-                own @ ("format" | "timeout" | "in_flight_max" | "description") => own,
+                own @ ("format" | "timeout" | "in_flight_max" | "ordered" | "description") => own,
                 "tenant" => "tenant",
                 _ => "",
             };
@@ -812,6 +818,7 @@ fn further(draft: &Draft, offer: &Offer) -> Markup {
         "in_flight_max",
         "rate_events",
         "rate_per",
+        "ordered",
         "tls_ca",
         "tls_pin",
     ]
@@ -849,6 +856,10 @@ fn further(draft: &Draft, offer: &Offer) -> Markup {
             div.row {
                 (field("in_flight_max", "At once at most", &it.in_flight_max, "the default", ""))
                 (field("timeout", "Time limit of an attempt", &it.timeout, "30s", ""))
+            }
+            div.field {
+                label.choice { input type="checkbox" name="ordered" value="yes" checked[it.ordered]; span { "In order, one at a time" span.sub { "Each delivery waits until the one before it has ended, also while that waits for a retry." } } }
+                (draft.told("ordered"))
             }
             div.field { label for="w-tls-ca" { "Further certificate authorities (PEM)" } textarea #w-tls-ca name="tls_ca" spellcheck="false" { (it.tls_ca) } (draft.told("tls_ca")) }
             (field("tls_pin", "Pinned certificate (SHA-256)", &it.tls_pin, "", ""))

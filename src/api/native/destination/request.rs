@@ -70,6 +70,7 @@ pub struct DestinationRequest {
     timeout: Patch<String>,
     in_flight_max: Patch<u32>,
     rate: Patch<Object<RateRequest>>,
+    ordered: Patch<bool>,
     tls: Patch<Object<TlsRequest>>,
     allow_private: Patch<bool>,
     gone_at_once: Patch<bool>,
@@ -252,7 +253,7 @@ impl DestinationRequest {
         self.refuse_steering(false, &mut faults);
         // In a create `null` says the same as nothing.
         let confirmed = std::mem::take(&mut self.confirmed).value().unwrap_or(confirmed);
-        for flag in [&mut self.disabled, &mut self.allow_private, &mut self.gone_at_once] {
+        for flag in [&mut self.disabled, &mut self.ordered, &mut self.allow_private, &mut self.gone_at_once] {
             if *flag == Patch::Null {
                 *flag = Patch::Absent;
             }
@@ -342,6 +343,11 @@ impl DestinationRequest {
                 false => Err(Invalid(format!("is 1 to {IN_FLIGHT_MAX}"))),
             }
         });
+        faults.set("/ordered", self.ordered, &mut to.ordered, Ok);
+        // One at a time is what order means: more is not silently less.
+        if to.ordered && to.in_flight_max.is_some_and(|most| most > 1) {
+            faults.note("/in_flight_max", "is 1 or absent (null) where `ordered` is true: one delivery at a time");
+        }
         faults.set("/allow_private", self.allow_private, &mut to.allow_private, Ok);
         faults.set("/gone_at_once", self.gone_at_once, &mut to.gone_at_once, Ok);
         block(self.auth, &mut to.auth, |Object(request), stored| request.weigh(stored, faults));

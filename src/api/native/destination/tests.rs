@@ -134,6 +134,7 @@ fn a_create_answers_with_the_whole_object() {
             "timeout": null,
             "in_flight_max": null,
             "rate": null,
+            "ordered": false,
             "tls": null,
             "allow_private": false,
             "gone_at_once": false,
@@ -203,6 +204,28 @@ fn a_read_only_field_that_would_change_is_refused() {
     }
 }
 
+/// What is said of order and of how many at once must fit: neither is left out in silence.
+#[test]
+fn an_ordered_destination_has_one_attempt_at_a_time() {
+    for (body, fits) in [
+        (json!({"ordered": true}), true),
+        (json!({"ordered": true, "in_flight_max": 1}), true),
+        (json!({"ordered": true, "in_flight_max": 2}), false),
+        (json!({"ordered": false, "in_flight_max": 2}), true),
+    ] {
+        let mut whole = minimal();
+        whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        let made = create(&whole);
+        assert_eq!(made.as_ref().map_err(pointers).err(), (!fits).then(|| vec!["/in_flight_max"]), "{body}");
+    }
+    let several = create(&with("in_flight_max", json!(3))).unwrap().destination;
+    assert_eq!(pointers(&update(&several, &json!({"ordered": true})).unwrap_err()), ["/in_flight_max"]);
+    let ordered = update(&several, &json!({"ordered": true, "in_flight_max": null})).unwrap().destination;
+    assert!(ordered.ordered);
+    assert_eq!(pointers(&update(&ordered, &json!({"in_flight_max": 3})).unwrap_err()), ["/in_flight_max"]);
+    assert!(!update(&ordered, &json!({"ordered": false, "in_flight_max": 3})).unwrap().destination.ordered);
+}
+
 #[test]
 fn null_goes_back_to_the_default_where_there_is_one() {
     let stored = create(&full()).unwrap().destination;
@@ -219,10 +242,11 @@ fn null_goes_back_to_the_default_where_there_is_one() {
         confirmation: Confirmation::Given,
         allow_private: false,
         gone_at_once: false,
+        ordered: false,
         ..cleared
     };
     assert_eq!(kept, blank);
-    for field in ["name", "http_endpoint_url", "disabled", "signature", "allow_private", "gone_at_once"] {
+    for field in ["name", "http_endpoint_url", "disabled", "signature", "ordered", "allow_private", "gone_at_once"] {
         assert_eq!(pointers(&update(&stored, &json!({field: null})).unwrap_err()), [format!("/{field}")]);
     }
 }
@@ -329,7 +353,8 @@ fn each_field_has_its_bounds() {
         ("tls", json!({"client_key": "***"}), "/tls/client_key"),
         ("tls", json!({"client_cert": "x"}), "/tls/client_key"),
         ("allow_private", json!(1), "/allow_private"),
-        ("ordered", json!(true), "/ordered"),
+        ("ordered", json!(1), "/ordered"),
+        ("priority", json!(1), "/priority"),
     ];
     for (field, value, place) in breaks {
         let problem = create(&with(field, value.clone())).unwrap_err();
@@ -337,7 +362,7 @@ fn each_field_has_its_bounds() {
         assert_eq!(problem.code().status(), 400);
     }
     assert_eq!(pointers(&create(&json!({})).unwrap_err()), ["/name", "/http_endpoint_url"]);
-    assert_eq!(create(&with("ordered", json!(true))).unwrap_err().code(), ProblemCode::UnknownField);
+    assert_eq!(create(&with("priority", json!(1))).unwrap_err().code(), ProblemCode::UnknownField);
 }
 
 /// S2.15, decision D21: the documented 124 characters are one setting away.

@@ -37,6 +37,7 @@ pub struct DestinationView {
     timeout: Option<String>,
     in_flight_max: Option<u32>,
     rate: Option<RateView>,
+    ordered: bool,
     tls: Option<TlsView>,
     allow_private: bool,
     gone_at_once: bool,
@@ -209,6 +210,7 @@ impl DestinationView {
             timeout: destination.timeout.map(duration_text),
             in_flight_max: destination.in_flight_max,
             rate: destination.rate.map(|rate| RateView { events: rate.events, per: duration_text(rate.per) }),
+            ordered: destination.ordered,
             tls: (*tls != TlsOptions::default()).then(|| TlsView {
                 ca: tls.ca.clone(),
                 client_cert: tls.client_cert.clone(),
