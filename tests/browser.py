@@ -73,6 +73,7 @@ class Tab:
 
     def __init__(self, chromium, daemon, **options):
         self.root = f"http://{daemon.address()}"
+        self.has_script = options.get("java_script_enabled", True)
         self.context = chromium.new_context(viewport=WIDE, base_url=self.root, **options)
         self.context.set_default_timeout(PATIENCE_SECONDS * 1000)
         self.page = self.context.new_page()
@@ -565,6 +566,74 @@ def what_failed_is_sent_again(world):
     assert headers["webhook-signature"] == "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
+def what_cannot_be_undone_is_asked_for_twice(world):
+    """PROMISES P18: what destroys, or cannot be taken back, is asked for twice: on a page where nothing runs scripts, in a dialog where something does."""
+    must, call = world.daemon.must, world.tenant_call
+    must("POST", "/v1/tenants", {"id": "empty"})
+    person = Person(world.daemon, "ben", "read")
+    world.tab().enter(person)
+    well = world.webhook("well", "ach.*")
+    world.daemon.emit(*({"type": "ach.settled", "id": f"ach-{number}", "data": {}} for number in range(3)))
+    world.wait_deliveries(f"destination={well}&state=succeeded", 3)
+    while not world.receiver.got.empty():
+        world.receiver.next()
+
+    def furnish_for(word):
+        world.receiver.status = 500
+        key = must("POST", "/v1/keys", {"role": "read", "tenant": None, "name": f"till {word}"})["id"]
+        signing = must("POST", "/v1/signing-keys", {"kind": "source", "name": f"point {word}"})["id"]
+        hook = world.webhook(f"hook {word}", f"{word}.*", retry={"delays": ["1h"]}, signature={"preset": "standard"})
+        world.daemon.emit({"type": f"{word}.one", "id": word, "data": {}})
+        world.receiver.next()
+        wait_for("a first attempt", lambda: [it for it in world.deliveries(f"destination={hook}") if it["attempts"]])
+        [delivery] = world.deliveries(f"destination={hook}")
+        return key, signing, hook, delivery
+
+    def asks(tab, page, button, question, agree, done):
+        tab.go(page)
+        for answer in ("Leave it", agree):
+            tab.button(button).first.click()
+            if tab.has_script:
+                dialog = tab.page.get_by_role("dialog")
+                assert dialog.inner_text().strip() != ""
+                dialog.get_by_role("button", name=answer).click()
+            else:
+                assert tab.title() == question, tab.title()
+                (tab.link(answer) if answer == "Leave it" else tab.button(answer)).click()
+                if answer == "Leave it":
+                    tab.at(page)
+        tab.says(done)
+
+    for word, tab in (("plain", world.tab(java_script_enabled=False)), ("rich", world.tab())):
+        tab.enter(Person(world.daemon, f"anna-{word}"))
+        key, signing, hook, delivery = furnish_for(word)
+        asks(tab, f"/ui/deliveries/{delivery['id']}", "Cancel delivery", f"Cancel the delivery of {word}.one?", "Cancel delivery", "The delivery was given up.")
+        assert world.deliveries(f"destination={hook}")[0]["state"] == "cancelled"
+        asks(tab, f"/ui/events/{delivery['event_id']}", "Erase payload", f"Erase the payload of {word}.one?", "Erase payload", "The payload was erased.")
+        asks(tab, f"/ui/destinations/{hook}", "Rotate", "Rotate the secret?", "Rotate", "This is the only time that the secret is shown.")
+        asks(tab, "/ui/signing-keys", f"Rotate point {word}", f"Rotate the signing key point {word}?", "Rotate", "The signing key was rotated")
+        asks(tab, "/ui/signing-keys", f"Delete point {word}", f"Delete the signing key point {word}?", "Delete", "It was deleted.")
+        assert call("GET", "/v1/signing-keys")["signing_keys"] == []
+        asks(tab, f"/ui/keys/{key}", "Delete this key", f"Delete the key till {word}?", "Delete this key", "It was deleted.")
+        replay = call("POST", "/v1/replays", {"destination": well, "state": "succeeded", "rate": {"events": 1, "per": "24h"}})["id"]
+        asks(tab, "/ui/replays", "Stop", f"Stop the replay {replay}?", "Stop", "The replay was stopped.")
+    tab = world.tabs[-2]
+    asks(tab, f"/ui/people/{person.id}", "Reset second factor", "Reset the second factor of ben?", "Reset second factor", "The second factor was reset")
+    asks(tab, f"/ui/people/{person.id}", "Delete this person", "Delete ben?", "Delete this person", "It was deleted.")
+    asks(tab, "/ui/tenants/empty", "Delete this tenant", "Delete the tenant empty?", "Delete this tenant", "It was deleted.")
+    assert must("GET", "/v1/keys")["keys"] == [] and world.daemon.call("GET", "/v1/tenants/empty")[0] == 404
+
+    # A webhook is deleted by a link to a page that asks.
+    tab.go(f"/ui/webhooks/{hook}")
+    tab.link("Delete Hook").click()
+    tab.link("Keep Hook").click()
+    tab.at(f"/ui/webhooks/{hook}")
+    tab.link("Delete Hook").click()
+    tab.button("Delete Hook").click()
+    tab.says("It was deleted.")
+    assert rows(tab) == ["hook plain", "well"]
+
+
 # ---------------------------------------------------------------------------------------------------------------- every page
 
 
@@ -779,6 +848,7 @@ TESTS = [
     a_person_of_one_tenant_sees_that_tenant_only,
     the_live_tail_shows_attempts_as_they_end,
     what_failed_is_sent_again,
+    what_cannot_be_undone_is_asked_for_twice,
     no_words_of_others_become_markup,
     every_page_can_be_read_by_everybody,
     a_page_is_light,

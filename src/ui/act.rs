@@ -41,6 +41,8 @@ pub(super) struct Visit {
     pub(super) params: Params,
     pub(super) query: Query,
     pub(super) request: Request,
+    /// The form that was sent; an empty one where none was.
+    pub(super) form: Form,
     /// Set when something was refused for want of a fresh proof: whatever the page says then, the proof comes first.
     pub(super) wants_proof: Arc<AtomicBool>,
 }
@@ -101,11 +103,6 @@ impl Visit {
             return Ok(None);
         }
         self.query.parse(name)
-    }
-
-    /// The form that was sent.
-    pub(super) async fn form(&mut self) -> Result<Form, Problem> {
-        Form::read(&mut self.request, self.house.settings.form_bytes_max).await
     }
 
     /// Asks the API for something in the viewer's name, for a tenant or for his own; what it answers.

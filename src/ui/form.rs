@@ -43,6 +43,11 @@ impl Form {
         self.0.iter().any(|(known, _)| known == name)
     }
 
+    /// Every field, in order.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Every value of this name that is not empty.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         self.0.iter().filter(move |(known, value)| known == name && !value.trim().is_empty()).map(|(_, it)| it.trim())

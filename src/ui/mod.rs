@@ -10,6 +10,7 @@
 
 mod act;
 mod assets;
+mod between;
 mod chart;
 pub mod facts;
 mod fields;
@@ -27,15 +28,16 @@ use ::http::header::{CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, LOCATION,
 use ::http::{Method, StatusCode};
 
 use crate::http::problem::{Problem, ProblemCode};
-use crate::http::request::Request;
+use crate::http::request::{Query, Request};
 use crate::http::response::Response;
-use crate::http::route::{Access, Found, Routes};
+use crate::http::route::{Access, Found, Route, Routes, Takes};
 use crate::http::serve::{Answer, Handler};
 use crate::mouth::caller::Caller;
 use crate::service::Service;
 
 use act::{Act, Door, House, Visit};
 use facts::Look;
+use form::Form;
 use session::Turned;
 use viewer::Viewer;
 
@@ -117,7 +119,7 @@ impl Inner {
         self.serve(request, viewer).await
     }
 
-    async fn serve(&self, request: Request, viewer: Result<Viewer, Turned>) -> Response {
+    async fn serve(&self, mut request: Request, viewer: Result<Viewer, Turned>) -> Response {
         let found = self.routes.find(request.method(), request.path());
         if let Ok(Found { route, params: _ }) = &found
             && let Act::Open(act) = route.handler
@@ -134,11 +136,11 @@ impl Inner {
         let (page, wants_proof) = (session::page_of(&request), Arc::new(AtomicBool::new(false)));
         let answered = match found {
             Ok(Found { route, params }) => match self.lets_in(route.access, &viewer, &request) {
-                Ok(()) => match request.query().and_then(|query| query.only(&route.query).map(|()| query)) {
-                    Ok(query) => {
+                Ok(()) => match self.read(&mut request, route).await {
+                    Ok((query, form)) => {
                         let (house, viewer) = (self.house.clone(), viewer.clone());
                         let wants_proof = Arc::clone(&wants_proof);
-                        let visit = Visit { house, viewer, params, query, request, wants_proof };
+                        let visit = Visit { house, viewer, params, query, request, form, wants_proof };
                         match route.handler {
                             Act::Known(act) => act(visit).await,
                             Act::Open(_) => Err(Problem::new(ProblemCode::Internal, "an open page was met twice")),
@@ -154,6 +156,17 @@ impl Inner {
             return to(&session::with_next(session::STEP_UP, &page));
         }
         answered.unwrap_or_else(|problem| layout::failure(Some((&viewer, &self.house.service)), &problem))
+    }
+
+    /// What a request asks for by its query, and the form that it brings.
+    async fn read(&self, request: &mut Request, route: &Route<Act>) -> Result<(Query, Form), Problem> {
+        let query = request.query()?;
+        query.only(&route.query)?;
+        let form = match route.takes {
+            Takes::Body => Form::read(request, self.house.settings.form_bytes_max).await?,
+            Takes::NoBody => Form::default(),
+        };
+        Ok((query, form))
     }
 
     fn lets_in(&self, access: Access, viewer: &Viewer, request: &Request) -> Result<(), Problem> {

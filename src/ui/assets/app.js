@@ -98,11 +98,16 @@
   // What destroys asks first.
   document.addEventListener('submit', (event) => {
     const form = event.target;
-    if (!form.dataset.confirm || form.dataset.agreed) return;
+    if (!form.dataset.confirm || form.elements.agreed) return;
     event.preventDefault();
     const words = event.submitter?.textContent.trim() || 'Go on';
     ask(form.dataset.confirm, words, 'Leave it', true).then((yes) => {
-      if (yes) { form.dataset.agreed = 'yes'; form.requestSubmit(event.submitter); }
+      if (!yes) return;
+      // Without it the daemon asks once more, on a page. It goes again, for whoever comes back to this page.
+      const agreed = make('input', { type: 'hidden', name: 'agreed', value: 'yes' });
+      form.append(agreed);
+      form.requestSubmit(event.submitter);
+      agreed.remove();
     });
   }, true);
 

@@ -58,8 +58,8 @@ fn account(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
 }
 
 /// `POST /ui/account/password`
-pub(in crate::ui) async fn change_password(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(in crate::ui) async fn change_password(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let Some(token) = token(&visit) else { return Ok(to(PLACE)) };
     if form.raw("new") != form.raw("again") {
         return Ok(account(&visit, StatusCode::FORBIDDEN, Some("The two new ones are not the same.")));
@@ -102,8 +102,8 @@ fn step_up(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
 }
 
 /// `POST /ui/step-up`
-pub(in crate::ui) async fn prove(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(in crate::ui) async fn prove(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let next = session::next_of(&visit.request);
     let Some(token) = token(&visit) else { return Ok(to(&next)) };
     let knock = session::knock(&visit.request);

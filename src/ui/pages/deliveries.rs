@@ -4,6 +4,7 @@ use ::http::Method;
 use maud::{Markup, html};
 
 use super::super::act::Visit;
+use super::super::between::Question;
 use super::super::layout::Page;
 use super::super::parts::{
     Icon, Links, delivery_badge, empty, icon, moment, outcome_badge, page_asked, pager, select, text_field, time_asked,
@@ -21,6 +22,8 @@ pub(super) const PLACE: &str = "/ui/deliveries";
 /// The names that the list's query may have.
 pub(super) const PARAMETERS: [&str; 11] =
     ["state", "destination", "type", "status", "from", "to", "key", "id", "tenant", "after", "done"];
+/// What it means to cancel a delivery.
+const GIVEN_UP: &str = "The delivery is given up: it is not sent any more, unless somebody resends it.";
 /// Rows of one page.
 const ROWS: usize = 50;
 
@@ -248,6 +251,18 @@ pub(super) async fn resend(visit: Visit) -> Result<Response, Problem> {
 
 /// `POST /ui/deliveries/{id}/cancel`
 pub(super) async fn cancel(visit: Visit) -> Result<Response, Problem> {
+    let id: DeliveryId = visit.params.parse("id")?;
+    let seen = visit.service().delivery(&visit.sight()?, id).await?;
+    let question = Question {
+        title: format!("Cancel the delivery of {}?", seen.delivery.head.kind),
+        meaning: GIVEN_UP.to_owned(),
+        button: "Cancel delivery",
+        place: PLACE,
+        back: format!("{PLACE}/{id}"),
+    };
+    if let Some(page) = question.unless_agreed(&visit) {
+        return Ok(page);
+    }
     steer(visit, "cancel", "cancelled").await
 }
 
@@ -272,7 +287,7 @@ pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
                 }
             }
             @if seen.delivery.row.is_some() {
-                form method="post" action={ (PLACE) "/" (id) "/cancel" } data-confirm="Give this delivery up? It is not sent any more, unless somebody resends it." {
+                form method="post" action={ (PLACE) "/" (id) "/cancel" } data-confirm=(GIVEN_UP) {
                     button.danger type="submit" { "Cancel delivery" }
                 }
             }

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use super::super::act::Visit;
+use super::super::between::Question;
 use super::super::chart;
 use super::super::layout::Page;
 use super::super::parts::{Icon, copied, empty, icon, lane_badge, moment, notice, number, span_words, took};
@@ -21,6 +22,8 @@ use crate::service::stats::{Counts, SPANS, Stats};
 use crate::service::{DeliveriesWanted, DestinationHealth, LaneState, Window};
 
 const API: &str = "/v1/destinations/webhook";
+/// What it means to rotate a secret.
+const ROTATED: &str = "The secret is replaced now. The receiver must be given the new one.";
 /// Deliveries that are shown.
 const RECENT: usize = 15;
 
@@ -165,7 +168,7 @@ fn rotation(it: &Destination) -> Markup {
         section.card.narrow {
             h2 { "Rotate the secret" }
             p.muted { "A new secret is made and shown once. The one before it goes on counting for a while, so that the receiver can change over." }
-            form method="post" action={ (path(it.id)) "/rotate" } data-confirm="Rotate the secret now? The receiver must be given the new one." {
+            form method="post" action={ (path(it.id)) "/rotate" } data-confirm=(ROTATED) {
                 div.row {
                     div.field { label for="r-overlap" { "The old one counts for" }
                         select #r-overlap name="overlap" { option value="24h" { "24 hours" } option value="7d" { "7 days" } option value="1h" { "1 hour" } option value="0s" { "no longer" } } }
@@ -213,12 +216,21 @@ pub(super) async fn test(visit: Visit) -> Result<Response, Problem> {
 }
 
 /// `POST /ui/destinations/{id}/rotate`: the new secret, this once.
-pub(super) async fn rotate(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn rotate(visit: Visit) -> Result<Response, Problem> {
     let (id, api) = asked(&visit, "secret/rotate")?;
+    let question = Question {
+        title: "Rotate the secret?".to_owned(),
+        meaning: ROTATED.to_owned(),
+        button: "Rotate",
+        place: webhooks::PLACE,
+        back: path(id),
+    };
+    if let Some(page) = question.unless_agreed(&visit) {
+        return Ok(page);
+    }
     let mut body = Map::new();
     for field in ["overlap", "signature"] {
-        if let Some(text) = form.given(field) {
+        if let Some(text) = visit.form.given(field) {
             body.insert(field.to_owned(), Value::from(text));
         }
     }

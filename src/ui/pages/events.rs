@@ -4,6 +4,7 @@ use ::http::Method;
 use maud::{Markup, html};
 
 use super::super::act::Visit;
+use super::super::between::Question;
 use super::super::layout::Page;
 use super::super::parts::{
     Icon, Links, bytes, copied, empty, icon, moment, page_asked, pager, text_field, time_asked, time_field,
@@ -20,6 +21,8 @@ use crate::service::{EventsWanted, Sight, Window};
 const PLACE: &str = "/ui/events";
 /// The names that the list's query may have.
 pub(super) const PARAMETERS: [&str; 6] = ["type", "key", "from", "to", "tenant", "after"];
+/// What it means to erase a payload.
+const ERASED: &str = "The payload is erased for good. What has not been delivered yet is given up.";
 const ROWS: usize = 50;
 /// Deliveries of one event that are shown.
 const DELIVERIES_MAX: usize = 200;
@@ -152,7 +155,7 @@ fn payload_card(visit: &Visit, event: &Event, shown: Option<&str>, is_erased: bo
             @else { p.muted { "Shown to the roles operate and admin only." } }
             @if !is_erased && visit.viewer.may(Role::Operate) {
                 div.buttons {
-                    form.left method="post" action={ (PLACE) "/" (id) "/erase" } data-confirm="Erase this payload for good? What has not been delivered is given up." { button.danger type="submit" { "Erase payload" } }
+                    form.left method="post" action={ (PLACE) "/" (id) "/erase" } data-confirm=(ERASED) { button.danger type="submit" { "Erase payload" } }
                     @if shown.is_none() { form method="post" action={ (PLACE) "/" (id) "/payload" } { button type="submit" { (icon(Icon::Book)) "Show payload" } } }
                 }
             }
@@ -178,6 +181,17 @@ fn payload_text(event: &Event, mask: &PayloadMask) -> String {
 /// `POST /ui/events/{id}/erase`
 pub(super) async fn erase(visit: Visit) -> Result<Response, Problem> {
     let id: EventId = visit.params.parse("id")?;
+    let event = visit.service().event(&visit.sight()?, id).await?;
+    let question = Question {
+        title: format!("Erase the payload of {}?", event.head.kind),
+        meaning: ERASED.to_owned(),
+        button: "Erase payload",
+        place: PLACE,
+        back: format!("{PLACE}/{id}"),
+    };
+    if let Some(page) = question.unless_agreed(&visit) {
+        return Ok(page);
+    }
     visit.ask(Method::DELETE, &format!("/v1/events/{id}/payload"), None, None).await?;
     Ok(to(&format!("{PLACE}/{id}?done=erased")))
 }

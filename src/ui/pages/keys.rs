@@ -5,6 +5,7 @@ use maud::html;
 use serde_json::{Value, json};
 
 use super::super::act::Visit;
+use super::super::between::Question;
 use super::super::fields::Draft;
 use super::super::layout::Page;
 use super::super::parts::empty;
@@ -15,6 +16,8 @@ use crate::http::response::Response;
 
 const PLACE: &str = "/ui/keys";
 const API: &str = "/v1/keys";
+/// What it means to delete a key.
+const DELETED: &str = "Whoever holds the key is refused from then on. It cannot be brought back.";
 
 /// `GET /ui/keys`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
@@ -67,8 +70,8 @@ fn name_of(key: &Value) -> &str {
 }
 
 /// `POST /ui/keys`: the one answer that shows the secret.
-pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let mut body = json!({"name": form.text("name"), "role": form.text("role")});
     if visit.viewer.caller().reaches_all() {
         body["tenant"] = form.given("tenant").map_or(Value::Null, Value::from);
@@ -115,15 +118,15 @@ async fn show_one(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
                 div.buttons { a.button href=(PLACE) { "Close" } button.primary type="submit" { "Save changes" } }
             }
         }
-        (deletion(&own_path(visit), "this key", "Whoever holds it is refused from then on. It cannot be brought back."))
+        (deletion(&own_path(visit), "this key", DELETED))
     };
     let status = if draft.was_refused() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     Ok(Page { title: &format!("Key {}", name_of(&key)), place: PLACE, actions: html! {}, body }.show_as(status, visit))
 }
 
 /// `POST /ui/keys/{id}`
-pub(super) async fn update(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn update(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let body = json!({"name": form.text("name"), "role": form.text("role")});
     match visit.ask(Method::PUT, &api_path(&visit), None, Some(body)).await {
         Ok(_) => Ok(to(&format!("{}?done=saved", own_path(&visit)))),
@@ -133,6 +136,17 @@ pub(super) async fn update(mut visit: Visit) -> Result<Response, Problem> {
 
 /// `POST /ui/keys/{id}/delete`
 pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
+    let key = visit.ask(Method::GET, &api_path(&visit), None, None).await?;
+    let question = Question {
+        title: format!("Delete the key {}?", name_of(&key)),
+        meaning: DELETED.to_owned(),
+        button: "Delete this key",
+        place: PLACE,
+        back: own_path(&visit),
+    };
+    if let Some(page) = question.unless_agreed(&visit) {
+        return Ok(page);
+    }
     visit.ask(Method::DELETE, &api_path(&visit), None, None).await?;
     Ok(to("/ui/keys?done=deleted"))
 }

@@ -5,17 +5,23 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::super::act::Visit;
+use super::super::between::Question;
 use super::super::fields::Draft;
 use super::super::layout::Page;
 use super::super::parts::{Icon, badge, empty};
 use super::super::to;
-use super::things::{KEY_ROLES, agreed, deletion, reach, rows, segment, shown_once, text, when};
+use super::things::{KEY_ROLES, deletion, grave, reach, rows, segment, shown_once, text, when};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::user::PASSWORD_CHARS_MIN;
 
 const PLACE: &str = "/ui/people";
 const API: &str = "/v1/users";
+/// What it means to delete a person.
+const DELETED: &str = "The login ends at once, on every device. What the person did stays in the audit log.";
+/// What it means to reset a second factor.
+const RESET: &str = "For somebody who has lost the app and the recovery codes. The person is signed out, and sets up another \
+                     app at the next sign-in; until then the password alone is the login.";
 
 /// What a person may be: whatever a key may be, but for handing events in only.
 fn roles() -> &'static [(&'static str, &'static str)] {
@@ -86,8 +92,8 @@ fn state(person: &Value) -> Markup {
 }
 
 /// `POST /ui/people`: when no password was typed, the one answer that shows the one that was made.
-pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let mut body = json!({"name": form.text("name"), "role": form.text("role")});
     if visit.viewer.caller().reaches_all() {
         body["tenant"] = form.given("tenant").map_or(Value::Null, Value::from);
@@ -161,12 +167,9 @@ async fn show_one(visit: &Visit, draft: &Draft, password: &Draft) -> Result<Resp
             }
         }
         @if person["totp"] == true {
-            section.card.narrow {
-                (agreed("Reset second factor", html! { p { "For somebody who has lost the app and the recovery codes. The person is signed out, and sets up another one at the next sign-in; until then the password alone is the login." } },
-                    &format!("{own}/reset-totp"), "Reset the second factor now"))
-            }
+            (grave("Reset second factor", RESET, &format!("{own}/reset-totp")))
         }
-        (deletion(&own, "this person", "The login ends at once, on every device. What the person did stays in the audit log."))
+        (deletion(&own, "this person", DELETED))
     };
     let was_refused = draft.was_refused() || password.was_refused();
     let status = if was_refused { StatusCode::BAD_REQUEST } else { StatusCode::OK };
@@ -174,8 +177,8 @@ async fn show_one(visit: &Visit, draft: &Draft, password: &Draft) -> Result<Resp
 }
 
 /// `POST /ui/people/{id}`
-pub(super) async fn update(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn update(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let body = json!({"name": form.text("name"), "role": form.text("role")});
     match visit.ask(Method::PUT, &api_path(&visit), None, Some(body)).await {
         Ok(_) => Ok(to(&format!("{}?done=saved", own_path(&visit)))),
@@ -184,8 +187,8 @@ pub(super) async fn update(mut visit: Visit) -> Result<Response, Problem> {
 }
 
 /// `POST /ui/people/{id}/password`
-pub(super) async fn set_password(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn set_password(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let password = Some(form.raw("password")).filter(|typed| !typed.is_empty());
     match visit.ask(Method::PUT, &api_path(&visit), None, Some(json!({"password": password}))).await {
         Ok(person) => Ok(password_shown(&visit, "A new password", &person, &own_path(&visit))
@@ -200,14 +203,32 @@ pub(super) async fn unlock(visit: Visit) -> Result<Response, Problem> {
     Ok(to(&format!("{}?done=unlocked", own_path(&visit))))
 }
 
+/// The page that asks before something is done to a person, unless it has been.
+async fn asks_first(
+    visit: &Visit,
+    what: &str,
+    meaning: &str,
+    button: &'static str,
+) -> Result<Option<Response>, Problem> {
+    let person = visit.ask(Method::GET, &api_path(visit), None, None).await?;
+    let (title, back) = (format!("{what} {}?", text(&person, "name")), own_path(visit));
+    Ok(Question { title, meaning: meaning.to_owned(), button, place: PLACE, back }.unless_agreed(visit))
+}
+
 /// `POST /ui/people/{id}/reset-totp`
 pub(super) async fn reset_totp(visit: Visit) -> Result<Response, Problem> {
+    if let Some(page) = asks_first(&visit, "Reset the second factor of", RESET, "Reset second factor").await? {
+        return Ok(page);
+    }
     visit.ask(Method::POST, &format!("{}/reset-totp", api_path(&visit)), None, None).await?;
     Ok(to(&format!("{}?done=reset", own_path(&visit))))
 }
 
 /// `POST /ui/people/{id}/delete`
 pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
+    if let Some(page) = asks_first(&visit, "Delete", DELETED, "Delete this person").await? {
+        return Ok(page);
+    }
     visit.ask(Method::DELETE, &api_path(&visit), None, None).await?;
     Ok(to("/ui/people?done=deleted"))
 }

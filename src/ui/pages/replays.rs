@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use super::super::act::Visit;
+use super::super::between::Question;
 use super::super::layout::Page;
 use super::super::parts::{Icon, badge, empty, icon, moment, notice, number, text_field, time_field};
 use super::super::to;
@@ -16,6 +17,9 @@ use crate::service::replays::SeenReplay;
 
 const PLACE: &str = "/ui/replays";
 const API: &str = "/v1/replays";
+/// What it means to stop a replay.
+const STOPPED: &str = "The replay does not go on, and cannot be taken up again: the rest takes another one. What it has made \
+                       due already is sent.";
 /// The names that the form's query may have: those of the list of deliveries that it comes from.
 pub(super) const PARAMETERS: [&str; 10] =
     ["state", "destination", "type", "status", "from", "to", "key", "id", "tenant", "rate"];
@@ -64,7 +68,7 @@ fn row(visit: &Visit, seen: &SeenReplay, now: crate::model::Timestamp) -> Markup
             td.num data-label="Matched" { @if !replay.exact { "at least " } (number(replay.matched)) }
             td data-label="Begun" { (moment(replay.created, now)) }
             td { @if replay.state == ReplayState::Running && visit.viewer.may(Role::Operate) {
-                form method="post" action={ (PLACE) "/" (replay.id) "/cancel" } { button type="submit" { "Stop" } }
+                form method="post" action={ (PLACE) "/" (replay.id) "/cancel" } data-confirm=(STOPPED) { button type="submit" { "Stop" } }
             } }
         }
     }
@@ -163,8 +167,8 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
 }
 
 /// `POST /ui/replays`
-pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let tenant: Option<TenantId> = form.given("tenant").and_then(|tenant| tenant.parse().ok());
     let body = wanted(|name| form.given(name).map(str::to_owned), false);
     visit.ask(Method::POST, API, tenant.as_ref(), Some(body)).await?;
@@ -176,6 +180,17 @@ pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
 /// `POST /ui/replays/{id}/cancel`
 pub(super) async fn cancel(visit: Visit) -> Result<Response, Problem> {
     let id: ReplayId = visit.params.parse("id")?;
+    visit.ask(Method::GET, &format!("{API}/{id}"), None, None).await?;
+    let question = Question {
+        title: format!("Stop the replay {id}?"),
+        meaning: STOPPED.to_owned(),
+        button: "Stop",
+        place: PLACE,
+        back: PLACE.to_owned(),
+    };
+    if let Some(page) = question.unless_agreed(&visit) {
+        return Ok(page);
+    }
     visit.ask(Method::POST, &format!("{API}/{id}/cancel"), None, None).await?;
     Ok(to(&format!("{PLACE}?done=stopped")))
 }

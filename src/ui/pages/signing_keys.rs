@@ -5,6 +5,7 @@ use maud::html;
 use serde_json::{Value, json};
 
 use super::super::act::Visit;
+use super::super::between::Question;
 use super::super::layout::Page;
 use super::super::parts::{Icon, empty, icon, notice, text_field};
 use super::super::to;
@@ -14,6 +15,11 @@ use crate::http::response::Response;
 use crate::model::TenantId;
 
 const SIGNING_KEYS: &str = "/ui/signing-keys";
+/// What it means to rotate a key.
+const ROTATED: &str =
+    "The key is replaced now. Every receiver that checks with it must be given the new one within 24 hours.";
+/// What it means to delete a key.
+const DELETED: &str = "The key is gone for good. One that a webhook still signs with is not deleted.";
 
 /// `GET /ui/signing-keys`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
@@ -39,8 +45,8 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                     td data-label="Created" { (when(&visit, key, "created")) }
                     td { div.actions {
                         form method="post" action={ (SIGNING_KEYS) "/" (id) "/reveal" } { button type="submit" { "Show" span.hidden { " " (text(key, "name")) } } }
-                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/rotate" } data-confirm="Rotate this key now? Every receiver that checks with it must be given the new one within 24 hours." { button type="submit" { "Rotate" span.hidden { " " (text(key, "name")) } } }
-                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/delete" } data-confirm="Delete this key? No webhook may use it any more." { button.danger type="submit" { "Delete" span.hidden { " " (text(key, "name")) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/rotate" } data-confirm=(ROTATED) { button type="submit" { "Rotate" span.hidden { " " (text(key, "name")) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/delete" } data-confirm=(DELETED) { button.danger type="submit" { "Delete" span.hidden { " " (text(key, "name")) } } }
                     } }
                 } } }
             } } }
@@ -62,8 +68,8 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
 }
 
 /// `POST /ui/signing-keys`
-pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let tenant: Option<TenantId> = form.given("tenant").and_then(|tenant| tenant.parse().ok());
     let body = json!({"kind": form.text("kind"), "name": form.text("name")});
     let made = visit.ask(Method::POST, "/v1/signing-keys", tenant.as_ref(), Some(body)).await?;
@@ -93,8 +99,23 @@ pub(super) async fn reveal(visit: Visit) -> Result<Response, Problem> {
     Ok(Page { title: "Signing key", place: SIGNING_KEYS, actions: html! {}, body }.show(&visit))
 }
 
+/// The page that asks before something is done to a key, unless it has been.
+async fn asks_first(
+    visit: &Visit,
+    what: &str,
+    meaning: &str,
+    button: &'static str,
+) -> Result<Option<Response>, Problem> {
+    let key = signing_key_verb(visit, Method::GET, "").await?;
+    let (title, back) = (format!("{what} the signing key {}?", text(&key, "name")), SIGNING_KEYS.to_owned());
+    Ok(Question { title, meaning: meaning.to_owned(), button, place: SIGNING_KEYS, back }.unless_agreed(visit))
+}
+
 /// `POST /ui/signing-keys/{id}/rotate`
 pub(super) async fn rotate(visit: Visit) -> Result<Response, Problem> {
+    if let Some(page) = asks_first(&visit, "Rotate", ROTATED, "Rotate").await? {
+        return Ok(page);
+    }
     let rotated = signing_key_verb(&visit, Method::POST, "/rotate").await?;
     let count = rotated["destinations"].as_array().map_or(0, Vec::len);
     let words = format!(
@@ -106,6 +127,9 @@ pub(super) async fn rotate(visit: Visit) -> Result<Response, Problem> {
 
 /// `POST /ui/signing-keys/{id}/delete`
 pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
+    if let Some(page) = asks_first(&visit, "Delete", DELETED, "Delete").await? {
+        return Ok(page);
+    }
     signing_key_verb(&visit, Method::DELETE, "").await?;
     Ok(to("/ui/signing-keys?done=deleted"))
 }

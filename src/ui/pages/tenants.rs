@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::super::act::Visit;
+use super::super::between::Question;
 use super::super::fields::Draft;
 use super::super::form::Form;
 use super::super::layout::Page;
@@ -16,6 +17,9 @@ use crate::model::Role;
 
 const PLACE: &str = "/ui/tenants";
 const API: &str = "/v1/tenants";
+/// What it means to delete a tenant.
+const DELETED: &str =
+    "A tenant that still has webhooks, subscriptions, keys or children cannot be deleted: they go first.";
 
 /// `GET /ui/tenants`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
@@ -80,8 +84,8 @@ fn asked(form: &Form) -> Value {
 }
 
 /// `POST /ui/tenants`
-pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let mut body = asked(&form);
     body["id"] = form.text("id").into();
     match visit.ask(Method::POST, API, None, Some(body)).await {
@@ -129,7 +133,7 @@ async fn show_one(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
             }
         }
         @if may_change(visit) {
-            (deletion(&own_path(visit), &format!("tenant {id}"), "A tenant that still has webhooks, subscriptions, keys or children cannot be deleted: they go first."))
+            (deletion(&own_path(visit), "this tenant", DELETED))
         }
     };
     let status = if draft.was_refused() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
@@ -137,8 +141,8 @@ async fn show_one(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
 }
 
 /// `POST /ui/tenants/{id}`
-pub(super) async fn update(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn update(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     match visit.ask(Method::PUT, &api_path(&visit), None, Some(asked(&form))).await {
         Ok(_) => Ok(to(&format!("{}?done=saved", own_path(&visit)))),
         Err(problem) => show_one(&visit, &Draft::refused(form, problem)).await,
@@ -147,6 +151,17 @@ pub(super) async fn update(mut visit: Visit) -> Result<Response, Problem> {
 
 /// `POST /ui/tenants/{id}/delete`
 pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
+    let tenant = visit.ask(Method::GET, &api_path(&visit), None, None).await?;
+    let question = Question {
+        title: format!("Delete the tenant {}?", text(&tenant, "id")),
+        meaning: DELETED.to_owned(),
+        button: "Delete this tenant",
+        place: PLACE,
+        back: own_path(&visit),
+    };
+    if let Some(page) = question.unless_agreed(&visit) {
+        return Ok(page);
+    }
     visit.ask(Method::DELETE, &api_path(&visit), None, None).await?;
     Ok(to("/ui/tenants?done=deleted"))
 }

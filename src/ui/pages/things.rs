@@ -68,22 +68,18 @@ pub(super) async fn rows(visit: &Visit, path: &str, plural: &str) -> Result<(Vec
     Ok((rows, pager(next)))
 }
 
-/// How a thing is deleted: folded away, told what it means, and a button of its own.
+/// How a thing is deleted: what that means, and the button, after which it is asked once more.
 pub(super) fn deletion(path: &str, what: &str, meaning: &str) -> Markup {
-    html! {
-        section.card.narrow {
-            (agreed(&format!("Delete {what}"), html! { p { (meaning) } }, &format!("{path}/delete"), &format!("Delete {what}")))
-        }
-    }
+    grave(&format!("Delete {what}"), meaning, &format!("{path}/delete"))
 }
 
-/// What is asked for twice, with script or without: a summary that unfolds what it means, and the button that does it.
-pub(super) fn agreed(what: &str, meaning: Markup, action: &str, button: &str) -> Markup {
+/// What cannot be undone, in a card of its own: what it means, and the button, after which it is asked once more.
+pub(super) fn grave(what: &str, meaning: &str, action: &str) -> Markup {
     html! {
-        details.agreed {
-            summary { (what) }
-            (meaning)
-            form method="post" action=(action) { div.buttons { button.danger.primary type="submit" { (button) } } }
+        section.card.narrow {
+            h2 { (what) }
+            p.muted { (meaning) }
+            form method="post" action=(action) data-confirm=(meaning) { div.buttons { button.danger type="submit" { (what) } } }
         }
     }
 }

@@ -513,8 +513,8 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
 }
 
 /// `POST /ui/webhooks`
-pub(super) async fn create(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let own = visit.viewer.caller().tenant().to_string();
     let mut draft = Draft { tenant: own, ..Draft::default() }.typed(&form);
     draft.check(&form);
@@ -572,8 +572,8 @@ async fn stored(visit: &Visit) -> Result<(Draft, Value), Problem> {
 }
 
 /// `POST /ui/webhooks/{id}`
-pub(super) async fn save(mut visit: Visit) -> Result<Response, Problem> {
-    let form = visit.form().await?;
+pub(super) async fn save(visit: Visit) -> Result<Response, Problem> {
+    let form = visit.form.clone();
     let (before, view) = stored(&visit).await?;
     let id: DestinationId = visit.params.parse("id")?;
     let destination = visit.service().destination(&visit.sight()?, id)?;

@@ -29,7 +29,7 @@ async fn a_tenant_is_added_changed_and_deleted() {
     let tenant = world.done("GET", "/v1/tenants/shop", Value::Null).await;
     assert_eq!((&tenant["name"], &tenant["parent"]), (&json!("Shop"), &Value::Null));
 
-    let deleted = world.act(&admin(), "POST", "/ui/tenants/shop/delete", "").await;
+    let deleted = world.act(&admin(), "POST", "/ui/tenants/shop/delete", "agreed=yes").await;
     assert_eq!((deleted.status, deleted.location.as_str()), (303, "/ui/tenants?done=deleted"));
     assert_eq!(world.look(&admin(), "/ui/tenants/shop").await.status, 404);
 }
@@ -67,7 +67,7 @@ async fn a_keys_secret_is_shown_once() {
     }
     let saved = world.act(&admin(), "POST", &format!("/ui/keys/{id}"), "name=till+2&role=read").await;
     assert_eq!(saved.status, 303);
-    let deleted = world.act(&admin(), "POST", &format!("/ui/keys/{id}/delete"), "").await;
+    let deleted = world.act(&admin(), "POST", &format!("/ui/keys/{id}/delete"), "agreed=yes").await;
     assert_eq!((deleted.status, deleted.location.as_str()), (303, "/ui/keys?done=deleted"));
     assert_eq!(world.look(&admin(), &format!("/ui/keys/{id}")).await.status, 404);
 }
@@ -134,7 +134,7 @@ async fn a_person_is_added_changed_helped_and_deleted() {
     assert!(short.status == 400 && short.text.contains("aria-invalid=\"true\"") && !short.text.contains("hunter2"));
 
     for (verb, done) in [("unlock", "unlocked"), ("reset-totp", "reset")] {
-        let helped = world.act(&admin(), "POST", &format!("{path}/{verb}"), "").await;
+        let helped = world.act(&admin(), "POST", &format!("{path}/{verb}"), "agreed=yes").await;
         assert_eq!((helped.status, helped.location), (303, format!("{path}?done={done}")));
     }
     for place in ["/ui/people", &path, "/ui/audit"] {
@@ -142,7 +142,7 @@ async fn a_person_is_added_changed_helped_and_deleted() {
         assert_eq!(page.status, 200, "{place}");
         assert!([&first, &second, typed].into_iter().all(|secret| !page.text.contains(secret)), "{place}");
     }
-    let deleted = world.act(&admin(), "POST", &format!("{path}/delete"), "").await;
+    let deleted = world.act(&admin(), "POST", &format!("{path}/delete"), "agreed=yes").await;
     assert_eq!((deleted.status, deleted.location.as_str()), (303, "/ui/people?done=deleted"));
     assert_eq!(world.look(&admin(), &path).await.status, 404);
 }

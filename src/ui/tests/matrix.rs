@@ -186,6 +186,45 @@ async fn whoever_is_bound_to_a_tenant_meets_nothing_of_anothers() {
     assert_eq!(before, after, "whatever was refused has changed nothing");
 }
 
+/// What cannot be undone is asked for twice, also without script: the first form changes nothing, and its answer is a page that
+/// names what it is about and sends all that was in the form once more.
+#[tokio::test]
+async fn what_cannot_be_undone_is_asked_for_twice() {
+    let world = World::new();
+    let own = Things::make(&world, "m1").await;
+    let admin = viewer(Role::Admin, None);
+    let head = async || world.done("GET", "/v1/audit/head", Value::Null).await;
+    let grave = [
+        ("/ui/destinations/{id}/rotate", "overlap=1h&signature="),
+        ("/ui/signing-keys/{id}/rotate", ""),
+        ("/ui/signing-keys/{id}/delete", ""),
+        ("/ui/replays/{id}/cancel", ""),
+        ("/ui/deliveries/{id}/cancel", ""),
+        ("/ui/events/{id}/erase", ""),
+        ("/ui/people/{id}/reset-totp", ""),
+        ("/ui/people/{id}/delete", ""),
+        ("/ui/keys/{id}/delete", ""),
+    ];
+    for (pattern, form) in grave {
+        let (path, before) = (own.path(pattern), head().await);
+        let page = world.act(&admin, "POST", &path, form).await;
+        assert_eq!((page.status, head().await), (200, before.clone()), "{path}: {}", page.text);
+        assert!(page.text.contains(&format!("method=\"post\" action=\"{path}\"")), "{path}: {}", page.text);
+        assert!(page.text.contains("name=\"agreed\" value=\"yes\"") && page.text.contains("Leave it"), "{}", page.text);
+        let is_carried = |field: &str| match field.split_once('=') {
+            Some((name, value)) => page.text.contains(&format!("name=\"{name}\" value=\"{value}\"")),
+            None => true,
+        };
+        assert!(form.split('&').all(is_carried), "{path}: {}", page.text);
+        let done = world.act(&admin, "POST", &path, &format!("{form}&agreed=yes")).await;
+        assert!(matches!(done.status, 200 | 303) && head().await != before, "{path}: {} {}", done.status, done.text);
+    }
+    world.done("POST", "/v1/tenants", serde_json::json!({"id": "empty"})).await;
+    let page = world.act(&admin, "POST", "/ui/tenants/empty/delete", "").await;
+    assert!(page.status == 200 && page.text.contains("Delete the tenant empty?"), "{}", page.text);
+    assert_eq!(world.act(&admin, "POST", "/ui/tenants/empty/delete", "agreed=yes").await.status, 303);
+}
+
 /// A form that another site sent changes nothing, whoever's browser sent it.
 #[tokio::test]
 async fn a_form_from_another_site_is_refused_everywhere() {

@@ -97,6 +97,7 @@ impl World {
     async fn fail(&self, id: DeliveryId) {
         let seen = self.service.delivery(&service::Sight::All, id).await.unwrap();
         let headers: Headers = [("X-Evil", CANARY)].into_iter().collect();
+        let due = START.after(std::time::Duration::from_secs(600));
         let attempt = Attempt {
             number: 1,
             due: START,
@@ -113,9 +114,9 @@ impl World {
             address: Some(([10, 0, 0, 1], 443).into()),
             phases: Phases { connect: Some(std::time::Duration::from_millis(2)), ..Phases::default() },
             reconnected: true,
-            next: None,
+            next: Some(due),
         };
-        let next = store::op::Next::Retry(START.after(std::time::Duration::from_secs(600)));
+        let next = store::op::Next::Retry(due);
         let finish = store::op::Finish { row: seen.delivery.row.unwrap(), attempt, next, health: None };
         let _ = self.store.submit(finish).await.unwrap();
     }
