@@ -153,6 +153,7 @@ impl House {
             schedule: String::new(),
             confirmation: Default::default(),
             mask: postrider::model::mask::PayloadMask::default(),
+            proof_lasts: service::people::FRESH_FOR,
             policy,
             chance,
         };

@@ -165,6 +165,8 @@ pub struct Admin {
     pub insecure: bool,
     /// Names, beside `localhost` and addresses, under which browsers reach the dashboard.
     pub hosts: Vec<HostName>,
+    /// For how long a person's proof of the second factor is fresh.
+    pub proof_lasts: Duration,
 }
 
 /// A certificate chain and its private key, both PEM files.
@@ -514,6 +516,8 @@ impl Admin {
         let (cert, key) = (section.value::<Option<PathBuf>>("tls_cert", None), section.value("tls_key", None));
         let insecure = section.value("insecure", false);
         let hosts = section.value("hosts", Vec::new());
+        let seconds = Duration::from_secs;
+        let proof_lasts = section.within("proof_lasts", seconds(300), seconds(1)..=seconds(12 * 3600));
         section.finish();
         let tls = match (cert, key) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
@@ -526,7 +530,7 @@ impl Admin {
                 None
             }
         };
-        Admin { socket, listen, tls, insecure, hosts }
+        Admin { socket, listen, tls, insecure, hosts, proof_lasts }
     }
 }
 

@@ -168,6 +168,7 @@ impl Daemon {
                 schedule: service.schedule,
                 confirmation: service.confirmation,
                 mask: service.mask,
+                proof_lasts: service.proof_lasts,
                 policy: Arc::new(policy(client.clone())),
                 chance: Arc::new(chance),
             },

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::unistd::Gid;
 
@@ -52,6 +53,7 @@ pub(super) struct ServiceSettings {
     pub(super) schedule: String,
     pub(super) confirmation: service::ConfirmationSettings,
     pub(super) mask: PayloadMask,
+    pub(super) proof_lasts: Duration,
 }
 
 impl Settings {
@@ -100,6 +102,7 @@ impl Settings {
                     reset_on_url_change: config.confirmation.reset_on_url_change,
                 },
                 mask: config.events.mask.clone(),
+                proof_lasts: config.admin.proof_lasts,
             },
             ingest: ingest::Settings {
                 line_max,

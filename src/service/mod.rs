@@ -63,6 +63,8 @@ pub struct Settings {
     pub confirmation: ConfirmationSettings,
     /// What people are shown of a payload.
     pub mask: PayloadMask,
+    /// For how long a person's proof of the second factor is fresh.
+    pub proof_lasts: Duration,
     /// What the client says of a destination before it is saved: its URL's admission, its TLS options.
     pub policy: Arc<Policy>,
     /// Fills bytes with chance, for ids and secrets.

@@ -349,7 +349,7 @@ impl Service {
         let change = ChangePassword { tried: session.tried, password };
         let changed = self.store.steer(&knock.of(&user), change).await?.answer;
         let user = changed.map_err(|_| DoorError::Ended)?;
-        let was_fresh = session.fresh_for(Instant::now()).is_some();
+        let was_fresh = self.fresh_for(&session).is_some();
         self.people.sessions().end_all_of(user.id);
         Ok(self.begin(&user, Stage::Inside, was_fresh))
     }
@@ -375,13 +375,22 @@ impl Service {
     /// Whose session a token is, and how far it has come. To look is to use it.
     pub fn seen(&self, token: &str) -> Option<Seen> {
         let (session, user) = self.session_of(token).ok()?;
-        Some(Seen { user, stage: session.stage, fresh_for: session.fresh_for(Instant::now()) })
+        Some(Seen { user, stage: session.stage, fresh_for: self.fresh_for(&session) })
     }
 
     /// Whether a session goes on, for an answer that has no end: to ask is not to use it.
     pub fn goes_on(&self, token: &str) -> bool {
         let session = self.people.sessions().peek(token, Instant::now()).cloned();
         session.is_some_and(|session| session.stage == Stage::Inside && self.standing(session.tried).is_some())
+    }
+
+    /// For how long a proof of the second factor is fresh.
+    pub fn proof_lasts(&self) -> Duration {
+        self.settings.proof_lasts
+    }
+
+    fn fresh_for(&self, session: &Session) -> Option<Duration> {
+        session.fresh_for(self.settings.proof_lasts, Instant::now())
     }
 
     fn standing(&self, tried: Tried) -> Option<Arc<User>> {
@@ -405,7 +414,7 @@ impl Service {
         let found = self.session_of(token)?;
         match found.0.stage {
             Stage::Enrol => Ok(found),
-            Stage::Inside if found.0.fresh_for(Instant::now()).is_some() => Ok(found),
+            Stage::Inside if self.fresh_for(&found.0).is_some() => Ok(found),
             Stage::Inside => Err(DoorError::StepUp),
             Stage::Code | Stage::NewPassword => Err(DoorError::Ended),
         }

@@ -62,6 +62,11 @@ impl Page<'_> {
         self.respond(status, Some((&visit.viewer, visit.service())), done)
     }
 
+    /// The page for a viewer who asked for something else.
+    pub(super) fn show_to(&self, viewer: &Viewer, service: &Service) -> Response {
+        self.respond(StatusCode::OK, Some((viewer, service)), None)
+    }
+
     fn respond(&self, status: StatusCode, viewer: Option<(&Viewer, &Service)>, done: Option<&'static str>) -> Response {
         let Page { title, place, actions, body } = self;
         let refuses = viewer.and_then(|(_, service)| service.refuses_events());
@@ -69,7 +74,7 @@ impl Page<'_> {
             (DOCTYPE)
             html lang="en" {
                 (head(title))
-                body.door[viewer.is_none()] {
+                body class=[viewer.is_none().then_some("door")] {
                     a.skip href="#main" { "Skip to the content" }
                     @if let Some((viewer, _)) = viewer { (top(viewer)) (menu(viewer, place)) }
                     @else { header.brand { (mark()) span { "Postrider" } } }

@@ -36,6 +36,7 @@ use crate::mouth::caller::Caller;
 use crate::service::Service;
 
 use act::{Act, Door, House, Visit};
+use between::Proving;
 use facts::Look;
 use form::Form;
 use session::Turned;
@@ -119,7 +120,7 @@ impl Inner {
         self.serve(request, viewer).await
     }
 
-    async fn serve(&self, mut request: Request, viewer: Result<Viewer, Turned>) -> Response {
+    async fn serve(&self, request: Request, viewer: Result<Viewer, Turned>) -> Response {
         let found = self.routes.find(request.method(), request.path());
         if let Ok(Found { route, params: _ }) = &found
             && let Act::Open(act) = route.handler
@@ -133,29 +134,38 @@ impl Inner {
             Err(Turned::To(path)) => return to(&path),
             Err(Turned::Refused(problem)) => return layout::failure(None, &problem),
         };
-        let (page, wants_proof) = (session::page_of(&request), Arc::new(AtomicBool::new(false)));
+        let known = viewer.clone();
         let answered = match found {
-            Ok(Found { route, params }) => match self.lets_in(route.access, &viewer, &request) {
-                Ok(()) => match self.read(&mut request, route).await {
-                    Ok((query, form)) => {
-                        let (house, viewer) = (self.house.clone(), viewer.clone());
-                        let wants_proof = Arc::clone(&wants_proof);
-                        let visit = Visit { house, viewer, params, query, request, form, wants_proof };
-                        match route.handler {
-                            Act::Known(act) => act(visit).await,
-                            Act::Open(_) => Err(Problem::new(ProblemCode::Internal, "an open page was met twice")),
-                        }
-                    }
-                    Err(problem) => Err(problem),
-                },
-                Err(problem) => Err(problem),
-            },
+            Ok(found) => self.serve_known(found, request, viewer).await,
             Err(problem) => Err(problem),
         };
-        if wants_proof.load(Ordering::Relaxed) {
-            return to(&session::with_next(session::STEP_UP, &page));
+        answered.unwrap_or_else(|problem| layout::failure(Some((&known, &self.house.service)), &problem))
+    }
+
+    async fn serve_known(
+        &self,
+        Found { route, params }: Found<'_, Act>,
+        mut request: Request,
+        viewer: Viewer,
+    ) -> Result<Response, Problem> {
+        let Act::Known(act) = route.handler else {
+            return Err(Problem::new(ProblemCode::Internal, "an open page was met twice"));
+        };
+        self.lets_in(route.access, &viewer, &request)?;
+        let (query, form) = self.read(&mut request, route).await?;
+        let proving = Proving::of(&self.house, &request, &form);
+        let viewer = match proving.weigh(viewer, &request).await {
+            Ok(viewer) => viewer,
+            Err(page) => return Ok(page),
+        };
+        let (house, wants_proof) = (self.house.clone(), Arc::new(AtomicBool::new(false)));
+        let asked = Arc::clone(&wants_proof);
+        let visit = Visit { house, viewer: viewer.clone(), params, query, request, form, wants_proof };
+        let answered = act(visit).await;
+        match asked.load(Ordering::Relaxed) {
+            true => Ok(proving.page(&viewer, None)),
+            false => answered,
         }
-        answered.unwrap_or_else(|problem| layout::failure(Some((&viewer, &self.house.service)), &problem))
     }
 
     /// What a request asks for by its query, and the form that it brings.

@@ -93,9 +93,11 @@ pub fn knock(request: &Request) -> Knock {
 
 /// The login, which leads back to the page that was asked for.
 fn login_for(request: &Request) -> String {
-    let asked = match request.query_text() {
-        "" => request.path().to_owned(),
-        query => format!("{}?{query}", request.path()),
+    let asked = match (request.method(), request.query_text()) {
+        // What a form asks for cannot be looked at.
+        (&Method::GET | &Method::HEAD, "") => request.path().to_owned(),
+        (&Method::GET | &Method::HEAD, query) => format!("{}?{query}", request.path()),
+        _ => page_of(request),
     };
     match asked.as_str() {
         super::ROOT => LOGIN.to_owned(),
@@ -120,17 +122,26 @@ pub fn with_next(path: &str, next: &str) -> String {
     format!("{path}?{query}")
 }
 
+/// Where a fresh proof leads on: as from the door, and also to what replaces the second factor, which asks for one.
+pub fn next_proved(request: &Request) -> String {
+    let query = url::form_urlencoded::parse(request.query_text().as_bytes());
+    let asks_to_enrol = query.into_iter().find(|(name, _)| name == "next").is_some_and(|(_, next)| next == ENROL);
+    if asks_to_enrol { ENROL.to_owned() } else { next_of(request) }
+}
+
 /// Where a request says to lead on: a page of the dashboard that is behind the door, or its first one. Nothing else, so that
 /// nobody's link leads from the login to another site.
 pub fn next_of(request: &Request) -> String {
     let query = url::form_urlencoded::parse(request.query_text().as_bytes());
     let next = query.into_iter().find(|(name, _)| name == "next").map(|(_, value)| value.into_owned());
-    let is_page = |next: &String| {
-        let plain = next.bytes().all(|byte| (0x21..0x7f).contains(&byte) && byte != b'\\');
-        let door = [LOGIN, ENROL, PASSWORD, STEP_UP, "/ui/logout"];
-        plain && next.starts_with(super::ROOT) && next.len() <= 2048 && !door.iter().any(|door| next.starts_with(door))
-    };
-    next.filter(is_page).unwrap_or_else(|| super::ROOT.to_owned())
+    next.filter(|next| is_page(next)).unwrap_or_else(|| super::ROOT.to_owned())
+}
+
+/// Whether a path is a page's that is behind the door.
+pub fn is_page(path: &str) -> bool {
+    let plain = path.bytes().all(|byte| (0x21..0x7f).contains(&byte) && byte != b'\\');
+    let door = [LOGIN, ENROL, PASSWORD, STEP_UP, "/ui/logout"];
+    plain && path.starts_with(super::ROOT) && path.len() <= 2048 && !door.iter().any(|door| path.starts_with(door))
 }
 
 /// The session's token that a request shows, if it shows exactly one.
@@ -315,7 +326,11 @@ mod tests {
         ] {
             assert_eq!(next(wrong), "/ui/", "{wrong}");
         }
-        assert_eq!(login_for(&request("/ui/events?key=a%20b", &[])), "/ui/login?next=%2Fui%2Fevents%3Fkey%3Da%2520b");
-        assert_eq!(login_for(&request("/ui/", &[])), "/ui/login");
+        let looked = |uri: &str| {
+            let request = ::http::Request::get(uri).body(Bytes::new()).unwrap();
+            login_for(&Request::whole(request, Peer::Tcp(([127, 0, 0, 1], 9).into()), "req_1"))
+        };
+        assert_eq!(looked("/ui/events?key=a%20b"), "/ui/login?next=%2Fui%2Fevents%3Fkey%3Da%2520b");
+        assert_eq!(looked("/ui/"), "/ui/login");
     }
 }

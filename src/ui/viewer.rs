@@ -35,6 +35,11 @@ impl Viewer {
         Viewer { name: "operator".to_owned(), caller, has_session: false }
     }
 
+    /// The same, who has shown his second factor just now.
+    pub fn proved(self) -> Self {
+        Viewer { caller: self.caller.proved(), ..self }
+    }
+
     /// Whether the viewer has proved a moment ago who he is.
     pub fn is_proved(&self) -> bool {
         self.caller.is_proved()

@@ -72,9 +72,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Daemon:
-    """A running daemon; ends with the `with` block."""
+    """A running daemon; ends with the `with` block. Flags are those of `serve`."""
 
-    def __init__(self, config=""):
+    def __init__(self, config="", flags=()):
+        self.flags = flags
         self.scratch = tempfile.TemporaryDirectory(prefix="postrider-test-")
         self.folder = Path(self.scratch.name)
         self.config = self.folder / "config.toml"
@@ -99,7 +100,7 @@ format = "json"
     def __enter__(self):
         self.binary = build()
         self.log = open(self.folder / "log", "w+")
-        command = [self.binary, "serve", "--config", self.config]
+        command = [self.binary, "serve", "--config", self.config, *self.flags]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         wait_for("the daemon", self.is_ready)
         return self

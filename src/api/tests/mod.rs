@@ -142,6 +142,7 @@ impl World {
                 schedule: "standard".to_owned(),
                 confirmation,
                 mask: crate::model::mask::PayloadMask::default(),
+                proof_lasts: service::people::FRESH_FOR,
                 policy: Arc::new(policy),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
             },

@@ -33,7 +33,7 @@ pub const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 pub const AGE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Whoever is at the door has this long to come in.
 pub const DOOR_AGE_MAX: Duration = Duration::from_secs(15 * 60);
-/// For how long a proof of the second factor is fresh.
+/// For how long a proof of the second factor is fresh by default.
 pub const FRESH_FOR: Duration = Duration::from_secs(5 * 60);
 /// Sessions of one person, at most.
 pub(super) const PER_USER_MAX: usize = 8;
@@ -58,9 +58,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// How long the proof of the second factor stays fresh; `None` when it is not.
-    pub(super) fn fresh_for(&self, now: Instant) -> Option<Duration> {
-        let left = FRESH_FOR.checked_sub(now.duration_since(self.proved?))?;
+    /// How long the proof of the second factor, which lasts so long, stays fresh; `None` when it is not.
+    pub(super) fn fresh_for(&self, lasts: Duration, now: Instant) -> Option<Duration> {
+        let left = lasts.checked_sub(now.duration_since(self.proved?))?;
         (!left.is_zero()).then_some(left)
     }
 

@@ -30,6 +30,7 @@ fn open(disk: &Kept, clock: Clock) -> Service {
         schedule: "standard".to_owned(),
         confirmation: ConfirmationSettings { mode: ConfirmationMode::Off, reset_on_url_change: true },
         mask: crate::model::mask::PayloadMask::default(),
+        proof_lasts: FRESH_FOR,
         policy: Arc::new(|_| Ok(())),
         chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
     };

@@ -8,8 +8,9 @@ use super::door::{code_field, new_password_fields, password_field, trouble, word
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::Secret;
-use crate::service::people::{DoorError, FRESH_FOR, Seen};
+use crate::service::people::{DoorError, Seen};
 use crate::ui::act::Visit;
+use crate::ui::between::{PROOF_TITLE, proof_words};
 use crate::ui::layout::Page;
 use crate::ui::parts::span_words;
 use crate::ui::{session, to};
@@ -24,13 +25,16 @@ pub(in crate::ui) async fn show(visit: Visit) -> Result<Response, Problem> {
 
 fn account(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
     let body = match seen(visit) {
-        Some(Seen { user, .. }) => html! {
+        Some(Seen { user, fresh_for, .. }) => html! {
             section.card.narrow {
                 h2 { "Who you are" }
                 dl.facts {
                     dt { "Login name" } dd { (user.name) }
                     dt { "Role" } dd { (user.role.as_str()) }
                     dt { "Tenant" } dd { (user.tenant.as_ref().map_or("all tenants", |tenant| tenant.as_str())) }
+                    dt { "Proof of your second factor" } dd {
+                        @match fresh_for { Some(left) => { "counts for " (span_words(left)) " more" }, None => "none: what is grave asks for a code" }
+                    }
                     dt { "Recovery codes left" } dd { (user.recovery.len()) }
                 }
             }
@@ -84,27 +88,24 @@ pub(in crate::ui) async fn ask(visit: Visit) -> Result<Response, Problem> {
 }
 
 fn step_up(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
-    let next = session::next_of(&visit.request);
+    let next = session::next_proved(&visit.request);
     let body: Markup = html! {
         section.card.narrow {
             (trouble(why))
-            p { "What you are about to do asks for a fresh proof. It stands for " (span_words(FRESH_FOR)) "; then repeat what you did." }
+            (proof_words(&visit.house))
             form method="post" action=(session::with_next(session::STEP_UP, &next)) {
-                (code_field("Code of your authenticator app, or a recovery code"))
-                div.buttons {
-                    button.primary type="submit" { "Go on" }
-                    a.button href=(next) { "Back" }
-                }
+                (code_field("code", "Code of your authenticator app, or a recovery code"))
+                div.buttons { a.button.left href=(PLACE) { "Leave it" } button.primary type="submit" { "Go on" } }
             }
         }
     };
-    Page { title: "Is it you?", place: PLACE, actions: html! {}, body }.show_as(status, visit)
+    Page { title: PROOF_TITLE, place: PLACE, actions: html! {}, body }.show_as(status, visit)
 }
 
 /// `POST /ui/step-up`
 pub(in crate::ui) async fn prove(visit: Visit) -> Result<Response, Problem> {
     let form = visit.form.clone();
-    let next = session::next_of(&visit.request);
+    let next = session::next_proved(&visit.request);
     let Some(token) = token(&visit) else { return Ok(to(&next)) };
     let knock = session::knock(&visit.request);
     match visit.service().step_up(&knock, token.expose(), form.text("code")).await {

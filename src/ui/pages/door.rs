@@ -78,7 +78,7 @@ fn code_form(door: &Door, why: Option<&str>) -> Markup {
         section.card.narrow {
             (trouble(why))
             form method="post" action=(onward(door, session::CODE)) {
-                (code_field("Code of your authenticator app, or a recovery code"))
+                (code_field("code", "Code of your authenticator app, or a recovery code"))
                 div.actions { button.primary type="submit" { "Go on" } }
             }
             form method="post" action="/ui/logout" { button.ghost type="submit" { "Start over" } }
@@ -121,7 +121,7 @@ fn recovery_form(door: &Door, why: Option<&str>) -> Markup {
             form method="post" action=(onward(door, RECOVERY)) {
                 (name_field())
                 (password_field("password", "Password", "current-password"))
-                (code_field("Recovery code"))
+                (code_field("code", "Recovery code"))
                 div.actions {
                     button.primary type="submit" { "Unlock and sign in" }
                     a.button href=(onward(door, crate::ui::LOGIN)) { "Back" }
@@ -154,7 +154,7 @@ fn enrol_page(door: &Door, status: StatusCode, why: Option<&str>) -> Result<Resp
     let Some(token) = token(door) else { return Ok(elsewhere(door)) };
     let shown = match door.house.service.enrolment(token.expose()) {
         Ok(shown) => shown,
-        Err(DoorError::StepUp) => return Ok(to(&session::with_next(session::STEP_UP, "/ui/account"))),
+        Err(DoorError::StepUp) => return Ok(to(&session::with_next(session::STEP_UP, session::ENROL))),
         Err(_) => return Ok(elsewhere(door)),
     };
     let body = html! {
@@ -164,7 +164,7 @@ fn enrol_page(door: &Door, status: StatusCode, why: Option<&str>) -> Result<Resp
             div.qr { (qr(shown.url.expose())?) }
             p.typed { "Or type this key into the app: " code { (spaced(shown.key.expose())) } }
             form method="post" action=(onward(door, session::ENROL)) {
-                (code_field("Code of the app"))
+                (code_field("code", "Code of the app"))
                 div.actions { button.primary type="submit" { "Go on" } }
             }
             form method="post" action="/ui/logout" { button.ghost type="submit" { "Log out" } }
@@ -343,11 +343,11 @@ pub(in crate::ui) fn new_password_fields() -> Markup {
     }
 }
 
-pub(in crate::ui) fn code_field(label: &str) -> Markup {
+pub(in crate::ui) fn code_field(name: &str, label: &str) -> Markup {
     html! {
         div.field {
-            label for="code" { (label) }
-            input #code type="text" name="code" autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required autofocus;
+            label for=(name) { (label) }
+            input #(name) type="text" name=(name) autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required autofocus;
         }
     }
 }

@@ -212,26 +212,58 @@ async fn the_door_tells_strangers_nothing() {
     );
 }
 
-/// P18: whatever lets somebody in or replaces a secret asks for a proof of the last five minutes.
+/// P18: whatever lets somebody in or replaces a secret asks for a proof of the last five minutes, and then goes on to what was
+/// asked, with all that was typed but secrets.
 #[tokio::test(start_paused = true)]
 async fn what_is_grave_asks_for_a_fresh_proof() {
     let world = World::new();
     person(&world, "anna", Role::Admin).await;
     let mut browser = Browser { world: &world, cookie: String::new() };
     let key = enrol(&mut browser, "anna").await;
-    let form = [("role", "read"), ("tenant", ""), ("name", "till")];
     tokio::time::advance(crate::service::people::FRESH_FOR).await;
     let keys = async || world.done("GET", "/v1/keys", Value::Null).await["keys"].as_array().unwrap().len();
-    let turned = browser.fill("/ui/keys", &form).await.1;
-    assert_eq!((turned.status, turned.location.as_str(), keys().await), (303, "/ui/step-up?next=%2Fui%2F", 0));
-    assert_eq!(browser.look(&turned.location).await.status, 200);
-    let wrong = browser.fill(&turned.location, &[("code", "000000")]).await.1;
-    assert_eq!(wrong.status, 403);
+    let form = [("role", "read"), ("tenant", ""), ("name", "till \"1\"")];
+    let asked = browser.fill("/ui/keys", &form).await.1;
+    assert!(asked.status == 200 && asked.text.contains("Is it you?"), "{}", asked.text);
+    assert!(asked.text.contains("action=\"/ui/keys\"") && asked.text.contains("value=\"till &quot;1&quot;\""));
+    let wrong = browser.fill("/ui/keys", &[&form[..], &[("proof", "000000")]].concat()).await.1;
+    assert!(wrong.text.contains("The code is wrong") && wrong.text.contains("till &quot;1&quot;"), "{}", wrong.text);
+    assert_eq!(keys().await, 0);
+    let code = key.code_at(world.service.now());
+    let made = browser.fill("/ui/keys", &[&form[..], &[("proof", &code)]].concat()).await.1;
+    assert!(made.status == 200 && made.text.contains("A new key"), "{}", made.text);
+    assert_eq!(keys().await, 1);
+    // The proof counts for what comes next, too, and no longer than it does.
+    assert_eq!((browser.fill("/ui/keys", &form).await.1.status, keys().await), (200, 2));
+
+    tokio::time::advance(crate::service::people::FRESH_FOR).await;
+    let form = [("name", "ben"), ("role", "read"), ("tenant", ""), ("password", "a secret of ben's")];
+    let asked = browser.fill("/ui/people", &form).await.1;
+    assert!(asked.text.contains("Is it you?") && !asked.text.contains("a secret of"), "no secret is written back");
+    assert!(asked.text.contains("type=\"password\" name=\"password\""), "it is typed again: {}", asked.text);
+    let code = key.code_at(world.service.now());
+    let made = browser.fill("/ui/people", &[&form[..], &[("proof", &code)]].concat()).await.1;
+    assert_eq!((made.status, made.location.starts_with("/ui/people/usr_")), (303, true), "{made:?}");
+
+    // What is asked for by looking: another app.
+    tokio::time::advance(crate::service::people::FRESH_FOR).await;
+    let turned = browser.look("/ui/enrol").await;
+    assert_eq!((turned.status, turned.location.as_str()), (303, "/ui/step-up?next=%2Fui%2Fenrol"));
+    assert!(browser.look(&turned.location).await.text.contains("Is it you?"));
     let code = key.code_at(world.service.now());
     let proved = browser.fill(&turned.location, &[("code", &code)]).await.1;
-    assert_eq!((proved.status, proved.location.as_str()), (303, ROOT));
-    let made = browser.fill("/ui/keys", &form).await.1;
-    assert_eq!((made.status, keys().await), (200, 1), "{}", made.text);
+    assert_eq!((proved.status, proved.location.as_str()), (303, "/ui/enrol"));
+    assert_eq!(browser.look("/ui/enrol").await.status, 200);
+}
+
+/// A form of a session that has ended leads to the login, and that back to the page that the form stood on.
+#[tokio::test(start_paused = true)]
+async fn a_form_of_an_ended_session_leads_back_to_its_page() {
+    let world = World::new();
+    let request = ::http::Request::post("/ui/keys").header("sec-fetch-site", "same-origin");
+    let request = request.header("referer", "http://localhost/ui/keys?tenant=shop");
+    let turned = world.send(request, "", stranger()).await;
+    assert_eq!((turned.status, turned.location.as_str()), (303, "/ui/login?next=%2Fui%2Fkeys%3Ftenant%3Dshop"));
 }
 
 /// Whoever changes his own password shows the present one, and stays signed in under another cookie.
