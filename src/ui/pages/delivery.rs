@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::super::act::Visit;
 use super::super::chart;
-use super::super::parts::{copied, delivery_badge, moment, took};
+use super::super::parts::{Icon, copied, delivery_badge, icon, moment, took};
 use super::deliveries::outcome;
 use crate::model::card::masked_text;
 use crate::model::delivery::Phases;
@@ -139,7 +139,7 @@ fn headers(title: &str, headers: &Headers) -> Markup {
 }
 
 fn copied_block(text: &str) -> Markup {
-    html! { pre tabindex="0" { (text) } p { button.icon-only type="button" hidden data-copy=(text) { "Copy" } } }
+    html! { pre.command tabindex="0" { (text) } p { button type="button" hidden data-copy=(text) { (icon(Icon::Copy)) "Copy as curl" } } }
 }
 
 /// The request as a command for a shell. What was masked stays masked; the body is put in by hand.
