@@ -321,6 +321,18 @@ fn an_event_type_is_its_own() {
     assert!(types.takes(&"transaction".parse().unwrap()) && !types.takes(&"a".parse().unwrap()));
 }
 
+/// P16: what is to be masked and would not be is told at the start, with its key and how it is written.
+#[test]
+fn a_mask_that_names_no_place_is_refused() {
+    for wrong in ["\"card/holder\"", "[\"/card\", \"card.holder\"]", "[\"/a~2b\"]", "[\"\"]", "[7]"] {
+        let told = problems(&format!("[events]\nmask = {wrong}"));
+        let expected = format!("2: events.mask = {wrong} is not valid | expected a list of JSON pointers, such as");
+        assert!(told.starts_with(&expected) && told.contains("each begins with /"), "{told}");
+    }
+    let mask = loaded("[events]\nmask = [\"/card/holder\", \"/~01/*\"]").unwrap().config.events.mask;
+    assert_eq!(mask.show_reply(br#"{"card":{"holder":"A B"}}"#), r#"{"card":{"holder":"***"}}"#);
+}
+
 #[test]
 fn what_belongs_together_is_checked_together() {
     insta::assert_snapshot!(problems(

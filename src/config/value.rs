@@ -348,7 +348,7 @@ impl ListMember for HostName {
 }
 
 impl ListMember for MaskPointer {
-    const EXPECTED_LIST: &'static str = r#"a list of JSON pointers, such as ["/card/holder", "/items/*/email"]"#;
+    const EXPECTED_LIST: &'static str = r#"a list of JSON pointers, such as ["/card/holder", "/items/*/email"]: each begins with / and writes ~ as ~0, / in a name as ~1"#;
 }
 
 impl ListMember for Ports {

@@ -250,7 +250,7 @@ fn token_end(text: &[u8]) -> usize {
 }
 
 /// The bytes of the value that begins here.
-fn value_end(text: &[u8]) -> usize {
+pub(super) fn value_end(text: &[u8]) -> usize {
     let (mut place, mut depth) = (0, 0usize);
     while let Some(byte) = text.get(place) {
         match byte {
@@ -264,6 +264,7 @@ fn value_end(text: &[u8]) -> usize {
                 place += 1;
             }
             b'-' | b'0'..=b'9' => place += token_end(&text[place..]),
+            b'a'..=b'z' => place += text[place..].iter().take_while(|byte| byte.is_ascii_lowercase()).count(),
             _ => place += 1,
         }
         if depth == 0 {
@@ -274,7 +275,7 @@ fn value_end(text: &[u8]) -> usize {
 }
 
 /// The bytes of the string that begins here, its quotation marks included.
-fn string_end(text: &[u8]) -> usize {
+pub(super) fn string_end(text: &[u8]) -> usize {
     let mut place = 1;
     while let Some(byte) = text.get(place) {
         match byte {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::card::{mask_card_data, masked_json};
+use super::card::{mask_card_data, masked_json, masked_text, string_end, value_end};
 
 /// What stands in a JSON text in place of a masked value.
 const MASK: &str = "\"***\"";
@@ -76,6 +76,70 @@ impl PayloadMask {
         }
     }
 
+    /// The kept part of a receiver's reply, masked. A reply may echo what was sent, alone or inside something of its own: in one
+    /// that is JSON, or the beginning of JSON, a pointer leads to what it names from every place. Any other is masked for cards only.
+    pub fn show_reply(&self, reply: &[u8]) -> String {
+        let text = masked_text(&String::from_utf8_lossy(reply));
+        match self.0.is_empty() || !text.trim_start().starts_with(['{', '[']) {
+            true => text,
+            false => self.from_everywhere(&text),
+        }
+    }
+
+    /// The text with every value masked that a pointer leads to from any place above it. A text that ends too early, or is not
+    /// quite JSON, is read as far as it can be.
+    fn from_everywhere(&self, text: &str) -> String {
+        let bytes = text.as_bytes();
+        let (mut shown, mut copied, mut place) = (String::with_capacity(text.len()), 0, 0);
+        // Where in each object and list that is open the reading stands.
+        let mut path: Vec<Step> = Vec::new();
+        while let Some(byte) = bytes.get(place) {
+            match byte {
+                b'"' if matches!(path.last(), Some(Step::BeforeName)) => {
+                    let end = (place + string_end(&bytes[place..])).min(text.len());
+                    let name = &text[place..end];
+                    let decoded = serde_json::from_str(name).unwrap_or_else(|_| name.trim_matches('"').to_owned());
+                    path.pop();
+                    path.push(Step::Name(decoded));
+                    place = end;
+                }
+                b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b'a'..=b'z' if self.leads_to(&path) => {
+                    let end = (place + value_end(&bytes[place..])).min(text.len());
+                    shown.extend([&text[copied..place], MASK]);
+                    (copied, place) = (end, end);
+                }
+                b'"' => place += string_end(&bytes[place..]),
+                b'{' | b'[' => {
+                    path.push(if *byte == b'{' { Step::BeforeName } else { Step::Member(0) });
+                    place += 1;
+                }
+                b'}' | b']' => {
+                    path.pop();
+                    place += 1;
+                }
+                b',' => {
+                    match path.last_mut() {
+                        Some(Step::Member(index)) => *index += 1,
+                        Some(step) => *step = Step::BeforeName,
+                        None => {}
+                    }
+                    place += 1;
+                }
+                _ => place += 1,
+            }
+        }
+        shown.push_str(&text[copied..]);
+        shown
+    }
+
+    /// Whether a pointer leads to a path's end from one of its places.
+    fn leads_to(&self, path: &[Step]) -> bool {
+        self.0.iter().any(|pointer| {
+            let from = path.len().checked_sub(pointer.tokens.len());
+            from.is_some_and(|from| path[from..].iter().zip(&pointer.tokens).all(|(step, token)| step.is(token)))
+        })
+    }
+
     /// The text with what the pointers name masked; one that is no JSON as it is.
     fn at_pointers<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut places: Vec<Range<usize>> = Vec::new();
@@ -103,6 +167,26 @@ impl PayloadMask {
         }
         masked.push_str(&text[end..]);
         Cow::Owned(masked)
+    }
+}
+
+/// Where the reading of a JSON text stands within one object or list.
+enum Step {
+    /// In an object, before a member's name.
+    BeforeName,
+    /// In the value of the member of this name.
+    Name(String),
+    /// In the member of a list, counted from 0.
+    Member(usize),
+}
+
+impl Step {
+    fn is(&self, token: &str) -> bool {
+        match self {
+            Step::BeforeName => false,
+            Step::Name(name) => name == token,
+            Step::Member(index) => token == "*" || token == index.to_string(),
+        }
     }
 }
 
@@ -224,6 +308,54 @@ mod tests {
             let payload = format!(r#"{{"{}":0,{quoted}:1,"hidden":{{"x":"{secret}"}},"l":["{secret}"]}}"#, "b");
             let shown = json(&["/hidden/x", "/l/*"], &payload);
             prop_assert!(serde_json::from_str::<&RawValue>(&shown).is_ok() && !shown.contains(&secret), "{shown}");
+        }
+    }
+
+    /// P16: what an echo holds of a payload is masked wherever it lies in a reply, also where the kept part of it breaks off.
+    #[test]
+    fn an_echo_is_masked_as_the_payload_is() {
+        let pointers = ["/customer/email", "/items/*/pin", "/x~1y"];
+        let table = [
+            (r#"{"customer":{"email":"anna@shop","name":"A"}}"#, r#"{"customer":{"email":"***","name":"A"}}"#),
+            (
+                r#"{"got": {"event_body": {"customer": {"email": "anna@shop"}}}, "ok": true}"#,
+                r#"{"got": {"event_body": {"customer": {"email": "***"}}}, "ok": true}"#,
+            ),
+            (r#"[{"items":[{"pin":1},{"pin":[2,{}]},3]}]"#, r#"[{"items":[{"pin":"***"},{"pin":"***"},3]}]"#),
+            (r#"{"x/y":null,"email":"b@shop","a":"},{"}"#, r#"{"x/y":"***","email":"b@shop","a":"},{"}"#),
+            (r#"{"customer":{"\u0065mail":-1.5e3}}"#, r#"{"customer":{"\u0065mail":"***"}}"#),
+            (r#"{"customer":{"a":{"b":1},"email":true}}"#, r#"{"customer":{"a":{"b":1},"email":"***"}}"#),
+            // Cut off, or not quite JSON.
+            (r#"{"customer":{"email":"anna@sh"#, r#"{"customer":{"email":"***"#),
+            (r#"{"customer":{"email":{"now":"anna@sh"#, r#"{"customer":{"email":"***"#),
+            (r#"{"customer":{"email":"anna\"#, r#"{"customer":{"email":"***"#),
+            (r#"{"customer":{"email":"#, r#"{"customer":{"email":"#),
+            (r#"{"customer":{"emai"#, r#"{"customer":{"emai"#),
+            (r#"}}]{"customer":{"email":"anna"}}"#, r#"}}]{"customer":{"email":"anna"}}"#),
+            // Of another kind.
+            ("customer anna@shop, card 4111111111111111", "customer anna@shop, card ************1111"),
+            ("", ""),
+        ];
+        for (reply, shown) in table {
+            let ended = if shown.ends_with("\"***") { format!("{shown}\"") } else { shown.to_owned() };
+            assert_eq!(mask(&pointers).show_reply(reply.as_bytes()), ended, "{reply}");
+        }
+        assert_eq!(
+            PayloadMask::default().show_reply(b"{\"customer\":{\"email\":\"\xff\"}}"),
+            "{\"customer\":{\"email\":\"\u{fffd}\"}}"
+        );
+    }
+
+    proptest! {
+        /// P16: wherever a JSON echo is cut off, nothing of the value is shown; and no reply can upset the reader.
+        #[test]
+        fn no_part_of_a_masked_value_is_shown(cut in 0usize..90, deep in 0usize..40, noise in any::<Vec<u8>>()) {
+            let text = format!("{}{}{}", "[".repeat(deep), r#"{"a":[1,{"customer":{"email":"QQQQ@QQQQ","x":1}}],"b":"c"}"#, "]".repeat(deep));
+            let text = &text.as_bytes()[..text.len().min(cut + deep)];
+            let shown = mask(&["/customer/email"]).show_reply(text);
+            prop_assert!(!shown.contains('Q'), "{}", shown);
+            let json_like = [b"{".as_slice(), &noise].concat();
+            mask(&["/a", "/0"]).show_reply(&json_like);
         }
     }
 }

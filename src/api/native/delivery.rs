@@ -12,6 +12,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Query;
 use crate::http::response::Response;
 use crate::model::delivery::{Attempt, DeliveryState, Headers, Phases};
+use crate::model::mask::PayloadMask;
 use crate::model::{DestinationId, Timestamp, TypePattern, WaitingReason};
 use crate::service::{self, DeliveriesWanted, EventsWanted, SeenDelivery, Sight};
 
@@ -64,17 +65,17 @@ impl Filter {
 
 /// Whether a view shows what receivers wrote back. They may echo what they were sent, so whoever sees no payloads sees none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replies {
-    /// As it is kept: card data, the destination's secrets and cookies masked.
-    Shown,
+pub enum Replies<'a> {
+    /// As it is kept: card data, the destination's secrets and cookies masked, and of payloads what this names.
+    Shown(&'a PayloadMask),
     /// Without it.
     Hidden,
 }
 
-impl Replies {
+impl<'a> Replies<'a> {
     /// What the caller is shown.
-    pub fn of(caller: &Caller) -> Self {
-        if caller.sees_payloads() { Replies::Shown } else { Replies::Hidden }
+    pub fn of(caller: &Caller, mask: &'a PayloadMask) -> Self {
+        if caller.sees_payloads() { Replies::Shown(mask) } else { Replies::Hidden }
     }
 }
 
@@ -103,7 +104,7 @@ pub struct DeliveryView {
 
 impl DeliveryView {
     /// How a delivery is shown.
-    pub fn of(seen: &SeenDelivery, replies: Replies) -> Self {
+    pub fn of(seen: &SeenDelivery, replies: Replies<'_>) -> Self {
         DeliveryView {
             id: seen.id.to_string(),
             event_id: seen.id.event.to_string(),
@@ -159,13 +160,16 @@ struct PhasesView {
 
 impl AttemptView {
     /// How an attempt is shown. Header lines of one name stand together; bytes of a reply that are no UTF-8 are replaced.
-    pub fn of(attempt: &Attempt, replies: Replies) -> Self {
-        let body = || String::from_utf8_lossy(&attempt.response_body).into_owned();
+    pub fn of(attempt: &Attempt, replies: Replies<'_>) -> Self {
+        let response_body = match replies {
+            Replies::Shown(mask) => Some(mask.show_reply(&attempt.response_body)),
+            Replies::Hidden => None,
+        };
         AttemptView {
             bare: BareAttemptView::of(attempt),
             request_headers: joined(&attempt.request_headers),
             response_headers: joined(&attempt.response_headers),
-            response_body: (replies == Replies::Shown).then(body),
+            response_body,
             next_attempt_at: attempt.next.map(|at| at.to_string()),
         }
     }
@@ -229,22 +233,24 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
             // Nothing goes to a destination that never was.
             None => {
                 let none = service::Page { items: Vec::<SeenDelivery>::new(), skipped: 0, next: None };
-                return Ok(native::ok(
-                    &page.found("deliveries", none, |seen| DeliveryView::of(&seen, Replies::of(&caller)))?,
-                ));
+                return Ok(native::ok(&page.found("deliveries", none, |seen| {
+                    DeliveryView::of(&seen, Replies::of(&caller, call.service.mask()))
+                })?));
             }
         },
     };
     let events = EventsWanted { tenant: None, kind, key: None, from, to };
     let wanted = DeliveriesWanted { events, destination, state, status, ..DeliveriesWanted::default() };
     let found = call.service.deliveries(&Sight::One(caller.tenant()), wanted, page.window()).await?;
-    Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen, Replies::of(&caller)))?))
+    Ok(native::ok(
+        &page.found("deliveries", found, |seen| DeliveryView::of(&seen, Replies::of(&caller, call.service.mask())))?,
+    ))
 }
 
 /// `GET /v1/deliveries/{id}`
 pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
     let delivery = call.service.delivery(&caller.sight(), call.params.parse("id")?).await?;
-    Ok(native::ok(&DeliveryView::of(&delivery, Replies::of(&caller))))
+    Ok(native::ok(&DeliveryView::of(&delivery, Replies::of(&caller, call.service.mask()))))
 }
 
 /// `POST /v1/deliveries/{id}/resend`
@@ -252,7 +258,10 @@ pub(super) async fn resend(call: Call, caller: Caller) -> Result<Response, Probl
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
     call.service.resend(caller.actor(), &sight, id).await?;
     let delivery = call.service.delivery(&sight, id).await?;
-    Ok(Response::json(::http::StatusCode::ACCEPTED, &DeliveryView::of(&delivery, Replies::of(&caller))))
+    Ok(Response::json(
+        ::http::StatusCode::ACCEPTED,
+        &DeliveryView::of(&delivery, Replies::of(&caller, call.service.mask())),
+    ))
 }
 
 /// `POST /v1/deliveries/{id}/cancel`
@@ -260,7 +269,7 @@ pub(super) async fn cancel(call: Call, caller: Caller) -> Result<Response, Probl
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
     call.service.cancel(caller.actor(), &sight, id).await?;
     let delivery = call.service.delivery(&sight, id).await?;
-    Ok(native::ok(&DeliveryView::of(&delivery, Replies::of(&caller))))
+    Ok(native::ok(&DeliveryView::of(&delivery, Replies::of(&caller, call.service.mask()))))
 }
 
 #[cfg(test)]
@@ -291,7 +300,8 @@ mod tests {
             reconnected: false,
             next: Some(at),
         };
-        let shown = serde_json::to_value(AttemptView::of(&attempt, Replies::Shown)).unwrap();
+        let mask = PayloadMask::default();
+        let shown = serde_json::to_value(AttemptView::of(&attempt, Replies::Shown(&mask))).unwrap();
         assert_eq!(shown["next_attempt_at"], "2023-11-14T22:13:20.000Z");
         assert_eq!((&shown["number"], &shown["status"]), (&2.into(), &503.into()));
         assert_eq!(shown["due_at"], "2023-11-14T22:13:20.000Z");

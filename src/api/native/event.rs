@@ -249,7 +249,9 @@ pub(super) async fn deliveries(call: Call, caller: Caller) -> Result<Response, P
     let query = call.request.query()?;
     let page = Page::from_query(call.request.path(), &query)?;
     let found = call.service.deliveries_of(&caller.sight(), id, page.window()).await?;
-    Ok(native::ok(&page.found("deliveries", found, |seen| DeliveryView::of(&seen, Replies::of(&caller)))?))
+    Ok(native::ok(
+        &page.found("deliveries", found, |seen| DeliveryView::of(&seen, Replies::of(&caller, call.service.mask())))?,
+    ))
 }
 
 /// `DELETE /v1/events/{id}/payload`

@@ -9,8 +9,8 @@ use super::super::act::Visit;
 use super::super::chart;
 use super::super::parts::{Icon, copied, delivery_badge, icon, moment, took};
 use super::deliveries::outcome;
-use crate::model::card::masked_text;
 use crate::model::delivery::Phases;
+use crate::model::mask::PayloadMask;
 use crate::model::{Attempt, DeliveryState, Destination, Headers, Timestamp, WaitingReason, words};
 use crate::mouth::caller::Caller;
 use crate::service::{Lane, SeenDelivery};
@@ -63,7 +63,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
             h2 { "Attempts" }
             @if delivery.attempts.is_empty() { p.muted { "None yet." } }
             ol.timeline {
-                @for attempt in &delivery.attempts { (attempt_row(attempt, destination, visit.viewer.caller(), now)) }
+                @for attempt in &delivery.attempts { (attempt_row(attempt, destination, visit.viewer.caller(), service.mask(), now)) }
                 @if let Some(next) = seen.next_attempt_at {
                     li { span.dot.warn {} header { strong { "Next" } span { (next_words(seen, next, lane, now)) } span.muted { (why) } } }
                 }
@@ -72,7 +72,13 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
     }
 }
 
-fn attempt_row(attempt: &Attempt, destination: Option<&Destination>, caller: &Caller, now: Timestamp) -> Markup {
+fn attempt_row(
+    attempt: &Attempt,
+    destination: Option<&Destination>,
+    caller: &Caller,
+    mask: &PayloadMask,
+    now: Timestamp,
+) -> Markup {
     let tone = match attempt.outcome {
         crate::model::Outcome::Succeeded => "good",
         crate::model::Outcome::Failed => "bad",
@@ -113,7 +119,7 @@ fn attempt_row(attempt: &Attempt, destination: Option<&Destination>, caller: &Ca
                 h3 { "Reply's body" }
                 @if !caller.sees_payloads() { p.muted { "Shown to the roles operate and admin only." } }
                 @else if attempt.response_body.is_empty() { p.muted { "Empty, or none came." } }
-                @else { pre tabindex="0" { (masked_text(&String::from_utf8_lossy(&attempt.response_body))) } }
+                @else { pre tabindex="0" { (mask.show_reply(&attempt.response_body)) } }
             }
         }
     }

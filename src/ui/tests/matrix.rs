@@ -147,6 +147,19 @@ async fn fields_that_the_configuration_names_are_shown_to_nobody() {
         let view = world.done("GET", &path, Value::Null).await.to_string();
         assert!(view.contains(r#""email":"***""#) && view.contains("Anna"), "{view}");
     }
+    // A receiver may echo it, inside something of its own.
+    let own = Things::make(&world, "m1").await;
+    for echo in
+        [r#"{"got":{"customer":{"email":"anna@shop","name":"Anna"}}}"#, r#"[{"customer":{"name":"Anna","email":"anna@"#]
+    {
+        world.answer(&own.delivery, echo.as_bytes().to_vec()).await;
+        let page = world.look(&viewer(Role::Admin, None), &own.path("/ui/deliveries/{id}")).await;
+        assert!(page.text.contains("Anna") && !page.text.contains("anna@"), "{}", page.text);
+        for path in [format!("/v1/deliveries/{}", own.delivery), format!("/v1/events/{}/deliveries", own.event)] {
+            let view = world.done("GET", &path, Value::Null).await.to_string();
+            assert!(view.contains("Anna") && !view.contains("anna@"), "{view}");
+        }
+    }
     let kept = world.service.event(&service::Sight::All, id.parse().unwrap()).await.unwrap();
     assert!(kept.body.bytes().unwrap().windows(9).any(|bytes| bytes == b"anna@shop"));
 }

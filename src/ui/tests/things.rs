@@ -45,7 +45,7 @@ impl Things {
         let event = world.done("POST", "/v1/events", event).await["id"].as_str().unwrap().to_owned();
         let listed = world.done("GET", &format!("/v1/events/{event}/deliveries"), Value::Null).await;
         let delivery = listed["deliveries"][0]["id"].as_str().unwrap().to_owned();
-        world.fail(delivery.parse().unwrap()).await;
+        world.answer(&delivery, format!("{REPLY} {CANARY}").into_bytes()).await;
         let replay = world.done_for(tenant, "POST", "/v1/replays", json!({})).await;
         let key = world.done("POST", "/v1/keys", json!({"role": "read", "tenant": tenant, "name": CANARY})).await;
         let signing = json!({"kind": "source", "name": CANARY});
@@ -94,12 +94,13 @@ impl World {
     }
 
     /// An attempt of a delivery that failed, with a reply of a receiver that means ill.
-    async fn fail(&self, id: DeliveryId) {
+    pub(super) async fn answer(&self, id: &str, reply: Vec<u8>) {
+        let id: DeliveryId = id.parse().unwrap();
         let seen = self.service.delivery(&service::Sight::All, id).await.unwrap();
         let headers: Headers = [("X-Evil", CANARY)].into_iter().collect();
         let due = START.after(std::time::Duration::from_secs(600));
         let attempt = Attempt {
-            number: 1,
+            number: seen.delivery.attempts.len() as u32 + 1,
             due: START,
             started: START,
             duration: std::time::Duration::from_millis(12),
@@ -109,7 +110,7 @@ impl World {
             status: Some(503),
             request_headers: [("Authorization", "***")].into_iter().collect(),
             response_headers: headers,
-            response_body: format!("{REPLY} {CANARY}").into_bytes(),
+            response_body: reply,
             error: Some(CANARY.to_owned()),
             address: Some(([10, 0, 0, 1], 443).into()),
             phases: Phases { connect: Some(std::time::Duration::from_millis(2)), ..Phases::default() },
