@@ -1,4 +1,4 @@
-//! `user`: who may sign in to the dashboard, and what he may do there.
+//! `user`: who may sign in to the dashboard, and what they may do there.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ fn state(user: &Value) -> &'static str {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "A person is named by his login name or by his id. Whoever signs in first enrols a second \
+#[command(after_help = "A person is named by login name or by id. Whoever signs in first enrols a second \
 factor before anything else. Roles: read < operate < admin.\n\nExamples:\n  \
 postrider user add anna@example.com --role admin --all-tenants\n  \
 postrider user add ben --role operate --tenant shop-7 --ask-password\n  \
@@ -69,15 +69,15 @@ enum Command {
     /// Add one; without a password the daemon makes one, and shows it this once
     #[command(visible_alias = "create")]
     Add(Add),
-    /// Change his login name or his role
+    /// Change a login name or a role
     Update(Update),
-    /// Remove one: he is signed out everywhere
+    /// Remove one, who is signed out everywhere
     Delete(Delete),
-    /// Let him in again after too many wrong passwords or codes
+    /// Let one in again after too many wrong passwords or codes
     Unlock(One),
-    /// Take away a second factor that is lost, and the recovery codes; he enrols another at the next sign-in
+    /// Take away a second factor that is lost, and the recovery codes; the next sign-in enrols another
     ResetTotp(One),
-    /// Give him another password; without one the daemon makes it, and shows it this once
+    /// Set another password; without one the daemon makes it, and shows it this once
     SetPassword(SetPassword),
 }
 
@@ -104,15 +104,15 @@ struct One {
 
 #[derive(Debug, Args)]
 struct Add {
-    /// What he signs in with: 1 to 64 of a-z, 0-9, ".", "_", "@", "+" or "-"
+    /// The login name: 1 to 64 of a-z, 0-9, ".", "_", "@", "+" or "-"
     name: UserName,
-    /// What he may do: read, operate, admin
+    /// What this person may do: read, operate, admin
     #[arg(long, value_parser = User::role_of)]
     role: Role,
-    /// Let him see this tenant's things only
+    /// Show this tenant's things only
     #[arg(long, value_name = "ID", required_unless_present = "all_tenants")]
     tenant: Option<TenantId>,
-    /// Let him see every tenant's things
+    /// Show every tenant's things
     #[arg(long, conflicts_with = "tenant")]
     all_tenants: bool,
     #[command(flatten)]
@@ -123,10 +123,10 @@ struct Add {
 struct Update {
     /// The person: login name or id
     user: Named,
-    /// What he signs in with from now on
+    /// The login name from now on
     #[arg(long)]
     name: Option<UserName>,
-    /// What he may do: read, operate, admin
+    /// What this person may do: read, operate, admin
     #[arg(long, value_parser = User::role_of)]
     role: Option<Role>,
 }
@@ -182,7 +182,7 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
             body.set("password", add.password.read()?);
             let added = console.change(Method::POST, PATH, Some(&body.into_value()))?;
             show(&console, &added)?;
-            console.say("he signs in at the dashboard's /ui/login, and enrols a second factor there");
+            console.say("next: open /ui/login at the daemon's admin.listen address in a browser, sign in, and enrol a second factor");
             Ok(Exit::Done)
         }
         Command::Update(update) => {
@@ -212,7 +212,7 @@ fn act(console: &Console, user: &Named, verb: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Shows a person, with the password that was made for him.
+/// Shows a person, with the password that was made.
 fn show(console: &Console, answer: &super::Answer) -> Result<(), Failure> {
     let user = console.show(&NOUN, answer)?;
     if user["password"].is_string() {

@@ -55,7 +55,7 @@ fn account(visit: &Visit, status: StatusCode, why: Option<&str>) -> Response {
             }
         },
         None => {
-            html! { section.card.narrow { p { "Whoever comes over the admin socket needs no login of his own." } } }
+            html! { section.card.narrow { p { "Whoever comes over the admin socket needs no login." } } }
         }
     };
     Page { title: "Your account", place: PLACE, actions: html! {}, body }.show_as(status, visit)
