@@ -412,27 +412,59 @@ fn refused(path: &str, place: &str, status: StatusCode, answer: &[u8]) -> Failur
     if cause.is_empty() {
         cause = format!("status {}", status.as_u16());
     }
-    let explained;
     let (exit, help) = match status {
-        StatusCode::UNAUTHORIZED => (Exit::NotPermitted, "use a key that exists: --key-file FILE"),
-        StatusCode::FORBIDDEN => (Exit::NotPermitted, "use a key with a higher role, or of that tenant"),
-        StatusCode::NOT_FOUND => (Exit::Failed, list_of(path)),
-        // The only things whose state changes by itself.
-        StatusCode::CONFLICT if path.starts_with("/v1/deliveries/") => {
-            let id = path.split('/').nth(3).unwrap_or("ID");
-            explained = format!("postrider explain {id}    # says where it stands, and what can be done");
-            (Exit::Failed, explained.as_str())
+        StatusCode::UNAUTHORIZED => (Exit::NotPermitted, "use a key that exists: --key-file FILE".to_owned()),
+        StatusCode::FORBIDDEN => (Exit::NotPermitted, "use a key with a higher role, or of that tenant".to_owned()),
+        StatusCode::NOT_FOUND => (Exit::Failed, list_of(path).to_owned()),
+        StatusCode::CONFLICT => (Exit::Failed, state_of(path)),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            (Exit::TryLater, "try again later".to_owned())
         }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => (Exit::TryLater, "try again later"),
-        _ if status.is_server_error() => (Exit::Failed, "look at the daemon's log"),
-        _ => (Exit::Failed, "mend what the cause names"),
+        _ if status.is_server_error() => (Exit::Failed, "look at the daemon's log".to_owned()),
+        _ => (Exit::Failed, mending(&details).to_owned()),
     };
     Failure { details, ..Failure::new(exit, Trouble::new(what, place, cause, help)) }
 }
 
+/// The command that shows how a thing stands, for whoever wanted of it what its state does not allow.
+fn state_of(path: &str) -> String {
+    let mut parts = path.split(['/', '?']).skip(2);
+    let (kind, mut id) = (parts.next().unwrap_or_default(), parts.next());
+    if kind == "destinations" {
+        id = parts.next();
+    }
+    match (kind, id) {
+        ("deliveries" | "destinations", Some(id)) => {
+            format!("postrider explain {id}    # says where it stands, and what can be done")
+        }
+        ("replays", Some(id)) => format!("postrider replay show {id}    # says how far it has come"),
+        ("tenants", Some(id)) => format!("postrider tenant delete {id} --dry-run    # names what belongs to it"),
+        ("tenants", None) => "postrider tenant list    # those there are".to_owned(),
+        ("signing-keys", Some(id)) => format!("postrider signing-key show {id}    # names who signs with it"),
+        ("signing-keys", None) => "postrider signing-key list    # those there are".to_owned(),
+        ("event-types", Some(name)) => format!("postrider event-type show {name}    # says where it comes from"),
+        ("event-types", None) => "postrider event-type list    # those there are, with their aliases".to_owned(),
+        ("users", _) => "postrider user list    # those there are".to_owned(),
+        _ => "mend what the cause names".to_owned(),
+    }
+}
+
+/// What helps whoever said something that cannot be.
+fn mending(details: &Details) -> &'static str {
+    let names = |part: &str| details.errors.iter().any(|error| error.pointer.split('/').nth(1) == Some(part));
+    match details.code.as_deref() {
+        Some("unknown_tenant") => "postrider tenant list    # those there are",
+        Some("bad_field") if names("tenant") || names("parent") => "postrider tenant list    # those there are",
+        Some("bad_field") if names("destination") || names("destinations") => {
+            "postrider destination list    # those there are; --tenant ID for another tenant's"
+        }
+        _ => "mend what the cause names; the same command with --help says what it takes",
+    }
+}
+
 /// The command that shows what there is, for whoever named what there is not.
 fn list_of(path: &str) -> &'static str {
-    const LISTS: [(&str, &str); 7] = [
+    const LISTS: [(&str, &str); 11] = [
         // Nothing else is named there.
         ("/v1/tail", "postrider destination list    # those there are; --tenant ID for another tenant's"),
         ("/v1/destinations", "postrider destination list    # those there are; --tenant ID for another tenant's"),
@@ -441,6 +473,10 @@ fn list_of(path: &str) -> &'static str {
         ("/v1/deliveries", "postrider delivery list    # those there are; --tenant ID for another tenant's"),
         ("/v1/tenants", "postrider tenant list    # those there are"),
         ("/v1/keys", "postrider key list    # those there are"),
+        ("/v1/replays", "postrider replay list    # those there are; --tenant ID for another tenant's"),
+        ("/v1/signing-keys", "postrider signing-key list    # those there are; --tenant ID for another tenant's"),
+        ("/v1/event-types", "postrider event-type list --limit 1000    # those there are"),
+        ("/v1/users", "postrider user list    # those there are"),
     ];
     let list = LISTS.iter().find(|(start, _)| path.starts_with(start));
     list.map_or("look at the id, and at the tenant it belongs to", |(_, command)| command)
@@ -506,6 +542,44 @@ mod tests {
         for (pointer, name) in table {
             assert_eq!(field_name(pointer), name);
         }
+    }
+
+    /// Whatever the API refuses because of how a thing stands, and whatever is not there, is told with a command that shows it.
+    #[test]
+    fn a_refusal_ends_with_the_command_that_helps() {
+        let help = |path: &str, status: u16, answer: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            refused(path, "", status, answer.as_bytes()).troubles.remove(0).help
+        };
+        let table = [
+            ("/v1/deliveries/dlv_1/cancel", 409, "{}", "postrider explain dlv_1 "),
+            ("/v1/destinations/webhook/A-B/test", 409, "{}", "postrider explain A-B "),
+            ("/v1/replays/rpl_7/cancel", 409, "{}", "postrider replay show rpl_7 "),
+            ("/v1/tenants/m1", 409, "{}", "postrider tenant delete m1 --dry-run "),
+            ("/v1/tenants", 409, "{}", "postrider tenant list "),
+            ("/v1/signing-keys", 409, "{}", "postrider signing-key list "),
+            ("/v1/event-types/ach.settled", 409, "{}", "postrider event-type show ach.settled "),
+            ("/v1/users", 409, "{}", "postrider user list "),
+            ("/v1/replays/rpl_7", 404, "{}", "postrider replay list "),
+            ("/v1/signing-keys/sgk_1", 404, "{}", "postrider signing-key list "),
+            ("/v1/destinations/webhook?limit=1", 400, r#"{"code": "unknown_tenant"}"#, "postrider tenant list "),
+            (
+                "/v1/keys",
+                400,
+                r#"{"code": "bad_field", "errors": [{"pointer": "/tenant", "detail": "x"}]}"#,
+                "postrider tenant list ",
+            ),
+            (
+                "/v1/subscriptions/a",
+                400,
+                r#"{"code": "bad_field", "errors": [{"pointer": "/destinations/0", "detail": "x"}]}"#,
+                "postrider destination list ",
+            ),
+        ];
+        for (path, status, answer, start) in table {
+            assert!(help(path, status, answer).starts_with(start), "{path}: {}", help(path, status, answer));
+        }
+        assert!(help("/v1/destinations/webhook", 400, r#"{"code": "bad_field"}"#).contains("--help"));
     }
 
     #[test]
