@@ -143,6 +143,13 @@ fn emit_one(arguments: &Arguments, kind: &EventType, socket: &Path, form: Form) 
         Form::Text if reply.ok => writeln!(out, "{}", in_words(&reply))?,
         Form::Text => {}
     }
+    if form == Form::Text
+        && let (true, Some(id)) = (reply.ok, &reply.id)
+    {
+        let why = if reply.deliveries == 0 && !reply.duplicate { "why it goes nowhere" } else { "what becomes of it" };
+        // What cannot be said is lost; the event is not.
+        let _ = writeln!(anstream::stderr(), "next: postrider explain {id}    # {why}");
+    }
     match reply.error {
         None if reply.ok => Ok(Exit::Done),
         // The reply on standard output says it all.
@@ -155,7 +162,7 @@ fn in_words(reply: &Reply) -> String {
     let id = reply.id.as_deref().unwrap_or("the event");
     match (reply.duplicate, reply.deliveries) {
         (true, _) => format!("accepted before as {id}"),
-        (false, 0) => format!("accepted {id} (no delivery: nobody subscribes to it)"),
+        (false, 0) => format!("accepted {id} (no delivery)"),
         (false, 1) => format!("accepted {id} (1 delivery)"),
         (false, deliveries) => format!("accepted {id} ({deliveries} deliveries)"),
     }
