@@ -25,7 +25,7 @@ const RATE_PER: (Duration, Duration) = (Duration::from_millis(1), Duration::from
 
 /// A rate as it is written: so many in a span of time, or a second.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "a number of deliveries per second or an object of events and per")]
+#[serde(untagged, expecting = "is neither a number of deliveries per second nor an object of events and per")]
 enum RateRequest {
     PerSecond(u32),
     Span(Object<RateSpan>),
