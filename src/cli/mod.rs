@@ -25,9 +25,11 @@ mod status;
 mod tail;
 mod words;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::unreadable;
@@ -151,8 +153,12 @@ pub fn main() -> ExitCode {
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version come this way too, and they are no failure. A closed pipe has nobody left to tell.
-            let _ = error.print();
+            // Help and version come this way too, and they are no failure.
+            match usage_failure(&error) {
+                Some(failure) if asks_for_json(std::env::args_os()) => failure.print(Form::Json),
+                // A closed pipe has nobody left to tell.
+                Some(_) | None => drop(error.print()),
+            }
             return ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Done });
         }
     };
@@ -164,6 +170,27 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Whether `--json` stands among arguments that could not be understood as a whole.
+fn asks_for_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    arguments.into_iter().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// What is wrong with the arguments, for programs; `None` when what is printed is the help that was asked for, or that stands in
+/// the place of a verb.
+fn usage_failure(error: &clap::Error) -> Option<Failure> {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return None;
+    }
+    // The first paragraph says what is wrong; behind it stand the usage and where to read more.
+    let text = error.render().to_string();
+    let told = text.split("\n\n").next().unwrap_or_default();
+    let told = told.strip_prefix("error: ").unwrap_or(told);
+    let cause = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let help = "the same command with --help says what it takes".to_owned();
+    let trouble = Trouble { what: "the arguments make no sense".to_owned(), place: None, cause, help };
+    Some(Failure::new(Exit::Usage, trouble))
 }
 
 fn run(command: Command, form: Form) -> Result<Exit, Failure> {
@@ -246,6 +273,21 @@ mod tests {
         EventId::new(Epoch(1), Seq(1))
     }
 
+    /// With `--json` a program need not read prose to learn that it was misunderstood.
+    #[test]
+    fn arguments_that_make_no_sense_are_told_as_json_too() {
+        let failure = |line: &str| usage_failure(&whole_command().try_get_matches_from(line.split(' ')).unwrap_err());
+        let cause = |line: &str| failure(line).unwrap().troubles.remove(0).cause;
+        assert!(cause("postrider destination show x --json").starts_with("invalid value 'x' for '<ID>': not a UUID"));
+        assert_eq!(cause("postrider frob --json"), "unrecognized subcommand 'frob'");
+        let missing = cause("postrider destination create --json");
+        assert!(missing.contains("not provided: --name <NAME> --endpoint <URL>"), "{missing}");
+        assert_eq!(failure("postrider --help"), None);
+        assert_eq!(failure("postrider destination"), None);
+        let asks = |line: &str| asks_for_json(line.split(' ').map(OsString::from));
+        assert!(asks("postrider destination show x --json") && !asks("postrider emit -- --json"));
+    }
+
     #[test]
     fn every_verb_of_a_noun_has_an_example_and_every_example_can_be_said() {
         let command = whole_command();
@@ -253,10 +295,16 @@ mod tests {
         let mut said = 0;
         for noun in command.get_subcommands() {
             let help = noun.get_after_help().map(ToString::to_string).unwrap_or_default();
+            // What is wrapped cannot be copied.
+            let long = help.lines().find(|line| line.starts_with("  ") && line.chars().count() > 80);
+            assert_eq!(long, None);
+            let help = help.replace("\\\n", " ");
             for line in help.lines().filter(|line| line.trim_start().starts_with("postrider ")) {
                 let words = words(line);
                 let parsed = command.clone().try_get_matches_from(&words);
                 assert!(parsed.is_ok(), "{line}\n{words:?}\n{}", parsed.unwrap_err());
+                // A shell reads a pattern before the program does.
+                assert!(!line.contains('*') || line.contains('\''), "{line}");
                 said += 1;
             }
             for verb in noun.get_subcommands().filter(|_| !help.is_empty()) {

@@ -19,9 +19,9 @@ use crate::sign::{self, Message, SignError};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-postrider sign --preset x-signature --secret-file secret.txt < body.json\n  \
-postrider sign --preset standard --secret-file secret.txt --id evt_1 < body.json\n  \
-postrider sign --preset square-like --secret-file secret.txt --url https://example.com/in < body.json")]
+postrider sign --preset x-signature --secret-file key.txt < body.json\n  \
+postrider sign --preset standard --secret-file key.txt --id evt_1 < body.json\n  \
+postrider sign --preset square-like --secret-file key.txt \\\n    --url https://example.com/in < body.json")]
 pub(super) struct SignArguments {
     #[command(flatten)]
     key: Key,
@@ -31,7 +31,7 @@ pub(super) struct SignArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-postrider verify --preset x-signature --secret-file secret.txt --header 'X-Signature: 4b15…' < body.json\n\n\
+postrider verify --preset x-signature --secret-file key.txt \\\n    --header 'X-Signature: 4b15…' < body.json\n\n\
 Id, time and nonce are read from the headers where the preset carries them there; when the option is given too, the \
 two must agree. Whether the time is recent is not judged.")]
 pub(super) struct VerifyArguments {

@@ -19,7 +19,7 @@ use crate::model::{DestinationId, Outcome, TypePattern};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 postrider tail\n  \
-postrider tail --outcome failed --type transaction.*\n  \
+postrider tail --outcome failed --type 'transaction.*'\n  \
 postrider tail --destination ID --count 1    # waits for the next attempt\n  \
 postrider tail --json | jq .attempt")]
 pub(super) struct Arguments {

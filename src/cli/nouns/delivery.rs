@@ -24,6 +24,7 @@ pub(super) const NOUN: Noun = Noun {
         Column::field("NEXT TRY", "next_attempt_at"),
     ],
     first: &["id", "event_id", "destination_id", "state", "ending", "waiting_reason", "next_attempt_at"],
+    null: &[],
 };
 
 /// What is shown of each attempt.
@@ -134,7 +135,7 @@ fn show(console: &Console, id: DeliveryId) -> Result<Exit, Failure> {
     }
     let mut delivery = answer.value()?;
     let attempts = delivery["attempts"].take();
-    write!(out, "{}", table::card(&delivery, NOUN.first))?;
+    write!(out, "{}", table::card(&delivery, NOUN.first, NOUN.null))?;
     if let Some(attempts @ [_, ..]) = attempts.as_array().map(Vec::as_slice) {
         write!(out, "\n{}", table::table(ATTEMPTS, attempts))?;
     }

@@ -26,6 +26,7 @@ pub(super) const NOUN: Noun = Noun {
         Column::made("SIGNATURE", signatures),
     ],
     first: &["id", "name", "description", "http_endpoint_url", "tenant", "confirmed", "disabled", "lane", "signature"],
+    null: &[],
 };
 
 #[derive(Debug, Args)]
@@ -33,10 +34,10 @@ pub(super) const NOUN: Noun = Noun {
 postrider destination list --json | jq -r '.webhook[].id'\n  \
 postrider destination show ID --json > books.json\n  \
 postrider destination create --from-json books.json --name copy\n  \
-postrider destination create --name books --endpoint https://books.example/hooks\n  \
-postrider destination create --name till --endpoint https://till.example/in --rate 50/1s\n  \
+postrider destination create --name books --endpoint https://books.example/in\n  \
 postrider destination update ID --schedule console-72h --timeout 10s\n  \
-postrider destination update ID --signature x-signature --secret-file secret.txt\n  \
+postrider destination update ID --rate 50/1s --in-flight-max 5\n  \
+postrider destination update ID --signature x-signature --secret-file key.txt\n  \
 postrider destination delete ID --dry-run\n  \
 postrider destination pause ID\n  \
 postrider destination resume ID\n  \
@@ -473,7 +474,7 @@ fn stats(console: &Console, path: &str) -> Result<Exit, Failure> {
     }
     let mut stats = answer.value()?;
     let spans = stats["attempts"].take();
-    write!(out, "{}", table::card(&stats, &["destination_id", "lane", "deliveries"]))?;
+    write!(out, "{}", table::card(&stats, &["destination_id", "lane", "deliveries"], &[]))?;
     if let Some(spans) = spans.as_array() {
         write!(out, "\n{}", table::table(ATTEMPTS, spans))?;
     }

@@ -28,6 +28,7 @@ pub(super) const NOUN: Noun = Noun {
         Column::made("DELIVERIES", |event| event["targets"].as_array().map_or(0, Vec::len).to_string()),
     ],
     first: &["id", "type", "tenant", "producer_id", "key", "time", "accepted_at", "deliver_at", "expires_at"],
+    null: &[],
 };
 
 /// A delivery as the event history shows it.
@@ -44,6 +45,7 @@ const RUN: Noun = Noun {
         Column::field("STEPS, NEWEST FIRST", "events"),
     ],
     first: &["run_id", "delivery_id", "type", "state"],
+    null: &[],
 };
 
 #[derive(Debug, Args)]
@@ -210,7 +212,7 @@ fn show(console: &Console, path: &str, id: EventId) -> Result<Exit, Failure> {
     }
     let mut event = answer.value()?;
     event["data"] = Value::Null;
-    write!(out, "{}", table::card(&event, NOUN.first))?;
+    write!(out, "{}", table::card(&event, NOUN.first, NOUN.null))?;
     // Numbers keep their form only where nobody reads them as numbers.
     if let Payload { data: Some(data) } = answer.read()? {
         writeln!(out, "\n{data}")?;

@@ -27,6 +27,7 @@ const NOUN: Noun = Noun {
         Column::field("DESCRIPTION", "description"),
     ],
     first: &["name", "description", "aliases", "sample"],
+    null: &[],
 };
 
 #[derive(Debug, Args)]
@@ -35,7 +36,7 @@ spellings of a type count as one where it is decided who gets an event; a test c
 postrider event-type list --limit 1000\n  \
 postrider event-type list --json | jq -r '.event_types[].name'\n  \
 postrider event-type show transaction.sale.success\n  \
-postrider event-type create refund.settled --alias refund.done --description 'Paid back'\n  \
+postrider event-type create refund.settled --alias refund.done\n  \
 postrider event-type update refund.settled --sample sample.json\n  \
 postrider event-type delete refund.settled --dry-run")]
 pub(in crate::cli) struct Arguments {

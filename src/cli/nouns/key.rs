@@ -1,6 +1,6 @@
 //! `key`: who may use the admin API, and for what.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use http::Method;
 use serde_json::Value;
 
@@ -23,6 +23,7 @@ pub(super) const NOUN: Noun = Noun {
         Column::field("CREATED", "created"),
     ],
     first: &["id", "name", "role", "tenant", "secret"],
+    null: &[("tenant", "all")],
 };
 
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ shown from operate on.\n\nExamples:\n  \
 postrider key list\n  \
 postrider key show KEY\n  \
 postrider key create --role ingest --tenant shop-7 --name till\n  \
-postrider key create --role read --all-tenants --name dashboard --json | jq -r .secret > key\n  \
+postrider key create --role read --all-tenants --json | jq -r .secret > key\n  \
 postrider key update KEY --name 'till 2'\n  \
 postrider key delete KEY --yes")]
 pub(in crate::cli) struct Arguments {
@@ -62,15 +63,16 @@ struct One {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whose").required(true).args(["tenant", "all_tenants"])))]
 struct Create {
     /// What it may do: ingest, read, operate, admin
     #[arg(long)]
     role: Role,
     /// Bind it to this tenant
-    #[arg(long, value_name = "ID", required_unless_present = "all_tenants")]
+    #[arg(long, value_name = "ID")]
     tenant: Option<TenantId>,
     /// Let it act for every tenant
-    #[arg(long, conflicts_with = "tenant")]
+    #[arg(long)]
     all_tenants: bool,
     /// A name for people: who uses it, and where
     #[arg(long)]
@@ -113,7 +115,15 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
             body.set("name", create.name.as_deref());
             console.show(&NOUN, &console.change(Method::POST, PATH, Some(&body.into_value()))?)?;
             console.remark_secret()?;
-            console.next("postrider status --url https://HOST:8470 --key-file FILE");
+            match create.role {
+                // It may ask for nothing.
+                Role::Ingest => console.next(
+                    r#"curl https://HOST:8470/v1/events -H "x-api-key: $(cat FILE)" -d '{"type": "…", "data": {}}'"#,
+                ),
+                Role::Read | Role::Operate | Role::Admin => {
+                    console.next("postrider status --url https://HOST:8470 --key-file FILE");
+                }
+            }
             Ok(Exit::Done)
         }
         Command::Update(update) => {

@@ -42,6 +42,8 @@ pub(super) struct Noun {
     columns: &'static [Column],
     /// The fields that a card begins with; the others follow by name.
     first: &'static [&'static str],
+    /// What a card says where a field of these is null: of the others it says nothing.
+    null: &'static [(&'static str, &'static str)],
 }
 
 /// Which daemon to speak to, and for whom.
@@ -222,7 +224,7 @@ impl Console {
         let mut out = anstream::stdout().lock();
         match self.form {
             Form::Json => answer.write_to(&mut out)?,
-            Form::Text => write!(out, "{}", table::card(&value, noun.first))?,
+            Form::Text => write!(out, "{}", table::card(&value, noun.first, noun.null))?,
         }
         Ok(value)
     }

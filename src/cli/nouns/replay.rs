@@ -28,16 +28,18 @@ const NOUN: Noun = Noun {
         Column::field("CREATED", "created"),
     ],
     first: &["id", "state", "reason", "matched", "matched_at_least", "done", "skipped", "filter", "rate"],
+    null: &[],
 };
 
 /// What a dry run shows.
-const COUNT: Noun = Noun { name: "count", plural: "counts", columns: &[], first: &["matched", "matched_at_least"] };
+const COUNT: Noun =
+    Noun { name: "count", plural: "counts", columns: &[], first: &["matched", "matched_at_least"], null: &[] };
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 postrider replay create --destination ID --dry-run\n  \
 postrider replay create --destination ID --from 2026-01-31T09:00:00Z --yes\n  \
-postrider replay create --type 'transaction.*' --state succeeded --rate 10/1m --yes\n  \
+postrider replay create --type 'sale.*' --state succeeded --rate 10/1m --yes\n  \
 postrider replay list\n  \
 postrider replay show rpl_7\n  \
 postrider replay cancel rpl_7 --yes")]

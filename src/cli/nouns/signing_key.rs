@@ -23,6 +23,7 @@ pub(super) const NOUN: Noun = Noun {
         Column::field("CREATED", "created"),
     ],
     first: &["id", "kind", "name", "tenant", "secret"],
+    null: &[],
 };
 
 #[derive(Debug, Args)]
@@ -36,7 +37,7 @@ postrider signing-key update SIGNING_KEY --name 'till 2'\n  \
 postrider signing-key rotate SIGNING_KEY --overlap 24h\n  \
 postrider signing-key reveal SIGNING_KEY --json | jq -r .secret > secret\n  \
 postrider signing-key delete SIGNING_KEY --yes\n  \
-postrider destination create --name till --endpoint https://shop.example/in --signature x-signature --signing-key signature")]
+postrider destination update ID --signature standard --signing-key signature")]
 pub(in crate::cli) struct Arguments {
     #[command(subcommand)]
     command: Command,

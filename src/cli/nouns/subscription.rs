@@ -25,6 +25,7 @@ pub(super) const NOUN: Noun = Noun {
         Column::field("DESTINATIONS", "destinations"),
     ],
     first: &["type", "id", "name", "tenant", "roll_up", "destinations"],
+    null: &[],
 };
 
 #[derive(Debug, Args)]

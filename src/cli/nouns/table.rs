@@ -49,12 +49,15 @@ pub(super) fn table(columns: &[Column], rows: &[Value]) -> String {
 }
 
 /// The fields of one thing, those of `first` before the others. What is not set is left out.
-pub(super) fn card(thing: &Value, first: &[&str]) -> String {
+pub(super) fn card(thing: &Value, first: &[&str], null: &[(&str, &str)]) -> String {
     let mut fields = Vec::new();
     let others = thing.as_object().into_iter().flatten();
     let others = others.map(|(name, _)| name.as_str()).filter(|name| !first.contains(name));
     for name in first.iter().copied().chain(others) {
-        spread(name, &thing[name], &mut fields);
+        match null.iter().find(|(field, _)| *field == name && thing[name].is_null()) {
+            Some((_, said)) => fields.push((name.to_owned(), (*said).to_owned())),
+            None => spread(name, &thing[name], &mut fields),
+        }
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -118,7 +121,7 @@ mod tests {
             "b": {"x": 1, "none": null, "deep": {"y": true}},
             "a": [1, 2], "list": [{"p": "q"}, {"p": "r"}], "empty": [], "nothing": null, "id": "i", "text": "one\ntwo",
         });
-        let shown = card(&thing, &["id", "text", "absent"]);
+        let shown = card(&thing, &["id", "text", "absent"], &[("nothing", "all")]);
         let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.splitn(2, ' ').map(str::trim).collect()).collect();
         assert_eq!(
             lines,
@@ -130,6 +133,7 @@ mod tests {
                 ["b.x", "1"],
                 ["list[0].p", "q"],
                 ["list[1].p", "r"],
+                ["nothing", "all"],
             ]
         );
     }

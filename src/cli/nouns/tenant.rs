@@ -25,6 +25,7 @@ const NOUN: Noun = Noun {
         Column::field("CREATED", "created"),
     ],
     first: &["id", "name", "parent"],
+    null: &[],
 };
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use http::Method;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use serde_json::Value;
@@ -28,6 +28,7 @@ pub(super) const NOUN: Noun = Noun {
         Column::field("CREATED", "created"),
     ],
     first: &["id", "name", "role", "tenant", "password"],
+    null: &[("tenant", "all")],
 };
 
 /// How far a person's login goes.
@@ -103,6 +104,7 @@ struct One {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whose").required(true).args(["tenant", "all_tenants"])))]
 struct Add {
     /// The login name: 1 to 64 of a-z, 0-9, ".", "_", "@", "+" or "-"
     name: UserName,
@@ -110,10 +112,10 @@ struct Add {
     #[arg(long, value_parser = User::role_of)]
     role: Role,
     /// Show this tenant's things only
-    #[arg(long, value_name = "ID", required_unless_present = "all_tenants")]
+    #[arg(long, value_name = "ID")]
     tenant: Option<TenantId>,
     /// Show every tenant's things
-    #[arg(long, conflicts_with = "tenant")]
+    #[arg(long)]
     all_tenants: bool,
     #[command(flatten)]
     password: Password,
