@@ -82,13 +82,13 @@ impl PayloadMask {
         let text = masked_text(&String::from_utf8_lossy(reply));
         match self.0.is_empty() || !text.trim_start().starts_with(['{', '[']) {
             true => text,
-            false => self.from_everywhere(&text),
+            false => self.masked_everywhere(&text),
         }
     }
 
     /// The text with every value masked that a pointer leads to from any place above it. A text that ends too early, or is not
     /// quite JSON, is read as far as it can be.
-    fn from_everywhere(&self, text: &str) -> String {
+    fn masked_everywhere(&self, text: &str) -> String {
         let bytes = text.as_bytes();
         let (mut shown, mut copied, mut place) = (String::with_capacity(text.len()), 0, 0);
         // Where in each object and list that is open the reading stands.

@@ -73,7 +73,12 @@
         if (sent.redirected) { location.assign(sent.url); return; }
         const again = dialogPart(await sent.text());
         if (!again) { form.submit(); return; }
+        const typed = all('input[type=password]', form).map((input) => [input.name, input.value]);
         fill(dialog, again);
+        // The daemon sends no password back.
+        all('[data-retype]', dialog).forEach((hint) => hint.remove());
+        typed.forEach(([name, value]) => all('input[type=password]', dialog).filter((input) => input.name === name)
+          .forEach((input) => { input.value = value; }));
         // What was refused is not saved, as it stands.
         all('form', dialog).forEach((refused) => { refused.dataset.first = ''; });
       } catch {

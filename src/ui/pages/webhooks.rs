@@ -526,15 +526,20 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     let body = draft.body(&form, &Draft::default(), &Value::Null);
     let made = match visit.ask(Method::POST, API, Some(&tenant), Some(body)).await {
         Ok(made) => made,
-        Err(problem) => return again(&visit, draft, problem).await,
+        Err(problem) => return again(&visit, draft, None, problem).await,
     };
     let id = made["id"].as_str().unwrap_or_default().to_owned();
-    for event in draft.events.clone() {
-        if let Err(problem) = subscribe(&visit, &tenant, &event, &id).await {
-            // Whoever is told that it was not added must not find it.
-            let _ = visit.ask(Method::DELETE, &format!("{API}/{id}"), Some(&tenant), None).await;
-            return again(&visit, draft, problem).await;
+    let added = add_events(&visit, &tenant, &draft.events, &id).await;
+    if let Some((event, problem)) = added.refused {
+        // Whoever is told that it was not added must not find it, nor what was to send to it.
+        let mut made: Vec<_> = added.made.into_iter().map(|(_, path)| path).collect();
+        made.push(format!("{API}/{id}"));
+        for path in made {
+            if visit.ask(Method::DELETE, &path, Some(&tenant), None).await.is_err() {
+                draft.fault("", format!("A part of it could not be taken back and is there all the same: {path}"));
+            }
         }
+        return again(&visit, draft, Some(&event), problem).await;
     }
     Ok(to(&format!("{PLACE}?done=added")))
 }
@@ -546,13 +551,40 @@ async fn subscribe(visit: &Visit, tenant: &TenantId, pattern: &str, id: &str) ->
     Ok(format!("{path}/{}", made["id"].as_str().unwrap_or_default()))
 }
 
-/// The form again, with what the API says is wrong. What is no fault of the form is passed on.
-async fn again(visit: &Visit, mut draft: Draft, problem: Problem) -> Result<Response, Problem> {
+/// What came of subscriptions that were to be made.
+struct Added {
+    /// Each event, and the path of its subscription.
+    made: Vec<(String, String)>,
+    /// The first that was refused; those behind it were not tried.
+    refused: Option<(String, Problem)>,
+}
+
+/// Sends events of these types to a destination, until one is refused.
+async fn add_events(visit: &Visit, tenant: &TenantId, events: &[String], id: &str) -> Added {
+    let mut added = Added { made: Vec::new(), refused: None };
+    for event in events {
+        match subscribe(visit, tenant, event, id).await {
+            Ok(path) => added.made.push((event.clone(), path)),
+            Err(problem) => {
+                added.refused = Some((event.clone(), problem));
+                break;
+            }
+        }
+    }
+    added
+}
+
+/// The form again, with what the API says is wrong, with all of it or with one event. What is no fault of the form is passed on.
+async fn again(visit: &Visit, mut draft: Draft, event: Option<&str>, problem: Problem) -> Result<Response, Problem> {
     let status = problem.code().status();
-    if !status.is_client_error() || matches!(problem.code(), ProblemCode::NotFound) {
+    if problem.code() == ProblemCode::StepUp || (problem.code() == ProblemCode::NotFound && event.is_none()) {
         return Err(problem);
     }
-    draft.note(&problem);
+    match event {
+        // Nobody who fills in the form knows that an event is a request of its own.
+        Some(event) => draft.fault("events", format!("{event}: {}", problem.detail())),
+        None => draft.note(&problem),
+    }
     show(visit, status, draft).await
 }
 
@@ -586,21 +618,17 @@ pub(super) async fn save(visit: Visit) -> Result<Response, Problem> {
     let body = draft.body(&form, &before, &view);
     // First what can be taken back, then the change that is made as a whole, and at last what is hardly ever refused: so whatever
     // the API says no to leaves the webhook as it was.
-    let (mut added, mut refused) = (Vec::new(), None);
-    for event in draft.events.iter().filter(|event| !before.events.contains(event)) {
-        match subscribe(&visit, &tenant, event, &id.to_string()).await {
-            Ok(path) => added.push((event.clone(), path)),
-            Err(problem) => {
-                refused = Some(problem);
-                break;
-            }
+    let new: Vec<_> = draft.events.iter().filter(|event| !before.events.contains(event)).cloned().collect();
+    let added = add_events(&visit, &tenant, &new, &id.to_string()).await;
+    let refused = match added.refused {
+        Some((event, problem)) => Some((Some(event), problem)),
+        None => {
+            let saved = visit.ask(Method::PUT, &format!("{API}/{id}"), Some(&tenant), Some(body)).await;
+            saved.err().map(|problem| (None, problem))
         }
-    }
-    if refused.is_none() {
-        refused = visit.ask(Method::PUT, &format!("{API}/{id}"), Some(&tenant), Some(body)).await.err();
-    }
-    if let Some(problem) = refused {
-        for (event, path) in added {
+    };
+    if let Some((event, problem)) = refused {
+        for (event, path) in added.made {
             if visit.ask(Method::DELETE, &path, Some(&tenant), None).await.is_err() {
                 draft.fault(
                     "",
@@ -608,7 +636,7 @@ pub(super) async fn save(visit: Visit) -> Result<Response, Problem> {
                 );
             }
         }
-        return again(&visit, draft, problem).await;
+        return again(&visit, draft, event.as_deref(), problem).await;
     }
     for subscription in subscriptions(visit.service(), &destination) {
         if !draft.events.contains(&subscription.pattern.to_string()) {
@@ -620,12 +648,9 @@ pub(super) async fn save(visit: Visit) -> Result<Response, Problem> {
             };
             match visit.ask(Method::DELETE, &path, Some(&subscription.tenant), None).await {
                 Err(problem) if problem.code() != ProblemCode::NotFound => {
-                    let detail = format!(
-                        "the webhook was saved, but is still sent {}: {}; save it again",
-                        subscription.pattern,
-                        problem.detail()
-                    );
-                    return Err(Problem::new(problem.code(), detail));
+                    let pattern = &subscription.pattern;
+                    draft.fault("", format!("All is saved but this: {pattern} is still sent. Save it once more."));
+                    return again(&visit, draft, Some(&pattern.to_string()), problem).await;
                 }
                 Ok(_) | Err(_) => {}
             }
@@ -764,7 +789,8 @@ fn authentication(draft: &Draft) -> Markup {
         (draft.told("authentication"))
         div.row.only-basic {
             div.field { label for="w-username" { "Username" } input #w-username type="text" name="username" value=(draft.username) autocomplete="off" spellcheck="false" aria-invalid=[draft.has_fault("username").then_some("true")]; (draft.told("username")) }
-            div.field { label for="w-password" { "Password" } input #w-password type="password" name="password" autocomplete="new-password" aria-invalid=[draft.has_fault("password").then_some("true")]; (draft.told("password")) }
+            div.field { label for="w-password" { "Password" } input #w-password type="password" name="password" autocomplete="new-password" aria-invalid=[draft.has_fault("password").then_some("true")]; (draft.told("password"))
+                @if !draft.faults.is_empty() && draft.authentication == "basic" { p.hint data-retype="" { "A password is not sent back: type it once more." } } }
         }
     };
     html! {

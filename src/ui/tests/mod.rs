@@ -32,9 +32,13 @@ struct World {
     store: Store,
     api: Api,
     ui: Ui,
+    /// Requests that the API says no to, whatever they ask: by method, and by how their paths begin.
+    refusals: Refusals,
     /// Where the engine would tell of attempts: as long as it is there, the live tail goes on.
     _attempts: broadcast::Sender<Arc<Ended>>,
 }
+
+type Refusals = Arc<Mutex<Vec<(Method, &'static str)>>>;
 
 #[derive(Debug)]
 struct Answered {
@@ -85,11 +89,20 @@ impl World {
         let tail = api::tail::Tail::new(attempts.downgrade());
         let api = Api::new(service.clone(), api::Settings::default(), api::metrics::Metrics::default(), tail);
         let behind = api.clone();
-        let desk: Arc<Desk> =
-            Arc::new(move |request, caller| Box::pin(behind.clone().answer_for(request, caller)) as Answer);
+        let refusals = Refusals::default();
+        let refused = Arc::clone(&refusals);
+        let desk: Arc<Desk> = Arc::new(move |request, caller| {
+            let is_refused =
+                |(method, path): &(Method, &str)| request.method() == *method && request.path().starts_with(path);
+            let problem = Problem::new(ProblemCode::Conflict, "there is no room for another one");
+            match refused.lock().unwrap().iter().any(is_refused) {
+                true => Box::pin(async { Err(problem) }) as Answer,
+                false => Box::pin(behind.clone().answer_for(request, caller)) as Answer,
+            }
+        });
         let facts: Arc<Look> = Arc::new(|| Box::pin(async { facts::Facts::default() }));
         let ui = Ui::new(service.clone(), Settings::default(), desk, facts);
-        World { service, store, api, ui, _attempts: attempts }
+        World { service, store, api, ui, refusals, _attempts: attempts }
     }
 
     /// What a peer is answered, as the daemon would.

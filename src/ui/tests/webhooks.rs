@@ -228,3 +228,70 @@ async fn a_refused_save_changes_nothing() {
     assert_eq!((saved.status, saved.location.as_str()), (303, "/ui/webhooks?done=saved"), "{}", saved.text);
     assert_eq!(events_of(&world, &id), ["own.type", "refund.settled", "transaction.*"]);
 }
+
+/// A webhook is made by several requests to the API. When a later one is refused, there is one message, at the events, everything
+/// typed is still in the form, and nothing of the webhook is there: neither it nor what was to send to it.
+#[tokio::test]
+async fn an_event_that_is_refused_takes_the_whole_back() {
+    let world = World::new();
+    let operate = viewer(Role::Operate, None);
+    world.done("POST", "/v1/subscriptions/other", json!({"destinations": []})).await;
+    let there = async || {
+        let catalog = world.service.catalog();
+        let destinations = world.done("GET", "/v1/destinations/webhook?limit=1000", Value::Null).await;
+        let subscriptions: Vec<_> =
+            catalog.subscriptions().map(|it| (it.pattern.to_string(), it.destinations.len())).collect();
+        (destinations, subscriptions)
+    };
+    let before = there().await;
+    let mut typed: Vec<_> = WHOLE.into_iter().filter(|(name, _)| *name != "authentication").collect();
+    typed.extend([("authentication", "basic"), ("username", "cart"), ("password", "pass-word-1"), ("timeout", "9s")]);
+    let is_whole = |answered: &Answered| {
+        let text = &answered.text;
+        assert_eq!(answered.status, 409, "{text}");
+        assert_eq!(text.matches("role=\"alert\"").count(), 1, "{text}");
+        assert_eq!(text.matches("there is no room for another one").count(), 1, "{text}");
+        assert!(text.contains("id=\"e-events\"") && text.contains("transaction.*: there is no room"), "{text}");
+        for kept in ["Shopping cart", "https://cart.example/hook", "cart", "9s", "own.type"] {
+            assert!(text.contains(&format!("value=\"{kept}\"")), "{kept}: {text}");
+        }
+        for ticked in ["transaction.*", "product.inventory.adjusted"] {
+            assert!(text.contains(&format!("name=\"events\" value=\"{ticked}\" checked")), "{ticked}: {text}");
+        }
+        assert!(text.contains("name=\"signature\" value=\"none\" checked") && !text.contains("pass-word-1"), "{text}");
+    };
+    // The third of three: two subscriptions have been made by then.
+    *world.refusals.lock().unwrap() = vec![(Method::POST, "/v1/subscriptions/transaction.*")];
+    is_whole(&world.act(&operate, "POST", "/ui/webhooks", &form(&typed)).await);
+    assert_eq!(there().await, before);
+
+    // What cannot be taken back is told.
+    world.refusals.lock().unwrap().push((Method::DELETE, "/v1/destinations/webhook/"));
+    let left = world.act(&operate, "POST", "/ui/webhooks", &form(&typed)).await;
+    assert!(left.status == 409 && left.text.contains("could not be taken back"), "{}", left.text);
+    world.refusals.lock().unwrap().clear();
+    let listed = world.done("GET", "/v1/destinations/webhook", Value::Null).await;
+    let id = listed["webhook"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(events_of(&world, &id), [""; 0]);
+
+    // An existing one stays as it was.
+    let saved = world.act(&operate, "POST", &format!("/ui/webhooks/{id}"), &form(&WHOLE)).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    let before = there().await;
+    let mut more: Vec<_> = typed.iter().copied().filter(|(_, value)| *value != "transaction.*").collect();
+    more.extend([("events", "ach.settled"), ("events", "cau.submitted")]);
+    *world.refusals.lock().unwrap() = vec![(Method::POST, "/v1/subscriptions/cau.submitted")];
+    let refused = world.act(&operate, "POST", &format!("/ui/webhooks/{id}"), &form(&more)).await;
+    assert!(refused.status == 409 && refused.text.contains("cau.submitted: there is no room"), "{}", refused.text);
+    assert!(refused.text.contains("value=\"9s\"") && refused.text.contains("value=\"ach.settled\" checked"));
+    assert_eq!(there().await, before);
+
+    // An event that cannot be taken off is told when all else is saved.
+    *world.refusals.lock().unwrap() = vec![(Method::DELETE, "/v1/subscriptions/transaction.*")];
+    let still = world.act(&operate, "POST", &format!("/ui/webhooks/{id}"), &form(&more)).await;
+    assert!(still.status == 409 && still.text.contains("transaction.* is still sent"), "{}", still.text);
+    world.refusals.lock().unwrap().clear();
+    let saved = world.act(&operate, "POST", &format!("/ui/webhooks/{id}"), &form(&more)).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    assert_eq!(events_of(&world, &id), ["ach.settled", "cau.submitted", "own.type", "product.inventory.adjusted"]);
+}
