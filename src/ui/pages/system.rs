@@ -75,7 +75,7 @@ fn checks(visit: &Visit, facts: &Facts, now: Timestamp) -> Markup {
                 @if is_well { (badge("good", Icon::Check, "well")) " " (words) }
                 @else { (badge("bad", Icon::Cross, "look")) " " (words) ": not so; " (remedy) }
             } } }
-            p.hint { "On the machine itself " code { "postrider doctor" } " looks deeper." }
+            p.hint { "On the machine itself " code { "postrider check" } " also looks at files, rights and addresses." }
         }
     }
 }
