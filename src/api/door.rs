@@ -128,7 +128,7 @@ pub fn no_body(body: &[u8]) -> Result<(), Problem> {
 /// A text of `min` to `max` characters without control characters.
 pub fn plain_text(text: String, min: usize, max: usize) -> Result<String, Invalid> {
     if !(min..=max).contains(&text.chars().count()) {
-        return Err(Invalid(format!("is {min} to {max} characters")));
+        return Err(Invalid(format!("must have {min} to {max} characters")));
     }
     if text.chars().any(char::is_control) {
         return Err(Invalid::new("has a control character"));
@@ -147,7 +147,7 @@ pub fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, In
     let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| form())?;
     let duration = Duration::try_from(signed).map_err(|_| form())?;
     if !(min..=max).contains(&duration) {
-        return Err(Invalid(format!("is a span of {} to {}", duration_text(min), duration_text(max))));
+        return Err(Invalid(format!("must be a span of {} to {}", duration_text(min), duration_text(max))));
     }
     Ok(duration)
 }
@@ -229,6 +229,6 @@ mod tests {
         assert_eq!(name, "old");
         let problem = faults.into_result().unwrap_err();
         let details: Vec<_> = problem.errors().iter().map(|error| error.detail.as_str()).collect();
-        assert_eq!(details, ["cannot be null", "is 1 to 124 characters", "has a control character"]);
+        assert_eq!(details, ["cannot be null", "must have 1 to 124 characters", "has a control character"]);
     }
 }

@@ -102,7 +102,7 @@ impl Keyed {
         }
         let Some(key) = request.header(IDEMPOTENCY_KEY)?.map(str::to_owned) else { return Ok(None) };
         if !(1..=KEY_CHARS_MAX).contains(&key.len()) || !key.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            let detail = format!("Idempotency-Key is 1 to {KEY_CHARS_MAX} printable ASCII characters");
+            let detail = format!("Idempotency-Key must be 1 to {KEY_CHARS_MAX} printable ASCII characters");
             return Err(Problem::new(ProblemCode::BadHeader, detail));
         }
         let body = request.hold_body(body_bytes_max).await?;

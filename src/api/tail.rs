@@ -119,7 +119,7 @@ impl Filter {
             None => None,
             Some(text) => {
                 let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
-                let bad = || Problem::of_parameter("outcome", "is one of succeeded, failed, unknown");
+                let bad = || Problem::of_parameter("outcome", "must be one of succeeded, failed, unknown");
                 Some(outcome.ok_or_else(bad)?)
             }
         };

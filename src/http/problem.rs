@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_problem_has_every_member_of_the_interface() {
-        let errors = vec![FieldError { pointer: "/name".into(), detail: "is 1 to 124 characters".into() }];
+        let errors = vec![FieldError { pointer: "/name".into(), detail: "must have 1 to 124 characters".into() }];
         let response = Problem::of_fields(ProblemCode::BadField, errors).into_response("req_1");
         assert_eq!(response.status(), 400);
         assert_eq!(response.header(&CONTENT_TYPE).unwrap(), "application/problem+json");
@@ -256,9 +256,9 @@ mod tests {
                 "type": "urn:postrider:problem:bad_field",
                 "title": "A field of the body is not valid",
                 "status": 400,
-                "detail": "/name: is 1 to 124 characters",
+                "detail": "/name: must have 1 to 124 characters",
                 "code": "bad_field",
-                "errors": [{"pointer": "/name", "detail": "is 1 to 124 characters"}],
+                "errors": [{"pointer": "/name", "detail": "must have 1 to 124 characters"}],
                 "request_id": "req_1",
             })
         );

@@ -346,7 +346,7 @@ impl FromStr for Link {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let malformed = || Invalid::new("is a record's number, a colon and its hash, as in 7:0a1b…");
+        let malformed = || Invalid::new("must be a record's number, a colon and its hash, as in 7:0a1b…");
         let (number, hash) = text.split_once(':').ok_or_else(malformed)?;
         Ok(Link { number: number.parse().map_err(|_| malformed())?, hash: hash.parse()? })
     }

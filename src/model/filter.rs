@@ -98,7 +98,7 @@ impl FromStr for Pointer {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let is_escaped = |text: &str| text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
         if text.len() > POINTER_BYTES_MAX || text.matches('/').count() > POINTER_STEPS_MAX {
-            Err(Invalid(format!("has at most {POINTER_BYTES_MAX} bytes and {POINTER_STEPS_MAX} steps")))
+            Err(Invalid(format!("must have at most {POINTER_BYTES_MAX} bytes and {POINTER_STEPS_MAX} steps")))
         } else if !(text.is_empty() || text.starts_with('/')) || !is_escaped(text) {
             Err(Invalid::new("is not a JSON pointer such as /amount or /card/brand (RFC 6901)"))
         } else {
@@ -190,7 +190,7 @@ impl TryFrom<Plain> for Bound {
     fn try_from(written: Plain) -> Result<Self, Invalid> {
         match Level::of(&written) {
             Some(_) => Ok(Bound(written)),
-            None => Err(Invalid::new("is a number, a text that writes one such as \"5.00\", or an RFC 3339 time")),
+            None => Err(Invalid::new("must be a number, a text that writes one such as \"5.00\", or an RFC 3339 time")),
         }
     }
 }

@@ -181,9 +181,9 @@ fn number(query: &Query, name: &str, max: usize) -> Result<Option<usize>, Proble
     match text.parse() {
         Ok(number) if number <= max => Ok(Some(number)),
         _ if name == "offset" => {
-            Err(Problem::of_parameter(name, format!("is 0 to {max}; beyond that follow \"next\" with after")))
+            Err(Problem::of_parameter(name, format!("must be 0 to {max}; beyond that follow \"next\" with after")))
         }
-        _ => Err(Problem::of_parameter(name, format!("is 0 to {max}"))),
+        _ => Err(Problem::of_parameter(name, format!("must be 0 to {max}"))),
     }
 }
 

@@ -172,7 +172,7 @@ fn chosen<'a>(signatures: &'a [Signature], name: Option<&str>) -> Result<&'a Sec
         Some(name) => {
             let is_named = |signature: &&Signature| names(signature).iter().any(|own| own.eq_ignore_ascii_case(name));
             let found = signatures.iter().find(is_named).map(|signature| &signature.secret);
-            found.ok_or_else(|| invalid("is one of the destination's signatures, by preset or header"))
+            found.ok_or_else(|| invalid("must be one of the destination's signatures, by preset or header"))
         }
         None if signatures.iter().all(|signature| signature.secret == first.secret) => Ok(&first.secret),
         None => Err(invalid("is required, since the signatures have several secrets; it is one of")),

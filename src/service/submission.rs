@@ -175,7 +175,7 @@ fn cloud_event(fields: Fields<'_>, tenant: &TenantId) -> Result<NewEvent, Reject
         match &*name {
             "specversion" => {
                 if text("specversion", raw)? != "1.0" {
-                    return Err(bad_field("specversion", "is 1.0; other versions are not read"));
+                    return Err(bad_field("specversion", "must be 1.0; other versions are not read"));
                 }
             }
             "id" => {
@@ -299,7 +299,7 @@ fn parsed<T: FromStr<Err = crate::model::Invalid>>(field: &str, raw: &RawValue) 
 fn bounded(field: &str, raw: &RawValue) -> Result<String, Rejection> {
     let text = text(field, raw)?;
     if text.is_empty() || text.len() > TEXT_MAX || text.chars().any(char::is_control) {
-        return Err(bad_field(field, format_args!("is 1 to {TEXT_MAX} bytes without control characters")));
+        return Err(bad_field(field, format_args!("must have 1 to {TEXT_MAX} bytes without control characters")));
     }
     Ok(text.into_owned())
 }
@@ -310,7 +310,7 @@ fn content_type(field: &str, raw: &RawValue) -> Result<String, Rejection> {
     if text.contains('/') && text.is_ascii() {
         Ok(text)
     } else {
-        Err(bad_field(field, "is a media type such as text/plain"))
+        Err(bad_field(field, "must be a media type such as text/plain"))
     }
 }
 

@@ -71,7 +71,7 @@ impl Types {
     fn pattern(&self, code: &Value) -> Result<TypePattern, Invalid> {
         let found = code.as_u64().and_then(|code| self.0.get(&u32::try_from(code).ok()?));
         let known = || self.0.iter().map(|(code, kind)| format!("{code} ({kind})")).collect::<Vec<_>>().join(", ");
-        found.map(|kind| TypePattern::One(kind.clone())).ok_or_else(|| Invalid(format!("is one of {}", known())))
+        found.map(|kind| TypePattern::One(kind.clone())).ok_or_else(|| Invalid(format!("must be one of {}", known())))
     }
 
     fn code(&self, pattern: &TypePattern) -> Option<u32> {
@@ -197,7 +197,7 @@ fn auth(object: Map<String, Value>, pointer: &str, faults: &mut Faults) -> Optio
             secret.map(|secret| Auth::SharedSecret { header: SHARED_SECRET_HEADER.to_owned(), secret })
         }
         _ => {
-            faults.note(at, "is 0 (basic authentication) or 1 (shared secret)");
+            faults.note(at, "must be 0 (basic authentication) or 1 (shared secret)");
             return None;
         }
     };
@@ -270,7 +270,7 @@ fn named(call: &Call, tenant: &TenantId) -> Result<Registration, Problem> {
     let text = call.params.text("id");
     let is_number = !text.starts_with(['+', '0']) && text.bytes().all(|byte| byte.is_ascii_digit());
     let serial = text.parse::<u32>().ok().filter(|_| is_number);
-    let serial = serial.ok_or_else(|| Problem::of_path("id", "is the number of a webhook, from 1, such as 4"))?;
+    let serial = serial.ok_or_else(|| Problem::of_path("id", "must be the number of a webhook, from 1, such as 4"))?;
     let found = call.service.registrations(tenant, NAME).into_iter().find(|it| it.serial == serial);
     found.ok_or_else(|| Problem::new(ProblemCode::NotFound, "there is no such webhook"))
 }

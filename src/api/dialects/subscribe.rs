@@ -59,7 +59,7 @@ impl SubscriptionRequest {
         let retries = self.retry_attempts.map(|number| u32::try_from(number).ok().filter(|it| *it <= RETRIES_MAX));
         match retries {
             None => faults.note("/retry_attempts", "is required"),
-            Some(None) => faults.note("/retry_attempts", format!("is 0 to {RETRIES_MAX}")),
+            Some(None) => faults.note("/retry_attempts", format!("must be 0 to {RETRIES_MAX}")),
             Some(Some(_)) => {}
         }
         faults.into_result()?;

@@ -43,11 +43,12 @@ impl Filter {
             None => None,
             Some(text) => {
                 let state = DeliveryState::ALL.into_iter().find(|state| state.as_str() == text);
-                let bad = || Problem::of_parameter("state", "is one of pending, held, succeeded, failed, cancelled");
+                let bad =
+                    || Problem::of_parameter("state", "must be one of pending, held, succeeded, failed, cancelled");
                 Some(state.ok_or_else(bad)?)
             }
         };
-        let bad = || Problem::of_parameter("status", "is 100 to 999");
+        let bad = || Problem::of_parameter("status", "must be 100 to 999");
         let status = query.parse::<u16>("status").map_err(|_| bad())?;
         if status.is_some_and(|status| !(100..=999).contains(&status)) {
             return Err(bad());

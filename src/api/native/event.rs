@@ -192,7 +192,7 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
         to: query.parse("to")?,
     };
     let producer_id = query.parse::<ProducerId>("producer_id")?;
-    let asked = query.parse::<bool>(PAYLOAD).map_err(|_| Problem::of_parameter(PAYLOAD, "is true or false"))?;
+    let asked = query.parse::<bool>(PAYLOAD).map_err(|_| Problem::of_parameter(PAYLOAD, "must be true or false"))?;
     let asked = asked.unwrap_or(false);
     if asked && !caller.sees_payloads() {
         return Err(forbidden("?payload", "payloads are shown from the role operate on"));

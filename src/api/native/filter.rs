@@ -13,7 +13,7 @@ use crate::model::{Invalid, TypePattern};
 /// The filter that a body asks for, for a subscription to `pattern`.
 pub(super) fn weigh(filter: Value, pattern: &TypePattern, faults: &mut Faults) -> Option<Filter> {
     let Value::Object(mut members) = filter else {
-        faults.note("/filter", "is an object such as {\"all\": […]}");
+        faults.note("/filter", "must be an object such as {\"all\": […]}");
         return None;
     };
     if members.contains_key("all") || members.contains_key("any") {
@@ -36,7 +36,7 @@ pub(super) fn weigh(filter: Value, pattern: &TypePattern, faults: &mut Faults) -
         (Some(_), true) | (None, _) => {
             faults.note(
                 "/filter",
-                "is {\"all\": […]} or {\"any\": […]}, with conditions {\"pointer\", \"op\", \"value\"}",
+                "must be {\"all\": […]} or {\"any\": […]}, with conditions {\"pointer\", \"op\", \"value\"}",
             );
             None
         }
@@ -47,7 +47,7 @@ fn conditions(pointer: &str, mode: Mode, list: Value, faults: &mut Faults) -> Op
     let list = match list {
         Value::Array(list) if (1..=CONDITIONS_MAX).contains(&list.len()) => list,
         _ => {
-            faults.note(pointer, format!("is a list of 1 to {CONDITIONS_MAX} conditions"));
+            faults.note(pointer, format!("must be a list of 1 to {CONDITIONS_MAX} conditions"));
             return None;
         }
     };
@@ -59,7 +59,7 @@ fn conditions(pointer: &str, mode: Mode, list: Value, faults: &mut Faults) -> Op
 
 fn condition(at: &str, value: Value, faults: &mut Faults) -> Option<Condition> {
     let Value::Object(mut members) = value else {
-        faults.note(at, "is an object {\"pointer\", \"op\", \"value\"}");
+        faults.note(at, "must be an object {\"pointer\", \"op\", \"value\"}");
         return None;
     };
     let (pointer, op, value) = (members.remove("pointer"), members.remove("op"), members.remove("value"));
@@ -81,14 +81,14 @@ fn condition(at: &str, value: Value, faults: &mut Faults) -> Option<Condition> {
             None => Some(Test::Exists(true)),
             Some(Value::Bool(exists)) => Some(Test::Exists(exists)),
             Some(_) => {
-                faults.note(value_at, "is true or false");
+                faults.note(value_at, "must be true or false");
                 None
             }
         },
         Some("gt") => faults.weigh(&value_at, plain(value).and_then(Bound::try_from)).map(Test::Gt),
         Some("lt") => faults.weigh(&value_at, plain(value).and_then(Bound::try_from)).map(Test::Lt),
         Some(_) | None => {
-            faults.note(format!("{at}/op"), "is one of eq, ne, in, prefix, exists, gt, lt");
+            faults.note(format!("{at}/op"), "must be one of eq, ne, in, prefix, exists, gt, lt");
             None
         }
     };
@@ -103,7 +103,7 @@ fn plain(value: Option<Value>) -> Result<Plain, Invalid> {
         Some(Value::Number(number)) => Ok(Plain::Number(number.to_string())),
         Some(text @ Value::String(_)) => self::text(Some(text), 0, TEXT_CHARS_MAX).map(Plain::Text),
         Some(Value::Array(_) | Value::Object(_)) => {
-            Err(Invalid::new("is a text, a number, true, false or null; a list goes with the op in"))
+            Err(Invalid::new("must be a text, a number, true, false or null; a list goes with the op in"))
         }
     }
 }
@@ -116,7 +116,7 @@ fn plains(at: &str, value: Option<Value>, faults: &mut Faults) -> Option<Vec<Pla
             plains.into_iter().collect()
         }
         _ => {
-            faults.note(at, format!("is a list of 1 to {VALUES_MAX} values"));
+            faults.note(at, format!("must be a list of 1 to {VALUES_MAX} values"));
             None
         }
     }
@@ -125,7 +125,7 @@ fn plains(at: &str, value: Option<Value>, faults: &mut Faults) -> Option<Vec<Pla
 fn text(value: Option<Value>, min: usize, max: usize) -> Result<String, Invalid> {
     match value {
         Some(Value::String(text)) if (min..=max).contains(&text.chars().count()) => Ok(text),
-        _ => Err(Invalid(format!("is a text of {min} to {max} characters"))),
+        _ => Err(Invalid(format!("must be a text of {min} to {max} characters"))),
     }
 }
 
@@ -231,7 +231,7 @@ impl Takes {
         let words = |value| text(Some(value), 1, FIELD_CHARS_MAX).map(Plain::Text);
         let beside = |value: Value, step: i64| {
             let whole = value.as_i64().and_then(|number| number.checked_add(step));
-            let whole = whole.ok_or_else(|| Invalid::new("is a whole number of minor units"))?;
+            let whole = whole.ok_or_else(|| Invalid::new("must be a whole number of minor units"))?;
             Bound::try_from(Plain::Number(whole.to_string()))
         };
         match self {
@@ -244,7 +244,7 @@ impl Takes {
             Takes::Exactly(count) => text(Some(value), count, count).map(Plain::Text).map(Test::Eq),
             Takes::Flag => match value {
                 Value::Bool(flag) => Ok(Test::Eq(Plain::Bool(flag))),
-                _ => Err(Invalid::new("is true or false")),
+                _ => Err(Invalid::new("must be true or false")),
             },
             Takes::Above => plain(Some(value)).and_then(Bound::try_from).map(Test::Gt),
             Takes::Below => plain(Some(value)).and_then(Bound::try_from).map(Test::Lt),

@@ -42,7 +42,7 @@ impl Filter {
             Some(text) => {
                 let known = Milestone::ALL.into_iter().find(|milestone| milestone.as_str() == text);
                 let names = Milestone::ALL.map(Milestone::as_str).join(", ");
-                let bad = || Problem::of_parameter("event_type", format!("is one of {names}"));
+                let bad = || Problem::of_parameter("event_type", format!("must be one of {names}"));
                 Some(known.ok_or_else(bad)?)
             }
         };
@@ -73,7 +73,7 @@ impl FromStr for Date {
             true => (text.parse::<Timestamp>(), LEAST),
             false => (format!("{text}T00:00:00Z").parse(), DAY),
         };
-        let form = |_| Invalid::new("is a date such as 2026-01-31 or a time such as 2026-01-31T09:30:00Z");
+        let form = |_| Invalid::new("must be a date such as 2026-01-31 or a time such as 2026-01-31T09:30:00Z");
         let first = moment.map_err(form)?;
         Ok(Date { first, after: first.after(span) })
     }

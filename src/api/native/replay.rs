@@ -89,7 +89,10 @@ impl ReplayRequest {
             Some("cancelled") => DeliveryState::Cancelled,
             Some("succeeded") => DeliveryState::Succeeded,
             Some(_) => {
-                faults.note("/state", "is one of failed, cancelled, succeeded: what has not ended cannot be replayed");
+                faults.note(
+                    "/state",
+                    "must be one of failed, cancelled, succeeded: what has not ended cannot be replayed",
+                );
                 DeliveryState::Failed
             }
         };
@@ -109,7 +112,7 @@ impl ReplayRequest {
 
 fn weigh_rate(faults: &mut Faults, pointer: &str, events: u32, per: Result<Duration, Invalid>) -> Rate {
     if !(1..=RATE_EVENTS_MAX).contains(&events) {
-        faults.note(pointer, format!("is 1 to {RATE_EVENTS_MAX}"));
+        faults.note(pointer, format!("must be 1 to {RATE_EVENTS_MAX}"));
     }
     let per = faults.weigh("/rate/per", per).unwrap_or(Replay::RATE_DEFAULT.per);
     Rate { events, per }

@@ -132,7 +132,7 @@ impl SignaturesRequest {
             }
         };
         if requests.len() > SIGNATURES_MAX {
-            faults.note("/signature", format!("has at most {SIGNATURES_MAX} entries"));
+            faults.note("/signature", format!("must have at most {SIGNATURES_MAX} entries"));
             return Vec::new();
         }
         let mut left: Vec<&SignedWith> = stored.iter().collect();
@@ -175,7 +175,7 @@ impl SignatureRequest {
             Some(name) => match Preset::named(name) {
                 None => {
                     let known: Vec<_> = Preset::ALL.iter().map(|preset| preset.as_str()).collect();
-                    faults.note(at("preset"), format!("is one of {}, custom, none", known.join(", ")));
+                    faults.note(at("preset"), format!("must be one of {}, custom, none", known.join(", ")));
                     return None;
                 }
                 Some(preset) => {
@@ -268,7 +268,7 @@ impl SignatureRequest {
         let message = plain_text(self.message.clone().unwrap_or_else(|| "{body}".to_owned()), 1, 256);
         let message = message.and_then(|message| match message.contains("{body}") {
             true => Ok(message),
-            false => Err(Invalid::new("signs {body}, at least")),
+            false => Err(Invalid::new("must sign {body}, at least")),
         });
         let message = faults.weigh(&at("message"), message);
         let algorithm = faults.weigh(&at("algorithm"), named(&self.algorithm, &ALGORITHMS));
@@ -305,7 +305,7 @@ fn named<T: Copy, const N: usize>(text: &Option<String>, table: &[(&str, T); N])
     let Some(text) = text else { return Ok(table[0].1) };
     table.iter().find(|(name, _)| name == text).map(|(_, value)| *value).ok_or_else(|| {
         let known: Vec<_> = table.iter().map(|(name, _)| *name).collect();
-        Invalid(format!("is one of {}", known.join(", ")))
+        Invalid(format!("must be one of {}", known.join(", ")))
     })
 }
 

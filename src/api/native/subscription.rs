@@ -107,7 +107,7 @@ impl SubscriptionRequest {
             }
         }
         if self.r#type != Patch::Absent && self.r#type != Patch::Value(pattern.to_string()) {
-            faults.note("/type", "is the one in the path");
+            faults.note("/type", "must be the one in the path");
         }
         let tenant = tenant(self.tenant.value(), self.entity_ksuid.value(), &mut faults);
         let mut made =
@@ -184,7 +184,7 @@ fn tenant(tenant: Option<String>, entity_ksuid: Option<String>, faults: &mut Fau
 
 fn destinations(texts: Vec<String>, faults: &mut Faults) -> Vec<DestinationId> {
     if texts.len() > DESTINATIONS_MAX {
-        faults.note("/destinations", format!("has at most {DESTINATIONS_MAX} entries"));
+        faults.note("/destinations", format!("must have at most {DESTINATIONS_MAX} entries"));
         return Vec::new();
     }
     let mut ids: Vec<DestinationId> = Vec::with_capacity(texts.len());

@@ -47,6 +47,25 @@ async fn a_destination_is_created_and_read() {
     }
 }
 
+/// What is wrong is told as the rule that it breaks: "is not empty" of what is empty would be the opposite of what is so.
+#[tokio::test]
+async fn a_broken_rule_is_told_as_a_rule() {
+    let world = World::new();
+    let table = [
+        (with("name", json!("x".repeat(125))), "must have 1 to 124 characters"),
+        (with("method", json!("GET")), "must be POST or PUT"),
+        (with("in_flight_max", json!(1001)), "must be 1 to 1000"),
+        (with("timeout", json!("0s")), "must be a span of 1s to 2m"),
+        (with("auth", json!({"type": "bearer", "token": ""})), "must not be empty"),
+        (with("auth", json!({"type": "basic", "username": "a:b", "password": ""})), "must not have a colon (RFC 7617)"),
+        (with("success", json!({"status": ["600"]})), "must lie between 200 and 599"),
+    ];
+    for (body, rule) in table {
+        let answer = world.ask(Who::Operator, "POST", WEBHOOKS, body).await.json();
+        assert_eq!(answer["errors"][0]["detail"], rule, "{answer}");
+    }
+}
+
 /// S2.13, S2.14, S2.15, S2.16, S2.17, S2.20, S2.21, S2.27: what breaks a rule is a 400 that names its place.
 #[tokio::test]
 async fn a_wrong_create_names_its_fields() {

@@ -100,7 +100,8 @@ fn signing_key(service: &Service, tenant: &TenantId, name: &str) -> Result<Signi
         return own.map(|key| key.id).ok_or_else(none);
     }
     let named = name.parse().ok().and_then(|id| keys.iter().find(|key| key.id == id));
-    let none = || Invalid::new("is the id of a signing key of the tenant's, or \"signature\" for its signature key");
+    let none =
+        || Invalid::new("must be the id of a signing key of the tenant's, or \"signature\" for its signature key");
     named.map(|key| key.id).ok_or_else(none)
 }
 

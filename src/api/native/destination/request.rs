@@ -340,7 +340,7 @@ impl DestinationRequest {
         faults.set_or("/in_flight_max", self.in_flight_max, &mut to.in_flight_max, None, |number| {
             match (1..=IN_FLIGHT_MAX).contains(&number) {
                 true => Ok(Some(number)),
-                false => Err(Invalid(format!("is 1 to {IN_FLIGHT_MAX}"))),
+                false => Err(Invalid(format!("must be 1 to {IN_FLIGHT_MAX}"))),
             }
         });
         faults.set("/ordered", self.ordered, &mut to.ordered, Ok);
@@ -392,12 +392,12 @@ fn method(text: String) -> Result<Method, Invalid> {
     [Method::Post, Method::Put]
         .into_iter()
         .find(|method| method.as_str() == text)
-        .ok_or_else(|| Invalid::new("is POST or PUT"))
+        .ok_or_else(|| Invalid::new("must be POST or PUT"))
 }
 
 fn format(text: String) -> Result<Format, Invalid> {
     let known = || Format::ALL.map(Format::as_str).join(", ");
-    Format::named(&text).ok_or_else(|| Invalid(format!("is one of {}", known())))
+    Format::named(&text).ok_or_else(|| Invalid(format!("must be one of {}", known())))
 }
 
 /// A name that a header of a delivery may bear: a token that neither HTTP nor the daemon owns.
@@ -468,7 +468,7 @@ fn header_value(value: &str) -> Result<(), Invalid> {
 impl HeadersRequest {
     fn weigh(self, stored: &[(String, Secret)], faults: &mut Faults) -> Vec<(String, Secret)> {
         if self.0.len() > HEADERS_MAX {
-            faults.note("/headers", format!("has at most {HEADERS_MAX} entries"));
+            faults.note("/headers", format!("must have at most {HEADERS_MAX} entries"));
             return Vec::new();
         }
         let mut headers: Vec<(String, Secret)> = Vec::with_capacity(self.0.len());
@@ -565,7 +565,7 @@ impl AuthRequest {
                 Some(Auth::Bearer { token })
             }
             _ => {
-                faults.note("/auth/type", "is one of none, basic, shared_secret, bearer");
+                faults.note("/auth/type", "must be one of none, basic, shared_secret, bearer");
                 None
             }
         }
@@ -575,7 +575,7 @@ impl AuthRequest {
 /// A name for basic authentication.
 pub(in crate::api) fn username(text: String) -> Result<String, Invalid> {
     match text.contains(':') {
-        true => Err(Invalid::new("has no colon (RFC 7617)")),
+        true => Err(Invalid::new("must not have a colon (RFC 7617)")),
         false => plain_text(text, 0, 255),
     }
 }
@@ -591,7 +591,7 @@ const SHARED_SECRET_CHARS_MIN: usize = 8;
 /// A secret that is sent as it is, in a header.
 pub(in crate::api) fn sent_verbatim(text: &str) -> Result<(), Invalid> {
     if text.is_empty() {
-        return Err(Invalid::new("is not empty"));
+        return Err(Invalid::new("must not be empty"));
     }
     header_value(text)
 }
@@ -629,11 +629,11 @@ impl RetryRequest {
             return None;
         }
         if attempts_max.is_some_and(|attempts| !(1..=ATTEMPTS_MAX).contains(&attempts)) {
-            faults.note("/retry/attempts_max", format!("is 1 to {ATTEMPTS_MAX}"));
+            faults.note("/retry/attempts_max", format!("must be 1 to {ATTEMPTS_MAX}"));
             return None;
         }
         if jitter.is_some_and(|jitter| !(0.0..=10.0).contains(&jitter)) {
-            faults.note("/retry/jitter", "is a share of the delay, 0 to 10");
+            faults.note("/retry/jitter", "must be a share of the delay, 0 to 10");
             return None;
         }
         let plan = match (schedule, delays) {
@@ -648,7 +648,7 @@ impl RetryRequest {
             }
             (None, Some(texts)) => {
                 if texts.len() >= ATTEMPTS_MAX as usize {
-                    faults.note("/retry/delays", format!("has fewer than {ATTEMPTS_MAX} entries"));
+                    faults.note("/retry/delays", format!("must have fewer than {ATTEMPTS_MAX} entries"));
                     return None;
                 }
                 let mut delays = Vec::with_capacity(texts.len());
@@ -672,7 +672,7 @@ impl SuccessRequest {
         let status = match self.status {
             None => default.status,
             Some(texts) if texts.is_empty() || texts.len() > STATUS_RANGES_MAX => {
-                faults.note("/success/status", format!("has 1 to {STATUS_RANGES_MAX} entries"));
+                faults.note("/success/status", format!("must have 1 to {STATUS_RANGES_MAX} entries"));
                 return None;
             }
             Some(texts) => {
@@ -692,7 +692,7 @@ impl SuccessRequest {
 }
 
 fn status_range(text: &str) -> Result<(u16, u16), Invalid> {
-    let form = || Invalid::new("is a status such as \"2xx\", \"200\" or \"200-204\"");
+    let form = || Invalid::new("must be a status such as \"2xx\", \"200\" or \"200-204\"");
     let three_digits = |text: &str| match text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => text.parse::<u16>().map_err(|_| form()),
         false => Err(form()),
@@ -707,7 +707,7 @@ fn status_range(text: &str) -> Result<(u16, u16), Invalid> {
         (status, status)
     };
     if first > last || first < 200 || last > 599 {
-        return Err(Invalid::new("lies between 200 and 599"));
+        return Err(Invalid::new("must lie between 200 and 599"));
     }
     // SX.13: redirects are failures and are never followed, so no predicate can make one a success.
     if first <= 399 && last >= 300 {
@@ -731,13 +731,13 @@ impl BodyRuleRequest {
             (None, Some(text), None) => BodyRule::Equals(text),
             (None, None, Some(text)) => BodyRule::Prefix(text),
             _ => {
-                faults.note("/success/body", "has one of contains, equals, prefix");
+                faults.note("/success/body", "must have one of contains, equals, prefix");
                 return None;
             }
         };
         let (field, text) = rule_parts(&rule);
         if !(1..=BODY_TEXT_BYTES_MAX).contains(&text.len()) {
-            faults.note(format!("/success/body/{field}"), format!("is 1 to {BODY_TEXT_BYTES_MAX} bytes"));
+            faults.note(format!("/success/body/{field}"), format!("must have 1 to {BODY_TEXT_BYTES_MAX} bytes"));
             return None;
         }
         Some(rule)
@@ -757,7 +757,7 @@ impl RateRequest {
         let events = match self.events {
             Some(events) if (1..=RATE_EVENTS_MAX).contains(&events) => Some(events),
             Some(_) => {
-                faults.note("/rate/events", format!("is 1 to {RATE_EVENTS_MAX}"));
+                faults.note("/rate/events", format!("must be 1 to {RATE_EVENTS_MAX}"));
                 None
             }
             None => {
@@ -813,7 +813,7 @@ impl TlsRequest {
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Invalid> {
     if pem.len() > PEM_BYTES_MAX {
-        return Err(Invalid(format!("has at most {PEM_BYTES_MAX} bytes")));
+        return Err(Invalid(format!("must have at most {PEM_BYTES_MAX} bytes")));
     }
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
@@ -826,7 +826,7 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Invalid> {
 
 fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, Invalid> {
     if pem.len() > PEM_BYTES_MAX {
-        return Err(Invalid(format!("has at most {PEM_BYTES_MAX} bytes")));
+        return Err(Invalid(format!("must have at most {PEM_BYTES_MAX} bytes")));
     }
     PrivateKeyDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| Invalid::new("holds no PEM private key (PKCS #8, PKCS #1 or SEC 1)"))
@@ -841,7 +841,7 @@ fn pair(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Res
 
 /// A SHA-256 in hex, with or without colons between its bytes, as openssl prints it.
 fn pin(text: &str) -> Result<[u8; 32], Invalid> {
-    let form = || Invalid::new("is a SHA-256 in hex: 64 digits, colons between them allowed");
+    let form = || Invalid::new("must be a SHA-256 in hex: 64 digits, colons between them allowed");
     let digits: String = text.chars().filter(|&character| character != ':').collect();
     if text.len() > 95 || digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(form());
