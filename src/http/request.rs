@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::{Method, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
@@ -162,13 +162,14 @@ impl Request {
 
     /// The body as JSON of this shape, where there is one. Problems as of [`Request::json`].
     pub async fn optional_json<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, Problem> {
+        let encoded = self.is_plain();
         let content_type = self.header(CONTENT_TYPE.as_str())?;
         let is_other = content_type.is_some_and(|content_type| !is_json(content_type));
         let body = self.body(limit).await?;
         match body.is_empty() {
             true => Ok(None),
             false if is_other => Err(not_json()),
-            false => parse_json(&body).map(Some),
+            false => encoded.and_then(|()| parse_json(&body)).map(Some),
         }
     }
 
@@ -182,16 +183,30 @@ impl Request {
     /// A 415 when the content type is given and is neither JSON nor `application/x-www-form-urlencoded`, which `curl -d` says of
     /// whatever it sends.
     pub fn says_json_or_form(&self) -> Result<(), Problem> {
+        self.is_plain()?;
         match self.header(CONTENT_TYPE.as_str())? {
             Some(content_type) if !is_json(content_type) && !is_form(content_type) => Err(not_json()),
             Some(_) | None => Ok(()),
         }
     }
 
+    /// A 415 when the body says to be compressed: nothing here would unpack it, and what is packed is no JSON.
+    fn is_plain(&self) -> Result<(), Problem> {
+        match self.header(CONTENT_ENCODING.as_str())? {
+            Some(encoding) if !encoding.trim().eq_ignore_ascii_case("identity") => {
+                let detail = "send the body as it is, without Content-Encoding";
+                Err(Problem::new(ProblemCode::UnsupportedMediaType, detail))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The body as JSON of this shape.
     ///
-    /// Besides the problems of [`Request::body`]: a 415 when the content type is given and is not JSON, and those of [`parse_json`].
+    /// Besides the problems of [`Request::body`]: a 415 when the content type is given and is not JSON, or the body is compressed, and
+    /// those of [`parse_json`].
     pub async fn json<T: DeserializeOwned>(&mut self, limit: usize) -> Result<T, Problem> {
+        self.is_plain()?;
         if let Some(content_type) = self.header(CONTENT_TYPE.as_str())?
             && !is_json(content_type)
         {
@@ -548,6 +563,23 @@ mod tests {
                 false => assert_eq!(parsed.unwrap_err().code(), ProblemCode::UnsupportedMediaType, "{content_type:?}"),
             }
         }
+    }
+
+    /// "expected value at line 1 column 1" would be all that whoever compresses learns of it.
+    #[tokio::test]
+    async fn a_compressed_body_is_told_to_come_plain() {
+        for (encoding, status) in [("gzip", 415), ("identity", 200), ("br, gzip", 415)] {
+            let asked = || request(http::Request::post("/").header("content-encoding", encoding), "{}");
+            let status_of =
+                |read: Result<(), Problem>| read.map_or_else(|refused| refused.code().status().as_u16(), |()| 200);
+            let value = |read: Result<serde_json::Value, Problem>| status_of(read.map(drop));
+            assert_eq!(value(asked().json(10).await), status, "{encoding}");
+            let optional = asked().optional_json::<serde_json::Value>(10).await;
+            assert_eq!(status_of(optional.map(drop)), status, "{encoding}");
+            assert_eq!(status_of(asked().says_json_or_form()), status, "{encoding}");
+        }
+        let mut empty = request(http::Request::post("/").header("content-encoding", "gzip"), "");
+        assert_eq!(empty.optional_json::<serde_json::Value>(10).await, Ok(None));
     }
 
     #[tokio::test]
