@@ -244,7 +244,11 @@ impl DestinationRequest {
             ("/url", &mut self.url),
         ] {
             if std::mem::take(field) != Patch::Absent {
-                faults.note(pointer, "is given by the daemon");
+                let why = match pointer {
+                    "/tenant" => "is the caller's; one of all tenants names it in X-Tenant",
+                    _ => "is given by the daemon",
+                };
+                faults.note(pointer, why);
             }
         }
         if self.lane != Patch::Absent {
