@@ -51,6 +51,8 @@ def main():
         content_type, text = scrape(daemon, "application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5")
         assert content_type.startswith("application/openmetrics-text; version=1.0.0"), content_type
         opened = samples(open_metrics, text)
+        content_type, _ = scrape(daemon, "application/openmetrics-text;q=0.1, text/plain")
+        assert content_type.startswith("text/plain; version=0.0.4"), content_type
         content_type, text = scrape(daemon)
         assert content_type.startswith("text/plain; version=0.0.4"), content_type
         plain = samples(prometheus, text)
