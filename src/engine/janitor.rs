@@ -36,7 +36,7 @@ const PLAUSIBLE: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 /// what is removed does not come back when that is set right.
 const KEEPS_STEP: Duration = Duration::from_secs(3600);
 /// The wall clock and the monotonic one may differ by so much between two looks: a clock is slewed, and a machine is busy.
-const OUT_OF_STEP: Duration = Duration::from_secs(10);
+pub(super) const OUT_OF_STEP: Duration = Duration::from_secs(10);
 
 /// Whether the wall clock has kept step with one that does not jump.
 #[derive(Debug)]

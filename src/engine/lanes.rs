@@ -111,6 +111,30 @@ pub enum Rows {
     Heads,
 }
 
+/// A page of a lane, as it was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Its rows, in order, but for those that are put off.
+    pub rows: Vec<DueRow>,
+    /// Where the next page begins, unless the lane ends with this one.
+    pub next: Option<(Timestamp, Seq)>,
+    /// When the first of those that are put off may go.
+    pub wakes: Option<Timestamp>,
+}
+
+impl Page {
+    /// Of rows that were asked for by a load.
+    pub fn of(load: &Load, rows: Vec<DueRow>) -> Self {
+        let next = rows.last().filter(|_| rows.len() == load.limit).map(after);
+        Page { rows, next, wakes: None }
+    }
+}
+
+/// The place after a row.
+pub fn after(row: &DueRow) -> (Timestamp, Seq) {
+    (row.due, Seq(row.seq.0.saturating_add(1)))
+}
+
 /// The place of a row in its lane.
 type Place = (Timestamp, Seq);
 /// Before every row.
@@ -133,6 +157,8 @@ struct Lane {
     generation: u64,
     /// Whether it stands in line for a page.
     asked: bool,
+    /// When the first of its deliveries may go that are put off: they are on disk only, wherever the bound is.
+    wakes: Option<Timestamp>,
     in_flight: u32,
     /// Leased, and the end not on disk yet.
     unsettled: u32,
@@ -241,6 +267,7 @@ impl Lane {
             loading: None,
             generation: 0,
             asked: false,
+            wakes: None,
             in_flight: 0,
             unsettled: 0,
             gave_way: 0,
@@ -391,6 +418,7 @@ impl Lane {
         self.request = None;
         self.request_sought = true;
         self.bound = Some(START);
+        self.wakes = None;
         self.loading = None;
     }
 
@@ -579,7 +607,8 @@ impl Lanes {
     }
 
     /// A page has come from the disk.
-    pub fn loaded(&mut self, load: Load, rows: Vec<DueRow>, now: Timestamp) {
+    pub fn loaded(&mut self, load: Load, page: Page, now: Timestamp) {
+        let Page { rows, next, wakes } = page;
         let Some(lane) = self.lanes.get_mut(&load.destination) else { return };
         if lane.generation != load.generation {
             return;
@@ -595,10 +624,8 @@ impl Lanes {
                 Rows::Heads => lane.heads = Heads { line: Head::None, beside: Head::None },
                 // Fewer rows than asked for: the window is all there is. Otherwise it covers what came, the last row included.
                 Rows::First => {
-                    lane.bound = match rows.last() {
-                        Some(last) if rows.len() == load.limit => Some((last.due, Seq(last.seq.0.saturating_add(1)))),
-                        Some(_) | None => None,
-                    };
+                    lane.bound = next;
+                    lane.wakes = [lane.wakes, wakes].into_iter().flatten().min();
                 }
             }
             for row in rows {
@@ -743,6 +770,9 @@ impl Lanes {
     /// Puts a lane where it belongs after a change: among the ready ones, on a timer, or nowhere; and asks for a page.
     fn look(&mut self, no: DestinationNo, now: Timestamp) {
         let Some(lane) = self.lanes.get_mut(&no) else { return };
+        if lane.wakes.is_some_and(|wakes| wakes <= now) {
+            lane.forget_window();
+        }
         if lane.wants_load().is_some() && !lane.asked {
             lane.asked = true;
             self.loads.push_back(no);
@@ -762,6 +792,7 @@ impl Lanes {
             When::At(moment) => Some(moment),
             When::Later => None,
         };
+        let wake = [wake, lane.wakes].into_iter().flatten().min();
         if lane.wake != wake {
             if let Some(before) = lane.wake.take() {
                 self.timers.remove(&(before, no));

@@ -13,6 +13,7 @@ mod metrics;
 mod receiver;
 mod replayer;
 mod scheduler;
+pub mod spread;
 #[cfg(test)]
 mod tests;
 pub mod verdict;

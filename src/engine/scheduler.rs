@@ -12,11 +12,13 @@ use crate::client::Wire;
 use crate::clock::Clock;
 use crate::model::{DeliveryId, DeliveryKey, DestinationNo, Ended, NumberMap, Outcome, Reason, Timestamp, Trigger};
 use crate::store::op::{AtOnce, Finish, GiveUp, Start, Started, Unstart};
-use crate::store::{Change, DueRow, Heard, ReadError, Store};
+use crate::store::{Change, Heard, ReadError, Snapshot, Store};
 
 use super::attempt::{Attempts, Done, Made};
 use super::health::{Kind, Signal};
-use super::lanes::{LaneSpec, Lanes, Lease, Limits, Load, Rows};
+use super::janitor::OUT_OF_STEP;
+use super::lanes::{self, LaneSpec, Lanes, Lease, Limits, Load, Page, Rows};
+use super::spread::Spreads;
 use super::{Metrics, Settings, verdict};
 
 /// Attempts whose end is not on disk yet, at most.
@@ -29,6 +31,8 @@ const STARTED_AFTER: Duration = Duration::from_millis(100);
 const LOOK_REST: Duration = Duration::from_millis(25);
 /// Pages that are read at once.
 const LOADS_MAX: usize = 4;
+/// Rows that are looked at for one page, about, where many are put off.
+const LOOKED_AT_MAX: usize = 4096;
 
 /// Owns the lanes and the tasks that work for them.
 pub(super) struct Scheduler<W> {
@@ -44,7 +48,11 @@ pub(super) struct Scheduler<W> {
     leases: NumberMap<Id, UnderWay>,
     /// When the attempts under way are looked at for those that take their time; at the earliest moment that one can.
     look_at: Option<Instant>,
-    loading: JoinSet<(Load, Result<Vec<DueRow>, ReadError>)>,
+    /// What is overdue all at once, and when each of it may go.
+    spreads: Spreads,
+    /// Both clocks, when they were compared last.
+    clocks: (Timestamp, Instant),
+    loading: JoinSet<(Load, Result<Page, ReadError>)>,
     surveying: JoinSet<Result<Vec<DestinationNo>, ReadError>>,
 }
 
@@ -62,7 +70,7 @@ struct UnderWay {
 enum Woken {
     Bell,
     Made(Result<(Id, Done), JoinError>),
-    Loaded(Result<(Load, Result<Vec<DueRow>, ReadError>), JoinError>),
+    Loaded(Result<(Load, Result<Page, ReadError>), JoinError>),
     Surveyed(Result<Result<Vec<DestinationNo>, ReadError>, JoinError>),
     Clock,
     Stop,
@@ -95,14 +103,18 @@ impl<W: Wire> Scheduler<W> {
             making: JoinSet::new(),
             leases: NumberMap::default(),
             look_at: None,
+            spreads: Spreads::default(),
+            clocks: (clock.now(), Instant::now()),
             loading: JoinSet::new(),
             surveying: JoinSet::new(),
         }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        self.spreads.start(self.clock.now(), self.rng.u64(..));
         self.listen();
         loop {
+            self.compare_clocks();
             self.act();
             match self.wait(&stop).await {
                 Woken::Stop => break,
@@ -147,7 +159,7 @@ impl<W: Wire> Scheduler<W> {
                     self.cut_off(under_way, &error, now);
                 }
             }
-            Woken::Loaded(Ok((load, Ok(rows)))) => self.lanes.loaded(load, rows, now),
+            Woken::Loaded(Ok((load, Ok(page)))) => self.lanes.loaded(load, page, now),
             Woken::Loaded(Ok((load, Err(error)))) => {
                 tracing::error!(event = "lane_unreadable", destination = load.destination.0, %error, "read a lane");
                 self.lanes.load_failed(load);
@@ -195,6 +207,20 @@ impl<W: Wire> Scheduler<W> {
         }
     }
 
+    /// Finds out whether the clock was set: what that makes due at once does not go at once.
+    fn compare_clocks(&mut self) {
+        let (now, instant) = (self.clock.now(), Instant::now());
+        let (before, earlier) = std::mem::replace(&mut self.clocks, (now, instant));
+        let expected = before.after(instant.duration_since(earlier));
+        if now.since(expected) > OUT_OF_STEP {
+            self.spreads.jump(expected, now, self.rng.u64(..));
+            self.survey();
+        } else if expected.since(now) > OUT_OF_STEP {
+            self.spreads.set_back();
+            self.survey();
+        }
+    }
+
     /// Reads the lanes again from the disk: at start, and when more has happened than was heard.
     fn survey(&mut self) {
         self.lanes.forget_windows();
@@ -211,7 +237,8 @@ impl<W: Wire> Scheduler<W> {
             && let Some(load) = self.lanes.next_load()
         {
             let store = self.store.clone();
-            self.loading.spawn(async move { (load, rested(page(&store, load).await).await) });
+            let (spreads, now) = (self.spreads.clone(), self.clock.now());
+            self.loading.spawn(async move { (load, rested(page(&store, load, spreads, now).await).await) });
         }
         let (now, since) = (self.clock.now(), Instant::now());
         while !self.store.has_failed()
@@ -382,20 +409,47 @@ async fn at(moment: Option<Instant>) {
 }
 
 /// The rows of a lane that are wanted.
-async fn page(store: &Store, load: Load) -> Result<Vec<DueRow>, ReadError> {
+async fn page(store: &Store, load: Load, spreads: Spreads, now: Timestamp) -> Result<Page, ReadError> {
     let Load { destination, from, limit, .. } = load;
-    match load.what {
+    let rows = match load.what {
+        Rows::First if !spreads.are_over(now) => {
+            return store.read_for_engine(move |snapshot| first_but_put_off(snapshot, &load, &spreads, now)).await;
+        }
         Rows::First => store.read_for_engine(move |snapshot| snapshot.lane(destination, from, limit)).await,
+        // Two at most, which is never as many as there may be.
         Rows::Heads => store.read_for_engine(move |snapshot| snapshot.heads(destination)).await,
         Rows::Request => {
             // What has been asked since the catalog was published is heard as a change.
             let asked = store.catalog().destination(destination).and_then(|destination| destination.asked);
-            let Some(seq) = asked else { return Ok(Vec::new()) };
+            let Some(seq) = asked else { return Ok(Page::default()) };
             let key = DeliveryKey { destination, seq };
-            let row = store.read_for_engine(move |snapshot| snapshot.waiting_row(key)).await?;
-            Ok(row.into_iter().filter(|row| row.plan.trigger == Trigger::Confirmation).collect())
+            let row = store.read_for_engine(move |snapshot| snapshot.waiting_row(key)).await;
+            row.map(|row| row.into_iter().filter(|row| row.plan.trigger == Trigger::Confirmation).collect())
+        }
+    }?;
+    Ok(Page::of(&load, rows))
+}
+
+/// The first rows of a lane but for those that are put off, and when the first of these may go.
+fn first_but_put_off(snapshot: &Snapshot, load: &Load, spreads: &Spreads, now: Timestamp) -> Result<Page, ReadError> {
+    let mut page = Page { next: Some(load.from), ..Page::default() };
+    let mut looked_at = 0;
+    while let Some(from) = page.next
+        && page.rows.len() < load.limit
+        && looked_at < LOOKED_AT_MAX
+    {
+        let limit = load.limit - page.rows.len();
+        let rows = snapshot.lane(load.destination, from, limit)?;
+        looked_at += rows.len();
+        page.next = rows.last().filter(|_| rows.len() == limit).map(lanes::after);
+        for row in rows {
+            match spreads.release(&row, now) {
+                None => page.rows.push(row),
+                Some(release) => page.wakes = Some(page.wakes.map_or(release, |wakes| wakes.min(release))),
+            }
         }
     }
+    Ok(page)
 }
 
 /// What was read. After a read that failed it comes a moment later, so that trying again does not spin.
@@ -431,7 +485,7 @@ fn specs(settings: &Settings, store: &Store) -> impl Fn(DestinationNo) -> Option
 mod tests {
     use super::*;
     use crate::model::Seq;
-    use crate::store::Plan;
+    use crate::store::{DueRow, Plan};
 
     /// Attempts that begin one after the other share their rows' writes: each is noted, soon, and few writes note them all.
     #[test]

@@ -318,3 +318,149 @@ async fn little_life(seed: u64) -> Option<&'static str> {
     conserved(&open(&disk, clock).unwrap(), &what).await;
     hit.map(|_| table)
 }
+
+/// A receiver that is down, and when each attempt came, by a clock that does not jump.
+#[derive(Clone)]
+struct Down(Arc<Mutex<Vec<(DestinationNo, String, tokio::time::Instant)>>>);
+
+impl Wire for Down {
+    async fn send(&self, request: Request) -> Exchange {
+        let (_, kind) = request.headers.iter().find(|(name, _)| name == "x-webhook-event").unwrap();
+        let kind = kind.to_str().unwrap().to_owned();
+        self.0.lock().unwrap().push((request.lane, kind, tokio::time::Instant::now()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Exchange::replied(500, "")
+    }
+}
+
+impl Down {
+    /// The most attempts in any such span since a moment.
+    fn most_in(&self, span: Duration, since: tokio::time::Instant) -> usize {
+        let came: Vec<_> = self.0.lock().unwrap().iter().map(|(_, _, at)| *at).filter(|at| *at >= since).collect();
+        let within = |first: usize| came[first..].iter().take_while(|at| **at < came[first] + span).count();
+        (0..came.len()).map(within).max().unwrap_or(0)
+    }
+
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+/// Many destinations with few deliveries each, and one with many, all of which fail and are tried again after an hour. Events come
+/// for an hour, so that their retries are spread over each hour that follows.
+async fn steadily_failing(store: &Store) {
+    let mut nos = Vec::new();
+    let retry = Retry { plan: Plan::Delays(vec![HOUR]), attempts_max: Some(100), jitter: Some(0.0) };
+    for place in 0..61 {
+        let destination = Destination { retry: retry.clone(), ..destination(&format!("d{place}")) };
+        nos.push(store.steer(&Actor::SYSTEM, CreateDestination { destination }).await.unwrap().answer.unwrap().no);
+    }
+    for (pattern, nos) in [("one", &nos[..1]), ("all", &nos[..])] {
+        let subscription = subscription(pattern, nos);
+        store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
+    }
+    for minute in 0..60 {
+        let kinds = [vec!["one"; 12], vec!["all"; usize::from(minute % 6 == 0)]].concat();
+        let events = kinds.into_iter().map(|kind| event(kind, None, "1")).collect();
+        let _ = store.submit(Accept { events, waiting_max: 100_000 }).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+/// PROMISES, overload; P13: a clock that is set ahead, by an hour, a day or to 2099, makes all retries due at once. They come as if
+/// it had not been set: at most twice as many attempts as before, none forgotten, and what is fresh or sent again goes at once.
+#[tokio::test(start_paused = true)]
+async fn retries_that_a_clock_made_due_at_once_do_not_come_at_once() {
+    static BY: AtomicI64 = AtomicI64::new(0);
+    const SPAN: Duration = Duration::from_secs(900);
+    for by in [HOUR.as_millis() as i64, 24 * HOUR.as_millis() as i64, 74 * 365 * 24 * HOUR.as_millis() as i64] {
+        BY.store(0, Ordering::Relaxed);
+        let (disk, clock, wire) = (Disk::default(), Clock::of_runtime_set_by(START, &BY), Down(Arc::default()));
+        let store = open(&disk, clock).unwrap();
+        let settings = Settings {
+            breaker: BreakerSettings { failures_max: 0, shut_for: Duration::from_secs(30) },
+            janitor_round: Duration::from_secs(60),
+            ..Settings::default()
+        };
+        let engine = Engine::new(settings, store.clone(), wire.clone(), clock, fastrand::Rng::with_seed(1));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(engine.run(stop.clone()));
+        steadily_failing(&store).await;
+        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(2 * HOUR).await;
+        let normal = wire.most_in(SPAN, begun);
+        BY.store(by, Ordering::Relaxed);
+        // The next look at the clock is a second away at most.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (jumped, before) = (tokio::time::Instant::now(), wire.count());
+        let waiting = store.standing(|standing| standing.waiting);
+        assert_eq!(waiting, 60 * 12 + 10 * 61);
+
+        let resent = deliveries(&store).await[0].key;
+        let again = Resend { key: resent, trigger: Trigger::Manual };
+        assert_eq!(store.steer(&Actor::SYSTEM, again).await.unwrap().answer, Steered::Done);
+        let fresh = vec![event("one", None, "1")];
+        let _ = store.submit(Accept { events: fresh, waiting_max: 100_000 }).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!((2..=8).contains(&(wire.count() - before)), "{} at once", wire.count() - before);
+
+        tokio::time::sleep(2 * HOUR).await;
+        let most = wire.most_in(SPAN, jumped);
+        assert!(most <= 2 * normal, "{by}: {most} attempts in a quarter of an hour, {normal} before");
+        // Within two hours each has been tried again, twice but for what lies at the edges.
+        let tried = wire.count() - before;
+        assert!(
+            (waiting as usize * 15 / 10..=waiting as usize * 25 / 10).contains(&tried),
+            "{by}: {tried} of {waiting}"
+        );
+
+        // Set right again, nothing that was put off stays so.
+        BY.store(0, Ordering::Relaxed);
+        let before = wire.count();
+        tokio::time::sleep(3 * HOUR).await;
+        assert!(wire.count() - before >= 2 * waiting as usize, "{by}: {} of {waiting}", wire.count() - before);
+        conserved(&store, "a clock that was set ahead").await;
+        stop.cancel();
+        running.await.unwrap();
+    }
+}
+
+/// PROMISES, overload: the retries that are overdue after hours without the daemon come within five minutes, one after the other,
+/// in a lane of many as over many lanes; what is fresh does not wait for them.
+#[tokio::test(start_paused = true)]
+async fn retries_that_are_overdue_at_a_start_are_spread() {
+    let (disk, clock, wire) = (Disk::default(), Clock::of_runtime(START), Down(Arc::default()));
+    let mut store = open(&disk, clock).unwrap();
+    let settings = Settings {
+        breaker: BreakerSettings { failures_max: 0, shut_for: Duration::from_secs(30) },
+        ..Settings::default()
+    };
+    let start = |store: &Store| {
+        let rng = fastrand::Rng::with_seed(1);
+        let engine = Engine::new(settings.clone(), store.clone(), wire.clone(), clock, rng);
+        let stop = CancellationToken::new();
+        (stop.clone(), tokio::spawn(engine.run(stop)))
+    };
+    let (stop, running) = start(&store);
+    steadily_failing(&store).await;
+    stop.cancel();
+    running.await.unwrap();
+    store.close().await;
+    drop(store);
+    tokio::time::sleep(3 * HOUR).await;
+    store = open(&disk, clock).unwrap();
+    let (begun, before) = (tokio::time::Instant::now(), wire.count());
+    let (stop, running) = start(&store);
+    let fresh = vec![event("one", None, "1")];
+    let _ = store.submit(Accept { events: fresh, waiting_max: 100_000 }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!((1..=30).contains(&(wire.count() - before)), "{} at once", wire.count() - before);
+    tokio::time::sleep(spread::AFTER_START_MAX + Duration::from_secs(10)).await;
+    let overdue = 60 * 12 + 10 * 61;
+    assert_eq!(wire.count() - before, overdue + 1, "all of them have come");
+    let most = wire.most_in(Duration::from_secs(30), begun);
+    assert!(most <= 2 * overdue / 10, "{most} of {overdue} within half a minute");
+    conserved(&store, "a start after three hours").await;
+    stop.cancel();
+    running.await.unwrap();
+}

@@ -73,7 +73,7 @@ impl Desk {
     fn load(&mut self, now: Timestamp) {
         while let Some(load) = self.lanes.next_load() {
             let rows = page(&self.disk, &load);
-            self.lanes.loaded(load, rows, now);
+            self.lanes.loaded(load, Page::of(&load, rows), now);
         }
     }
 
@@ -482,10 +482,10 @@ fn what_is_heard_while_a_page_is_on_its_way_is_bounded_too() {
     }
     assert!(lanes.ids_in_memory() <= WINDOW_MAX + MISSED_MAX, "{}", lanes.ids_in_memory());
     // That page is no longer good, but the lane is not forgotten.
-    lanes.loaded(load, (1..=256).map(|seq| row(1, seq)).collect(), at(0));
+    lanes.loaded(load, Page::of(&load, (1..=256).map(|seq| row(1, seq)).collect()), at(0));
     let again = lanes.next_load().unwrap();
     assert_eq!(again.from, (Timestamp::ZERO, Seq(0)));
-    lanes.loaded(again, (1..=256).map(|seq| row(1, seq)).collect(), at(0));
+    lanes.loaded(again, Page::of(&again, (1..=256).map(|seq| row(1, seq)).collect()), at(0));
     assert_eq!(lanes.lease(at(0)).map(|lease| lease.row.seq), Some(Seq(1)));
 }
 
@@ -499,7 +499,7 @@ fn a_retry_that_is_heard_while_a_page_is_on_its_way_is_kept() {
     let load = lanes.next_load().unwrap();
     let far = |seq| DueRow { due: at(3600), ..row(1, seq) };
     let disk: Vec<_> = std::iter::once(row(1, 1)).chain((2..=256).map(far)).collect();
-    lanes.loaded(load, disk, at(0));
+    lanes.loaded(load, Page::of(&load, disk), at(0));
     // The window is low: all but a few of its rows are cancelled.
     for seq in 2..=200 {
         lanes.hear(Change::Gone(far(seq)), at(0), spec_of);
@@ -510,7 +510,7 @@ fn a_retry_that_is_heard_while_a_page_is_on_its_way_is_kept() {
     lanes.hear(Change::Settled(lease.row.key()), at(1), spec_of);
     let retry = DueRow { due: at(6), plan: Plan { number: 2, tried: 1, ..Plan::FIRST }, ..row(1, 1) };
     lanes.hear(Change::Due(retry), at(1), spec_of);
-    lanes.loaded(load, (257..=300).map(far).collect(), at(1));
+    lanes.loaded(load, Page::of(&load, (257..=300).map(far).collect()), at(1));
     assert_eq!(lanes.lease(at(6)).map(|lease| lease.row), Some(retry));
 }
 
@@ -725,7 +725,7 @@ impl Model {
         if let Some(place) = self.some_load(|rows| rows.is_some()) {
             let (load, rows) = self.loads.swap_remove(place);
             match rows {
-                Some(rows) if self.rng.u8(..10) > 0 => self.lanes.loaded(load, rows, self.now),
+                Some(rows) if self.rng.u8(..10) > 0 => self.lanes.loaded(load, Page::of(&load, rows), self.now),
                 Some(_) | None => self.lanes.load_failed(load),
             }
         }
