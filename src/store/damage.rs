@@ -6,7 +6,7 @@
 //!   leave it out, retention leaves it in its place, and its producer's id still counts as used.
 //! - What is **due**: its plan is made anew from the attempts before it. The delivery goes on.
 //! - An **attempt**: the history leaves it out. Where it is the last one, the row that waits is sought in its lane.
-//! - What has **ended** without success: it counts as failed, with `damaged` as the reason.
+//! - What was **given up**: it stays failed, with `damaged` as the reason. What was **cancelled** stays cancelled, as of its last attempt.
 //! - What was **under way** at a crash: nothing is left of that attempt; the delivery is still due.
 //! - A destination's **tally**: counted anew at start, from the events that are still there.
 //! - A **lane**: paused, for an operator may have paused it. A resume opens it.

@@ -62,7 +62,8 @@ impl Candidates {
     ) -> Result<Self, ReadError> {
         let destinations = destinations(wanted);
         let ends = match (wanted.state, wanted.milestone, wanted.status) {
-            (Some(DeliveryState::Failed | DeliveryState::Cancelled), _, _) => Some(Ends::Ended),
+            (Some(DeliveryState::Failed), _, _) => Some(Ends::Failed),
+            (Some(DeliveryState::Cancelled), _, _) => Some(Ends::Cancelled),
             (_, Some(Milestone::Failed), _) => Some(Ends::Failures),
             (_, _, Some(status)) if op::is_of_failures(status) => Some(Ends::Failures),
             (_, _, _) => None,

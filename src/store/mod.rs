@@ -46,10 +46,9 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::model::audit::Chain;
-use crate::model::delivery::Ending;
 use crate::model::{
-    Actor, ApiKey, CommandId, DeliveryKey, DeliveryState, Destination, DestinationNo, Epoch, Event, EventTypes,
-    KnownType, NumberSet, ReplayId, Seq, SigningKey, Subscription, Tenant, TenantId, Timestamp, User,
+    Actor, ApiKey, CommandId, DeliveryKey, Destination, DestinationNo, Epoch, Event, EventTypes, KnownType, NumberSet,
+    ReplayId, Seq, SigningKey, Subscription, Tenant, TenantId, Timestamp, User,
 };
 
 pub use audit::{Audited, Effect, Steer};
@@ -671,6 +670,7 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
         transaction.open_table(tables::ATTEMPTS.table())?;
         transaction.open_table(tables::STARTED.table())?;
         transaction.open_table(tables::ENDED.table())?;
+        transaction.open_table(tables::CANCELLED.table())?;
         transaction.open_table(tables::FAILURES)?;
         transaction.open_table(tables::ORDERED)?;
         transaction.open_table(tables::SEGMENTS.table())?;
@@ -881,17 +881,11 @@ fn count_anew(
         }
     }
     let ended = tables::ENDED.read(transaction, keys)?;
+    let cancelled = tables::CANCELLED.read(transaction, keys)?;
     for no in uncounted {
-        let mut tally = Tally::default();
-        for entry in ended.range((*no, 0)..=(*no, u64::MAX))? {
-            let (key, record) = entry?;
-            let row: Option<EndedRow> = codec::decode(ended.place(key.value()), record.value()).ok();
-            match row.map_or(Ending::Damaged, |row| row.ending).state() {
-                DeliveryState::Cancelled => tally.cancelled += 1,
-                DeliveryState::Failed => tally.failed += 1,
-                DeliveryState::Pending | DeliveryState::Held | DeliveryState::Succeeded => {}
-            }
-        }
+        let all = (*no, 0)..=(*no, u64::MAX);
+        let (failed, cancelled) = (ended.range(all.clone())?.count() as u64, cancelled.range(all)?.count() as u64);
+        let mut tally = Tally { failed, cancelled, ..Tally::default() };
         let waiting = waiting.get(no).copied().unwrap_or_default();
         let others = waiting + tally.failed + tally.cancelled;
         tally.succeeded = made.get(no).copied().unwrap_or_default().saturating_sub(others);

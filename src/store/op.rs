@@ -930,14 +930,17 @@ fn remove_plan(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
 }
 
 fn end(batch: &mut Batch<'_>, key: DeliveryKey, ending: Ending) -> Result<(), ApplyError> {
-    let row = EndedRow { ending, at: batch.now };
-    batch.ended.put((key.destination.0, key.seq.0), &row)?;
+    let (place, row) = ((key.destination.0, key.seq.0), EndedRow { ending, at: batch.now });
     match ending.state() {
         DeliveryState::Failed => {
+            batch.ended.put(place, &row)?;
             batch.tally_mut(key.destination).failed += 1;
             note_failure(batch, key)?;
         }
-        DeliveryState::Cancelled => batch.tally_mut(key.destination).cancelled += 1,
+        DeliveryState::Cancelled => {
+            batch.cancelled.put(place, &row)?;
+            batch.tally_mut(key.destination).cancelled += 1;
+        }
         DeliveryState::Pending | DeliveryState::Held | DeliveryState::Succeeded => {
             unreachable!("an ending is a failure or a cancellation")
         }
@@ -947,11 +950,28 @@ fn end(batch: &mut Batch<'_>, key: DeliveryKey, ending: Ending) -> Result<(), Ap
 }
 
 fn take_ended(batch: &mut Batch<'_>, key: DeliveryKey) -> Result<Option<EndedRow>, ApplyError> {
-    let place = batch.ended.place((key.destination.0, key.seq.0));
-    match batch.ended.remove((key.destination.0, key.seq.0))? {
-        Some(record) => Ok(Some(codec::decode(place, record.value()).unwrap_or(EndedRow::damaged(batch.now)))),
-        None => Ok(None),
+    let ended = end_of(&batch.ended, &batch.cancelled, key, batch.now)?;
+    if ended.is_some() {
+        batch.ended.remove((key.destination.0, key.seq.0))?;
+        batch.cancelled.remove((key.destination.0, key.seq.0))?;
     }
+    Ok(ended)
+}
+
+/// How a delivery ended without success. Where that cannot be read, it is shown as of `at`.
+pub(super) fn end_of(
+    ended: &impl Records<(u32, u64)>,
+    cancelled: &impl Records<(u32, u64)>,
+    key: DeliveryKey,
+    at: Timestamp,
+) -> Result<Option<EndedRow>, ApplyError> {
+    let place = (key.destination.0, key.seq.0);
+    if let Some(record) = ended.get(place)? {
+        return Ok(Some(codec::decode(ended.place(place), record.value()).unwrap_or(EndedRow::damaged(at))));
+    }
+    let record = cancelled.get(place)?;
+    let known = |record: &[u8]| codec::decode(cancelled.place(place), record).unwrap_or(EndedRow::cancelled(at));
+    Ok(record.map(|record| known(record.value())))
 }
 
 fn uncount(batch: &mut Batch<'_>, no: DestinationNo, state: DeliveryState) {
@@ -962,7 +982,7 @@ fn uncount(batch: &mut Batch<'_>, no: DestinationNo, state: DeliveryState) {
         DeliveryState::Cancelled => [&mut tally.cancelled, &mut tally.failed, &mut tally.succeeded],
         DeliveryState::Pending | DeliveryState::Held => return,
     };
-    // Whoever could not read how it had ended may have taken it for another end. It was counted once: the sum stays right.
+    // A tally that was counted anew may have counted it as something else. It was counted once: the sum stays right.
     if let Some(count) = counts.into_iter().find(|count| **count > 0) {
         *count -= 1;
     }
@@ -986,14 +1006,8 @@ fn state(batch: &Batch<'_>, key: DeliveryKey) -> Result<Trail, ApplyError> {
     if let Some(row) = waiting_row(batch, key)? {
         return Ok(Trail::Waiting(row));
     }
-    let row = (key.destination.0, key.seq.0);
-    match batch.ended.get(row)? {
-        Some(record) => Ok(Trail::Ended(match codec::decode::<EndedRow>(batch.ended.place(row), record.value()) {
-            Ok(ended) => ended.ending.state(),
-            Err(_) => Ending::Damaged.state(),
-        })),
-        None => Ok(Trail::Ended(DeliveryState::Succeeded)),
-    }
+    let ended = end_of(&batch.ended, &batch.cancelled, key, batch.now)?;
+    Ok(Trail::Ended(ended.map_or(DeliveryState::Succeeded, |ended| ended.ending.state())))
 }
 
 fn waiting_row(batch: &Batch<'_>, key: DeliveryKey) -> Result<Option<DueRow>, ApplyError> {
@@ -1402,6 +1416,7 @@ impl Sweep {
         if gone {
             for target in &head.targets {
                 batch.ended.remove((target.destination.0, seq.0))?;
+                batch.cancelled.remove((target.destination.0, seq.0))?;
                 batch.failures.remove((target.destination.0, seq.0))?;
             }
             batch.events.remove(seq.0)?;

@@ -64,6 +64,7 @@ pub struct Snapshot {
     pub(super) due: Read<(u32, u64, u64)>,
     pub(super) attempts: Read<(u64, u32, u32)>,
     pub(super) ended: Read<(u32, u64)>,
+    pub(super) cancelled: Read<(u32, u64)>,
     pub(super) replays: Read<u64>,
     pub(super) commands: Read<u64>,
     pub(super) request_times: Read<(u64, &'static [u8])>,
@@ -165,8 +166,10 @@ pub struct DeliveriesWanted {
 /// Which table of ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ends {
-    /// Of deliveries that have ended without success.
-    Ended,
+    /// Of deliveries that were given up.
+    Failed,
+    /// Of deliveries that were cancelled.
+    Cancelled,
     /// Of deliveries that have failed at some time, or had a reply whose status is none of success.
     Failures,
 }
@@ -264,6 +267,7 @@ impl Snapshot {
             due: tables::DUE.read(&transaction, keys)?,
             attempts: tables::ATTEMPTS.read(&transaction, keys)?,
             ended: tables::ENDED.read(&transaction, keys)?,
+            cancelled: tables::CANCELLED.read(&transaction, keys)?,
             failures: transaction.open_table(tables::FAILURES)?,
             ordered: transaction.open_table(tables::ORDERED)?,
             replays: tables::REPLAYS.read(&transaction, keys)?,
@@ -336,7 +340,8 @@ impl Snapshot {
         self.look();
         let range = (no.0, 0)..(no.0, before.0);
         let row = match ends {
-            Ends::Ended => self.ended.range(range)?.next_back().map(|row| row.map(|(key, _)| key.value())),
+            Ends::Failed => self.ended.range(range)?.next_back().map(|row| row.map(|(key, _)| key.value())),
+            Ends::Cancelled => self.cancelled.range(range)?.next_back().map(|row| row.map(|(key, _)| key.value())),
             Ends::Failures => self.failures.range(range)?.next_back().map(|row| row.map(|(key, _)| key.value())),
         };
         Ok(row.transpose()?.map(|(_, seq)| Seq(seq)))
@@ -347,7 +352,8 @@ impl Snapshot {
         let first_from = |from: u32| -> Result<Option<u32>, ReadError> {
             self.look();
             let row = match ends {
-                Ends::Ended => self.ended.range((from, 0)..)?.next().map(|row| row.map(|(key, _)| key.value())),
+                Ends::Failed => self.ended.range((from, 0)..)?.next().map(|row| row.map(|(key, _)| key.value())),
+                Ends::Cancelled => self.cancelled.range((from, 0)..)?.next().map(|row| row.map(|(key, _)| key.value())),
                 Ends::Failures => self.failures.range((from, 0)..)?.next().map(|row| row.map(|(key, _)| key.value())),
             };
             Ok(row.transpose()?.map(|(no, _)| no))
@@ -502,13 +508,9 @@ impl Snapshot {
                 attempts.push(*attempt);
             }
         }
-        let end = (key.destination.0, key.seq.0);
-        let ended = self.ended.get(end)?.map(|record| {
-            let ended = codec::decode(self.ended.place(end), record.value());
-            // When it ended is not known either: not before this.
-            let last = attempts.last().map(|last| last.started.after(last.duration));
-            ended.unwrap_or_else(|_| EndedRow::damaged(last.unwrap_or(head.accepted)))
-        });
+        // When it ended is not known where its row is damaged: not before this.
+        let last = attempts.last().map_or(head.accepted, |last| last.started.after(last.duration));
+        let ended = op::end_of(&self.ended, &self.cancelled, key, last)?;
         let state = match (&row, &ended) {
             (Some(_), _) => DeliveryState::Pending,
             (None, Some(ended)) => ended.ending.state(),

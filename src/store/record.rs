@@ -75,7 +75,7 @@ pub struct StartedRow {
     pub ran: Duration,
 }
 
-/// A row of the ended table.
+/// A row of the ended or the cancelled table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedRow {
     /// How it ended.
@@ -85,9 +85,14 @@ pub struct EndedRow {
 }
 
 impl EndedRow {
-    /// What is known of an end whose row is damaged, shown as of a moment.
+    /// What is known of a failure whose row is damaged, shown as of a moment.
     pub(super) fn damaged(at: Timestamp) -> EndedRow {
         EndedRow { ending: Ending::Damaged, at }
+    }
+
+    /// What is known of a cancellation whose row is damaged, likewise: its table says that it was one.
+    pub(super) fn cancelled(at: Timestamp) -> EndedRow {
+        EndedRow { ending: Ending::Cancelled, at }
     }
 }
 

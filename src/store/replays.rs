@@ -11,7 +11,6 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use serde_json::{Value, json};
 
 use crate::model::audit::{Action, Deed};
-use crate::model::delivery::Ending;
 use crate::model::replay::{Replay, ReplayId, ReplayState, ReplayWalk, ReplayWanted};
 use crate::model::{
     DeliveryKey, DeliveryState, DestinationNo, Rate, Seq, TenantId, Timestamp, Trigger, TypePattern, milestone,
@@ -21,7 +20,6 @@ use super::audit::{Effect, Steer};
 use super::codec;
 use super::op::{self, Steered};
 use super::reader::{ReadError, Snapshot};
-use super::record::EndedRow;
 use super::segments::{Answer, Asked, Stretch};
 use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
@@ -215,19 +213,21 @@ impl Snapshot {
         let mut moved = false;
         let stops =
             |into: &Vec<DeliveryKey>, moved| into.len() >= full || (moved && self.looked_at() >= search.looks_end);
-        if search.wanted.state != DeliveryState::Succeeded {
-            for entry in self.ended.range((no.0, from.0)..(no.0, search.until.0.max(from.0)))? {
-                let (place, record) = entry?;
-                let seq = Seq(place.value().1);
+        let rows = match search.wanted.state {
+            DeliveryState::Succeeded => None,
+            DeliveryState::Cancelled => Some(&self.cancelled),
+            DeliveryState::Failed | DeliveryState::Pending | DeliveryState::Held => Some(&self.ended),
+        };
+        if let Some(rows) = rows {
+            for entry in rows.range((no.0, from.0)..(no.0, search.until.0.max(from.0)))? {
+                let seq = Seq(entry?.0.value().1);
                 if stops(into, moved) {
                     return Ok(Some(seq));
                 }
                 moved = true;
                 self.look();
                 let key = DeliveryKey { destination: no, seq };
-                let ended = codec::decode(self.ended.place((no.0, seq.0)), record.value());
-                let ending = ended.map_or(Ending::Damaged, |ended: EndedRow| ended.ending);
-                if ending.state() == search.wanted.state && self.is_of_wanted_event(search.wanted, key)? {
+                if self.is_of_wanted_event(search.wanted, key)? {
                     into.push(key);
                 }
             }
@@ -255,6 +255,7 @@ impl Snapshot {
                 self.look();
                 let key = DeliveryKey { destination: no, seq };
                 let has_succeeded = self.ended.get((no.0, seq.0))?.is_none()
+                    && self.cancelled.get((no.0, seq.0))?.is_none()
                     && op::find_waiting(&self.events, &self.attempts, &self.due, key)?.is_none();
                 if has_succeeded && self.is_of_wanted_event(search.wanted, key)? {
                     into.push(key);

@@ -28,8 +28,11 @@ pub const ATTEMPTS: Definition<(u64, u32, u32)> = Definition::new("attempts");
 /// `(destination, seq) -> an attempt that was under way`, for attempts that take their time. Few: a table of its own lets a start
 /// find what a crash cut off without a walk over all attempts.
 pub const STARTED: Definition<(u32, u64)> = Definition::new("started");
-/// `(destination, seq) -> how a delivery ended without success`. What is neither here nor due has succeeded.
+/// `(destination, seq) -> how a delivery was given up`. What is neither here nor cancelled nor due has succeeded.
 pub const ENDED: Definition<(u32, u64)> = Definition::new("ended");
+/// `(destination, seq) -> how a delivery was cancelled`. Apart from those that were given up: each of the two may be rare among the
+/// others, and is listed alone.
+pub const CANCELLED: Definition<(u32, u64)> = Definition::new("cancelled");
 /// `(destination, seq)` of each delivery that has a failed attempt, or one with another status than 200 to 299, or was given up,
 /// whatever became of it: what the history's filter on failures and the filter on such a status walk. There is nothing in a row but its key.
 pub const FAILURES: TableDefinition<(u32, u64), ()> = TableDefinition::new(FAILURES_NAME);
@@ -63,7 +66,7 @@ pub const AUDIT: Definition<u64> = Definition::new("audit");
 pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
 
 /// All tables.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 19] = [
     META.name,
     DATA_KEYS.name,
     THINGS.name,
@@ -72,6 +75,7 @@ pub const NAMES: [&str; 18] = [
     ATTEMPTS.name,
     STARTED.name,
     ENDED.name,
+    CANCELLED.name,
     FAILURES_NAME,
     ORDERED_NAME,
     TALLIES.name,
@@ -97,7 +101,7 @@ pub fn shown(table: &str, key: &[u8]) -> String {
             let (seq, no, number) = <(u64, u32, u32)>::from_bytes(key);
             format!("{seq}/{no}/{number}")
         }
-        "started" | "ended" => {
+        "started" | "ended" | "cancelled" => {
             let (no, seq) = <(u32, u64)>::from_bytes(key);
             format!("{no}/{seq}")
         }

@@ -205,9 +205,10 @@ async fn a_damaged_attempt_is_missing_in_the_history_and_nowhere_else() {
     }
 }
 
-/// An end that cannot be read is a failure, which can be sent again; what was counted stays counted once.
+/// An end that cannot be read stays a failure, a cancellation stays one, and both can be sent again and are listed; what was
+/// counted stays counted once.
 #[tokio::test]
-async fn a_damaged_end_counts_as_failed_and_can_be_resent() {
+async fn a_damaged_end_stays_what_it_was_and_can_be_resent() {
     for bit in BITS {
         let disk = Disk::default();
         let store = open(&disk);
@@ -218,11 +219,17 @@ async fn a_damaged_end_counts_as_failed_and_can_be_resent() {
         let rows = lane(&store, no).await;
         finish(&store, rows[0], Outcome::Failed, Next::GivenUp(Ending::Exhausted)).await;
         assert_eq!(steer(&store, Cancel { key: rows[1].key() }).await, Steered::Done);
-        for (place, row) in rows.iter().enumerate() {
-            flip(&store, "ended", place, bit).await;
+        for (row, table, state, shown) in [
+            (rows[0], "ended", DeliveryState::Failed, Ending::Damaged),
+            (rows[1], "cancelled", DeliveryState::Cancelled, Ending::Cancelled),
+        ] {
+            flip(&store, table, 0, bit).await;
             let delivery = delivery(&store, row.key()).await;
             let ending = delivery.ended.map(|ended| ended.ending);
-            assert_eq!((delivery.state, ending), (DeliveryState::Failed, Some(Ending::Damaged)));
+            assert_eq!((delivery.state, ending), (state, Some(shown)));
+            let wanted = DeliveriesWanted { state: Some(state), ..DeliveriesWanted::default() };
+            let page = store.read(move |snapshot| snapshot.deliveries(&wanted, ALL)).await.unwrap();
+            assert_eq!(page.items.iter().map(|item| item.key).collect::<Vec<_>>(), [row.key()], "bit {bit}");
         }
         let store = reopened(store, &disk).await;
         for row in &rows {

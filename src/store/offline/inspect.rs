@@ -321,14 +321,23 @@ impl<'a> Inspection<'a> {
         });
         let mut events = self.event_rows();
         self.walk(&tables::ENDED, |(no, seq): (u32, u64), place, record| {
-            let row = decoded::<EndedRow>(place, record)?;
-            let (failed, cancelled) = ended.entry(no).or_default();
-            match row.ending.state() {
-                DeliveryState::Failed => *failed += 1,
-                DeliveryState::Cancelled => *cancelled += 1,
-                DeliveryState::Pending | DeliveryState::Held | DeliveryState::Succeeded => {}
+            ended.entry(no).or_default().0 += 1;
+            let is_failure = decoded::<EndedRow>(place, record)?.ending.state() == DeliveryState::Failed;
+            events.must_target(no, seq)?;
+            if is_failure { Ok(()) } else { Err("it lies among the failed, and was cancelled".into()) }
+        });
+        let mut events = self.event_rows();
+        let failed = tables::ENDED.read(self.transaction, self.keys).ok();
+        self.walk(&tables::CANCELLED, |(no, seq): (u32, u64), place, record| {
+            ended.entry(no).or_default().1 += 1;
+            let was_cancelled = decoded::<EndedRow>(place, record)?.ending.state() == DeliveryState::Cancelled;
+            events.must_target(no, seq)?;
+            let has_failed = failed.as_ref().is_some_and(|rows| matches!(rows.get((no, seq)), Ok(Some(_))));
+            match (was_cancelled, has_failed) {
+                (true, false) => Ok(()),
+                (true, true) => Err("it lies among the failed as well".into()),
+                (false, _) => Err("it lies among the cancelled, and has failed".into()),
             }
-            events.must_target(no, seq)
         });
     }
 
@@ -420,7 +429,7 @@ impl<'a> Inspection<'a> {
             let rows = waiting.get(&no).copied().unwrap_or_default();
             let (failed, cancelled) = ended.get(&no).copied().unwrap_or_default();
             let fits = tally.succeeded + tally.failed + tally.cancelled <= tally.accepted;
-            // Which of the two an end was may have been lost with its row; how many there were is not.
+            // Which of the two an end was may be unknown to a tally that was counted anew; how many there were is not.
             let agrees = fits && tally.waiting() == rows && tally.failed + tally.cancelled >= failed + cancelled;
             tallies.insert(no, tally);
             if agrees { Ok(()) } else { Err(format!("{} wait by the tally, and {rows} rows are due", tally.waiting())) }

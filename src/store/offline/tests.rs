@@ -18,7 +18,7 @@ use crate::model::{
 use crate::store::op::*;
 use crate::store::tables::Write;
 use crate::store::tests::{attempt, event, keys, with_destinations};
-use crate::store::{DueRow, Plan, Store, Tally};
+use crate::store::{DueRow, EndedRow, Plan, Store, Tally};
 
 use super::*;
 
@@ -227,6 +227,7 @@ async fn a_flipped_bit_in_any_record_is_found_at_its_place() {
     bits.flip(&tables::ATTEMPTS);
     bits.flip(&tables::STARTED);
     bits.flip(&tables::ENDED);
+    bits.flip(&tables::CANCELLED);
     bits.flip(&tables::TALLIES);
     bits.flip(&tables::LANES);
     bits.flip(&tables::SEGMENTS);
@@ -256,7 +257,9 @@ async fn a_flipped_bit_on_the_disk_is_found() {
                 }
             )* };
         }
-        collect!(META, DATA_KEYS, THINGS, EVENTS, DUE, ATTEMPTS, STARTED, ENDED, TALLIES, LANES, SEGMENTS, AUDIT);
+        collect!(
+            META, DATA_KEYS, THINGS, EVENTS, DUE, ATTEMPTS, STARTED, ENDED, CANCELLED, TALLIES, LANES, SEGMENTS, AUDIT
+        );
     }
     let mut rng = fastrand::Rng::with_seed(2);
     // Rows of nothing but a key have no record.
@@ -309,7 +312,7 @@ async fn records_that_contradict_each_other_are_found() {
     ) -> Write<'tx, K> {
         definition.write(transaction, keys).unwrap()
     }
-    let damages: [(&str, &str, &str, Damage); 14] = [
+    let damages: [(&str, &str, &str, Damage); 15] = [
         ("failures", "attempts", "not among the failures", |tx, _| {
             tx.open_table(tables::FAILURES).unwrap().retain(|_, ()| false).unwrap()
         }),
@@ -318,6 +321,10 @@ async fn records_that_contradict_each_other_are_found() {
         }),
         ("a place too many", "ordered", "no such delivery waits", |tx, _| {
             tx.open_table(tables::ORDERED).unwrap().insert((2, 0, 1), ()).unwrap();
+        }),
+        ("an end", "cancelled", "among the cancelled, and has failed", |tx, keys| {
+            let row = EndedRow { ending: Ending::Exhausted, at: START };
+            write(&tables::CANCELLED, tx, keys).put((2, 2), &row).unwrap();
         }),
         ("events", "due", "its event is not there", |tx, keys| {
             drop(write(&tables::EVENTS, tx, keys).remove(24).unwrap())
