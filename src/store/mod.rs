@@ -10,6 +10,7 @@ pub mod audit;
 mod bell;
 mod cache;
 mod catalog;
+mod chapters;
 mod codec;
 pub mod commands;
 mod damage;
@@ -673,6 +674,8 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
         transaction.open_table(tables::CANCELLED.table())?;
         transaction.open_table(tables::FAILURES)?;
         transaction.open_table(tables::ORDERED)?;
+        transaction.open_table(tables::CHAPTERS)?;
+        transaction.open_table(tables::FACTS)?;
         transaction.open_table(tables::SEGMENTS.table())?;
         transaction.open_table(tables::LANES.table())?;
         transaction.open_table(tables::TALLIES.table())?;

@@ -21,6 +21,7 @@ use crate::model::{
 use super::audit::{Effect, Steer, note};
 use super::bell::Change;
 use super::catalog::{Routed, TENANT_DEPTH_MAX};
+use super::chapters::Fact;
 use super::codec::{Content, DecodeError};
 use super::record::{AttemptRow, DueRow, EndedRow, FormerTenant, LaneHealth, Plan, StartedRow, Tombstone};
 use super::tables::Records;
@@ -218,7 +219,10 @@ fn put_event(batch: &mut Batch<'_>, new: NewEvent, routed: Routed, trigger: Trig
     batch.events.put_with(seq.0, |place| codec::encode_event(place, &event.head, &event.body))?;
     batch.note(seq, &event.head);
     for target in &event.head.targets {
-        batch.tally_mut(target.destination).accepted += 1;
+        let tally = batch.tally_mut(target.destination);
+        let before = tally.accepted;
+        tally.accepted += 1;
+        batch.chapters.count(DeliveryKey { destination: target.destination, seq }, before)?;
         batch.begin(seq);
         let plan = Plan { trigger, in_line: trigger == Trigger::Schedule && due <= batch.now, ..Plan::FIRST };
         put_due(batch, DueRow { destination: target.destination, due, seq, plan })?;
@@ -513,10 +517,11 @@ impl Op for Finish {
         {
             batch.lane_mut(row.destination).health = health;
         }
-        let number = attempt.number;
+        let (number, status) = (attempt.number, attempt.status);
         if take_due(batch, &row)? {
             put_attempt(batch, key, number, &AttemptRow::Done(Box::new(attempt)))?;
             batch.settled(key);
+            note_status(batch, key, status, matches!(next, Next::Retry(_) | Next::Again(_)))?;
             match next {
                 Next::Succeeded => {
                     batch.tally_mut(row.destination).succeeded += 1;
@@ -559,7 +564,7 @@ impl<O: Op> Op for AtOnce<O> {
 fn finish_of_another_time(batch: &mut Batch<'_>, row: DueRow, mut attempt: Attempt) -> Result<(), ApplyError> {
     let key = row.key();
     attempt.next = None;
-    let number = attempt.number;
+    let (number, status) = (attempt.number, attempt.status);
     if head(batch, row.seq)?.is_none() {
         batch.settled(key);
         return Ok(());
@@ -568,6 +573,7 @@ fn finish_of_another_time(batch: &mut Batch<'_>, row: DueRow, mut attempt: Attem
     let planned = waiting_row(batch, key)?;
     put_attempt(batch, key, number, &AttemptRow::Done(Box::new(attempt)))?;
     batch.settled(key);
+    note_status(batch, key, status, planned.is_some())?;
     if succeeded {
         confirm(batch, &row)?;
     }
@@ -699,6 +705,11 @@ fn end_waiting(batch: &mut Batch<'_>, row: &DueRow, ending: Ending) -> Result<bo
     let waits = take_due(batch, row)?;
     if waits {
         remove_plan(batch, row)?;
+        if row.plan.number > 1
+            && let Some((_, Ok(AttemptRow::Done(last)))) = last_attempt(batch, row.key())?
+        {
+            note_status(batch, row.key(), last.status, false)?;
+        }
         end(batch, row.key(), ending)?;
     }
     Ok(waits)
@@ -892,20 +903,26 @@ fn take_due(batch: &mut Batch<'_>, row: &DueRow) -> Result<bool, ApplyError> {
 fn put_attempt(batch: &mut Batch<'_>, key: DeliveryKey, number: u32, row: &AttemptRow) -> Result<(), StorageError> {
     batch.attempts.put((key.seq.0, key.destination.0, number), row)?;
     match row {
-        AttemptRow::Done(attempt) if is_failure(attempt) => note_failure(batch, key),
-        AttemptRow::Done(_) | AttemptRow::Planned { .. } => Ok(()),
+        AttemptRow::Done(attempt) => match attempt.outcome {
+            Outcome::Succeeded => batch.chapters.note(key, Fact::SUCCEEDED),
+            Outcome::Failed | Outcome::Unknown => note_failure(batch, key),
+        },
+        AttemptRow::Planned { .. } => Ok(()),
     }
 }
 
-/// Whether an attempt is listed among the failures: a destination may take a status for success that no other does, and
-/// whoever asks for that status asks the same list.
-pub(super) fn is_failure(attempt: &Attempt) -> bool {
-    attempt.outcome != Outcome::Succeeded || attempt.status.is_some_and(is_of_failures)
-}
-
-/// Whether every delivery whose last attempt had this status is listed among the failures.
-pub(super) fn is_of_failures(status: u16) -> bool {
-    !(200..300).contains(&status)
+/// The last attempt of a delivery had this status, if any: of one that waits for another attempt, or has ended.
+fn note_status(
+    batch: &mut Batch<'_>,
+    key: DeliveryKey,
+    status: Option<u16>,
+    goes_on: bool,
+) -> Result<(), StorageError> {
+    match status {
+        Some(status) if goes_on => batch.chapters.note(key, Fact::went_on_after(status)),
+        Some(status) => batch.chapters.note(key, Fact::ended_with(status)),
+        None => Ok(()),
+    }
 }
 
 fn note_failure(batch: &mut Batch<'_>, key: DeliveryKey) -> Result<(), StorageError> {

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +14,15 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase};
 use crate::model::audit::{Chain, Kept, Link, Record, Wanted};
 use crate::model::event::{EventHead, ProducerId, Target};
 use crate::model::{
-    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Milestone, Seq, SubscriptionNo, TenantId,
-    Timestamp, Trigger, TypePattern, milestone,
+    Attempt, DeliveryKey, DeliveryState, DestinationNo, Event, EventId, Milestone, Outcome, Seq, SubscriptionNo,
+    TenantId, Timestamp, Trigger, TypePattern, milestone,
 };
 
+use super::chapters::{self, Fact};
 use super::history::{Candidates, Step};
 use super::keyring::Keyring;
 use super::op::Ages;
-use super::record::{AttemptRow, DueRow, EndedRow, Tally};
+use super::record::{AttemptRow, DueRow, EndedRow, Plan, Tally};
 use super::segments::{Answer, Asked, Runs, SegmentKey, Stretch, Time};
 use super::standing::BLOCK;
 use super::tables::{Read, Records};
@@ -70,6 +72,8 @@ pub struct Snapshot {
     pub(super) request_times: Read<(u64, &'static [u8])>,
     failures: ReadOnlyTable<(u32, u64), ()>,
     ordered: ReadOnlyTable<(u32, u64, u64), ()>,
+    chapters: ReadOnlyTable<(u32, u64), ()>,
+    facts: ReadOnlyTable<(u16, u32, u64), ()>,
     segments: Read<SegmentKey>,
     tallies: Read<u32>,
     audit: Read<u64>,
@@ -170,7 +174,7 @@ pub(super) enum Ends {
     Failed,
     /// Of deliveries that were cancelled.
     Cancelled,
-    /// Of deliveries that have failed at some time, or had a reply whose status is none of success.
+    /// Of deliveries that have failed at some time.
     Failures,
 }
 
@@ -270,6 +274,8 @@ impl Snapshot {
             cancelled: tables::CANCELLED.read(&transaction, keys)?,
             failures: transaction.open_table(tables::FAILURES)?,
             ordered: transaction.open_table(tables::ORDERED)?,
+            chapters: transaction.open_table(tables::CHAPTERS)?,
+            facts: transaction.open_table(tables::FACTS)?,
             replays: tables::REPLAYS.read(&transaction, keys)?,
             commands: tables::COMMANDS.read(&transaction, keys)?,
             request_times: tables::REQUEST_TIMES.read(&transaction, keys)?,
@@ -368,6 +374,52 @@ impl Snapshot {
             }
         }
         Ok(found)
+    }
+
+    /// The newest chapter of a destination, at or before a place, of which one of these facts is true.
+    pub(super) fn chapter_with(
+        &self,
+        facts: &[Fact],
+        no: DestinationNo,
+        until: Seq,
+    ) -> Result<Option<Range<u64>>, ReadError> {
+        let mut newest: Option<Range<u64>> = None;
+        for fact in facts {
+            self.look();
+            let found = chapters::newest_with(&self.chapters, &self.facts, (*fact, no), until)?;
+            if found.is_some() {
+                self.look();
+            }
+            if newest.as_ref().map(|it| it.start) < found.as_ref().map(|it| it.start) {
+                newest = found;
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The destinations of which this fact is true, found by one seek each.
+    pub(super) fn destinations_with(&self, fact: Fact) -> Result<Vec<DestinationNo>, ReadError> {
+        Ok(chapters::destinations_with(&self.facts, fact, || self.look())?)
+    }
+
+    /// The events that wait for another attempt to one destination, or to any, in no particular order; `None` when more than so
+    /// many wait at all.
+    pub(super) fn going_on(&self, no: Option<DestinationNo>, limit: usize) -> Result<Option<Vec<Seq>>, ReadError> {
+        let (from, to) = no.map_or((0, u32::MAX), |no| (no.0, no.0));
+        let mut places = Vec::new();
+        for (count, entry) in self.due.range((from, 0, 0)..=(to, u64::MAX, u64::MAX))?.enumerate() {
+            if count == limit {
+                return Ok(None);
+            }
+            self.look();
+            let (key, record) = entry?;
+            // What a damaged plan says is not known.
+            let plan = codec::decode::<Plan>(self.due.place(key.value()), record.value());
+            if plan.map_or(true, |plan| plan.number > 1) {
+                places.push(Seq(key.value().2));
+            }
+        }
+        Ok(Some(places))
     }
 
     /// The event at a place.
@@ -810,11 +862,23 @@ impl Snapshot {
         for entry in self.attempts.range::<(u64, u32, u32)>(..)? {
             let (key, record) = entry?;
             let (seq, destination, number) = key.value();
-            if let Ok(AttemptRow::Done(attempt)) = codec::decode(self.attempts.place(key.value()), record.value())
-                && op::is_failure(&attempt)
-                && self.failures.get((destination, seq))?.is_none()
-            {
+            let row = codec::decode(self.attempts.place(key.value()), record.value());
+            let Ok(AttemptRow::Done(attempt)) = row else { continue };
+            let chapter = chapters::places_of(&self.chapters, DestinationNo(destination), seq)?;
+            let is_true = |fact: &Fact| self.facts.get((fact.number(), destination, chapter.start));
+            if attempt.outcome == Outcome::Succeeded {
+                if is_true(&Fact::SUCCEEDED)?.is_none() {
+                    return broken(format!(
+                        "no chapter knows that attempt {number} of {seq} to {destination} succeeded"
+                    ));
+                }
+            } else if self.failures.get((destination, seq))?.is_none() {
                 return broken(format!("attempt {number} of {seq} to {destination} is missing among the failures"));
+            }
+            if let Some(status) = attempt.status
+                && is_true(&Fact::ended_with(status))?.or(is_true(&Fact::went_on_after(status))?).is_none()
+            {
+                return broken(format!("no chapter knows the status of attempt {number} of {seq} to {destination}"));
             }
         }
         self.check_runs()

@@ -33,8 +33,8 @@ pub const ENDED: Definition<(u32, u64)> = Definition::new("ended");
 /// `(destination, seq) -> how a delivery was cancelled`. Apart from those that were given up: each of the two may be rare among the
 /// others, and is listed alone.
 pub const CANCELLED: Definition<(u32, u64)> = Definition::new("cancelled");
-/// `(destination, seq)` of each delivery that has a failed attempt, or one with another status than 200 to 299, or was given up,
-/// whatever became of it: what the history's filter on failures and the filter on such a status walk. There is nothing in a row but its key.
+/// `(destination, seq)` of each delivery that has a failed attempt or was given up, whatever became of it: what the history's
+/// filter on failures walks. There is nothing in a row but its key.
 pub const FAILURES: TableDefinition<(u32, u64), ()> = TableDefinition::new(FAILURES_NAME);
 /// Its name.
 pub const FAILURES_NAME: &str = "failures";
@@ -44,6 +44,14 @@ pub const FAILURES_NAME: &str = "failures";
 pub const ORDERED: TableDefinition<(u32, u64, u64), ()> = TableDefinition::new(ORDERED_NAME);
 /// Its name.
 pub const ORDERED_NAME: &str = "ordered";
+/// `(destination, seq)` of each delivery that begins a chapter; see [`super::chapters`]. There is nothing in a row but its key.
+pub const CHAPTERS: TableDefinition<(u32, u64), ()> = TableDefinition::new(CHAPTERS_NAME);
+/// Its name.
+pub const CHAPTERS_NAME: &str = "chapters";
+/// `(fact, destination, first seq of a chapter)`: what is true of a delivery of that chapter at least. Likewise.
+pub const FACTS: TableDefinition<(u16, u32, u64), ()> = TableDefinition::new(FACTS_NAME);
+/// Its name.
+pub const FACTS_NAME: &str = "facts";
 /// `(kind, key, first seq of a run) -> packed list`; see [`super::segments`].
 pub const SEGMENTS: Definition<(u8, &'static [u8], u64)> = Definition::new("segments");
 /// `(kind, key) -> record`: tenants, destinations, subscriptions, keys, people. Few, and all in memory too.
@@ -66,7 +74,7 @@ pub const AUDIT: Definition<u64> = Definition::new("audit");
 pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
 
 /// All tables.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 21] = [
     META.name,
     DATA_KEYS.name,
     THINGS.name,
@@ -78,6 +86,8 @@ pub const NAMES: [&str; 19] = [
     CANCELLED.name,
     FAILURES_NAME,
     ORDERED_NAME,
+    CHAPTERS_NAME,
+    FACTS_NAME,
     TALLIES.name,
     LANES.name,
     SEGMENTS.name,
@@ -101,9 +111,13 @@ pub fn shown(table: &str, key: &[u8]) -> String {
             let (seq, no, number) = <(u64, u32, u32)>::from_bytes(key);
             format!("{seq}/{no}/{number}")
         }
-        "started" | "ended" | "cancelled" => {
+        "started" | "ended" | "cancelled" | "failures" | "chapters" => {
             let (no, seq) = <(u32, u64)>::from_bytes(key);
             format!("{no}/{seq}")
+        }
+        "facts" => {
+            let (fact, no, start) = <(u16, u32, u64)>::from_bytes(key);
+            format!("{fact}/{no}/{start}")
         }
         "segments" => {
             let (kind, key, first) = <SegmentKey>::from_bytes(key);

@@ -26,6 +26,7 @@ use crate::model::{CommandId, DeliveryKey, DestinationNo, Epoch, Event, ReplayId
 
 use super::bell::Change;
 use super::catalog::Catalog;
+use super::chapters::{Chapters, Known};
 use super::codec;
 use super::commands::RunCommand;
 use super::inbox::{Inbox, Message};
@@ -175,6 +176,7 @@ pub(super) struct Writer {
     standing: Standing,
     catalog: Arc<Catalog>,
     sealer: Sealer,
+    chapters: Known,
     /// The bulk replays that have not ended.
     replays: BTreeSet<ReplayId>,
     /// The destinations that may have rows in the table of what is ordered: others cost nothing there.
@@ -198,6 +200,7 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Self {
         let (catalog, replays) = (shared.catalog(), shared.replays.borrow().iter().copied().collect());
+        let chapters = Known::new(lock(&shared.runs).run_events());
         Writer {
             db,
             clock,
@@ -206,6 +209,7 @@ impl Writer {
             standing,
             catalog,
             sealer,
+            chapters,
             replays,
             lined: HashSet::new(),
             marked: HashSet::new(),
@@ -376,6 +380,7 @@ pub struct Batch<'tx> {
     pub(super) ended: Write<'tx, (u32, u64)>,
     pub(super) cancelled: Write<'tx, (u32, u64)>,
     pub(super) failures: redb::Table<'tx, (u32, u64), ()>,
+    pub(super) chapters: Chapters<'tx>,
     pub(super) segments: Write<'tx, SegmentKey>,
     pub(super) things: Write<'tx, (u8, &'static [u8])>,
     pub(super) audit: Write<'tx, u64>,
@@ -421,6 +426,7 @@ impl<'tx> Batch<'tx> {
             ended: tables::ENDED.write(transaction, keys)?,
             cancelled: tables::CANCELLED.write(transaction, keys)?,
             failures: transaction.open_table(tables::FAILURES)?,
+            chapters: Chapters::open(transaction, &mut writer.chapters)?,
             segments: tables::SEGMENTS.write(transaction, keys)?,
             things: tables::THINGS.write(transaction, keys)?,
             audit: tables::AUDIT.write(transaction, keys)?,
@@ -665,7 +671,8 @@ impl<'tx> Batch<'tx> {
 
     /// Writes what the operations left in memory: numbers, tallies, lanes, a slice of a run.
     fn close(mut self) -> Result<Aftermath, ApplyError> {
-        self.segments_changed.extend(self.sealer.step(self.runs, &mut self.segments)?);
+        let step = self.sealer.step(self.runs, &mut self.segments, (&mut self.chapters, &self.events))?;
+        self.segments_changed.extend(step);
         if self.numbers != *self.writer_numbers {
             self.meta.put(META_NUMBERS, &self.numbers)?;
             *self.writer_numbers = self.numbers;

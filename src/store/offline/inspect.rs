@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use redb::{Database, Key, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use redb::{Database, Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::de::DeserializeOwned;
 
 use crate::model::audit::{Chain, Kept, Record, Walk};
@@ -16,6 +16,7 @@ use crate::model::{
     SigningKeyKind, Subscription, Tenant, TenantId, Timestamp, User,
 };
 use crate::store::catalog::Catalog;
+use crate::store::chapters::{self, Fact};
 use crate::store::codec::{DecodeError, Place};
 use crate::store::commands::CommandRow;
 use crate::store::keyring::Keyring;
@@ -281,7 +282,7 @@ impl<'a> Inspection<'a> {
     /// What is due, what was attempted, what is under way, what has ended.
     fn deliveries(&mut self, said: &mut Said) {
         self.ordered(&said.catalog);
-        let Said { waiting, ended, .. } = said;
+        let Said { numbers, waiting, ended, .. } = said;
         let mut events = self.event_rows();
         let attempts = tables::ATTEMPTS.read(self.transaction, self.keys).ok();
         let due = tables::DUE.read(self.transaction, self.keys).ok();
@@ -299,19 +300,42 @@ impl<'a> Inspection<'a> {
                 Err("it is not the row that its event or its last attempt leads to".into())
             }
         });
-        self.failures();
+        let mut events = self.event_rows();
+        self.walk_keys((tables::FAILURES_NAME, tables::FAILURES), |(no, seq): (u32, u64)| events.must_target(no, seq));
+        let next = numbers.map_or(u64::MAX, |numbers| numbers.next_seq);
+        let given_out = |seq: u64| if seq < next { Ok(()) } else { Err("its place has not been given out".into()) };
+        self.walk_keys((tables::CHAPTERS_NAME, tables::CHAPTERS), |(_, seq): (u32, u64)| given_out(seq));
+        let starts = self.transaction.open_table(tables::CHAPTERS).ok();
+        self.walk_keys((tables::FACTS_NAME, tables::FACTS), |(_, no, start): (u16, u32, u64)| {
+            let begins = |rows: &redb::ReadOnlyTable<(u32, u64), ()>| !matches!(rows.get((no, start)), Ok(None));
+            let is_chapter = start == 0 || starts.as_ref().is_none_or(begins);
+            if is_chapter { Ok(()) } else { Err("no chapter begins there".into()) }
+        });
         let mut events = self.event_rows();
         let failures = self.transaction.open_table(tables::FAILURES).ok();
+        let facts = self.transaction.open_table(tables::FACTS).ok();
         self.walk(&tables::ATTEMPTS, |(seq, no, number): (u64, u32, u32), place, record| {
             let row = decoded::<AttemptRow>(place, record)?;
             events.must_target(no, seq)?;
+            let AttemptRow::Done(attempt) = row else { return Ok(()) };
             let is_listed = || failures.as_ref().is_none_or(|rows| !matches!(rows.get((no, seq)), Ok(None)));
-            match row {
-                AttemptRow::Done(attempt) if attempt.number != number => Err("it bears another number".into()),
-                AttemptRow::Done(attempt) if attempt.outcome != Outcome::Succeeded && !is_listed() => {
-                    Err("it failed, and is not among the failures".into())
-                }
-                AttemptRow::Done(_) | AttemptRow::Planned { .. } => Ok(()),
+            // What cannot be read is reported where it lies.
+            let start = starts.as_ref().and_then(|rows| chapters::places_of(rows, DestinationNo(no), seq).ok());
+            let says = |fact: Fact| match (&facts, &start) {
+                (Some(rows), Some(places)) => !matches!(rows.get((fact.number(), no, places.start)), Ok(None)),
+                (_, _) => true,
+            };
+            let has_status = |status| says(Fact::ended_with(status)) || says(Fact::went_on_after(status));
+            if attempt.number != number {
+                Err("it bears another number".into())
+            } else if attempt.outcome != Outcome::Succeeded && !is_listed() {
+                Err("it failed, and is not among the failures".into())
+            } else if attempt.outcome == Outcome::Succeeded && !says(Fact::SUCCEEDED) {
+                Err("it succeeded, and its chapter does not say so".into())
+            } else if !attempt.status.is_none_or(has_status) {
+                Err("its chapter does not know its status".into())
+            } else {
+                Ok(())
             }
         });
         let mut events = self.event_rows();
@@ -399,25 +423,28 @@ impl<'a> Inspection<'a> {
     }
 
     /// Rows of nothing but a key: there is nothing to open.
-    fn failures(&mut self) {
-        let mut events = self.event_rows();
+    fn walk_keys<K: Key + 'static>(
+        &mut self,
+        (name, definition): (&'static str, TableDefinition<'static, K, ()>),
+        mut look: impl FnMut(K::SelfType<'_>) -> Result<(), Wrong>,
+    ) {
         let walked = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
             let failed = |error: &dyn std::fmt::Display| format!("the table cannot be read on: {error}");
-            let rows = self.transaction.open_table(tables::FAILURES).map_err(|error| failed(&error))?;
+            let rows = self.transaction.open_table(definition).map_err(|error| failed(&error))?;
             let count = rows.len().map_err(|error| failed(&error))?;
             for entry in rows.iter().map_err(|error| failed(&error))?.take(count as usize) {
-                let (no, seq) = entry.map_err(|error| failed(&error))?.0.value();
+                let (key, ()) = entry.map(|(key, row)| (key, row.value())).map_err(|error| failed(&error))?;
                 self.records += 1;
-                if let Err(reason) = events.must_target(no, seq) {
-                    self.tell(tables::FAILURES_NAME, format!("{no}/{seq}"), reason);
+                if let Err(reason) = look(key.value()) {
+                    self.tell(name, tables::shown(name, K::as_bytes(&key.value()).as_ref()), reason);
                 }
             }
             Ok(())
         }));
         match walked {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => self.tell(tables::FAILURES_NAME, String::new(), reason),
-            Err(_) => self.tell(tables::FAILURES_NAME, String::new(), CONTRADICTION),
+            Ok(Err(reason)) => self.tell(name, String::new(), reason),
+            Err(_) => self.tell(name, String::new(), CONTRADICTION),
         }
     }
 

@@ -148,6 +148,11 @@ impl Runs {
         memory.chain(self.sealed.iter().rev().map(|run| Stretch::Sealed(Arc::clone(run))))
     }
 
+    /// Events in a run at most.
+    pub(super) fn run_events(&self) -> usize {
+        self.run_events
+    }
+
     /// What lies before this has been committed.
     pub(super) fn end(&self) -> Seq {
         self.end

@@ -12,6 +12,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{DestinationNo, EventType, Seq, SubscriptionNo, TenantId, Timestamp};
+use crate::store::chapters::Chapters;
 use crate::store::codec::DecodeError;
 use crate::store::keyring::Keyring;
 use crate::store::tables::{Records, Write};
@@ -199,11 +200,12 @@ struct Sealing {
 }
 
 impl Sealer {
-    /// Does the next slice. Answers what it made true, once it is committed.
+    /// Does the next slice. Answers what it made true, once it is committed. With the list of a destination its chapters go.
     pub(in crate::store) fn step(
         &mut self,
         runs: &Mutex<Runs>,
         segments: &mut Segments<'_>,
+        (chapters, events): (&mut Chapters<'_>, &Write<'_, u64>),
     ) -> Result<Option<SegmentChange>, ApplyError> {
         let (closed, run_events) = {
             let runs = lock(runs);
@@ -229,6 +231,9 @@ impl Sealer {
                     while let Some(list) = row.list(*step) {
                         let (kind, key) = list.key();
                         segments.remove((kind, key.as_slice(), first.0))?;
+                        if let (Stage::Dropping, ListOf::Destination(no)) = (row.stage, list) {
+                            chapters.drop_within(no, *first..row.end, events)?;
+                        }
                         *step += 1;
                         budget = budget.saturating_sub(REMOVAL_BYTES);
                         if budget == 0 {

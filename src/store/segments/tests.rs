@@ -11,8 +11,8 @@ use crate::clock::Clock;
 use crate::model::delivery::Ending;
 use crate::model::event::{CloudAttributes, NewEvent};
 use crate::model::{
-    Actor, DeliveryKey, DeliveryState, DestinationNo, Milestone, Outcome, Seq, Subscription, SubscriptionNo, Tenant,
-    TenantId, Timestamp, Trigger,
+    Actor, Attempt, DeliveryKey, DeliveryState, DestinationNo, Milestone, Outcome, Seq, Subscription, SubscriptionNo,
+    Tenant, TenantId, Timestamp, Trigger,
 };
 use crate::store::op::*;
 use crate::store::tests::{attempt, destination, event, subscription};
@@ -71,7 +71,7 @@ const TENANTS: [&str; 5] = ["default", "default", "one", "two", "default"];
 #[derive(Debug, Clone)]
 enum Act {
     Accept { kind: usize, id: Option<u8>, key: Option<u8>, body: u8, cloud: bool },
-    Finish { pick: usize, succeeds: bool },
+    Finish { pick: usize, how: How, status: usize },
     Cancel { pick: usize },
     Resend { pick: usize },
     Erase { pick: usize },
@@ -82,12 +82,23 @@ enum Act {
     Look { limit: usize, skip: usize },
 }
 
+/// What an attempt comes to.
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Succeeds,
+    Fails,
+    GoesOn,
+}
+
+const STATUSES: [Option<u16>; 4] = [Some(200), Some(204), Some(503), None];
+
 fn act() -> impl Strategy<Value = Act> {
     let of_some = |range: std::ops::Range<u8>| prop::option::weighted(0.7, range);
     prop_oneof![
         30 => (0..KINDS.len(), of_some(0..30), of_some(0..4), 0u8..2, prop::bool::weighted(0.2))
             .prop_map(|(kind, id, key, body, cloud)| Act::Accept { kind, id, key, body, cloud }),
-        10 => (any::<usize>(), any::<bool>()).prop_map(|(pick, succeeds)| Act::Finish { pick, succeeds }),
+        12 => (any::<usize>(), prop_oneof![2 => Just(How::Succeeds), 2 => Just(How::Fails), 1 => Just(How::GoesOn)], 0..STATUSES.len())
+            .prop_map(|(pick, how, status)| Act::Finish { pick, how, status }),
         2 => any::<usize>().prop_map(|pick| Act::Cancel { pick }),
         1 => any::<usize>().prop_map(|pick| Act::Resend { pick }),
         2 => any::<usize>().prop_map(|pick| Act::Erase { pick }),
@@ -106,6 +117,8 @@ struct Told {
     accepted: Timestamp,
     deliveries: BTreeMap<DestinationNo, DeliveryState>,
     failed: BTreeSet<DestinationNo>,
+    succeeded: BTreeSet<DestinationNo>,
+    statuses: BTreeMap<DestinationNo, Option<u16>>,
     erased: bool,
 }
 
@@ -174,6 +187,8 @@ impl World {
                     accepted,
                     deliveries: targets.collect(),
                     failed: BTreeSet::new(),
+                    succeeded: BTreeSet::new(),
+                    statuses: BTreeMap::new(),
                     erased: false,
                 });
             }
@@ -210,19 +225,25 @@ impl World {
                 new.cloud = cloud.then(|| CloudAttributes { id: "1".into(), source: "/till".into(), others: vec![] });
                 self.accept(new).await;
             }
-            Act::Finish { pick, succeeds } => {
+            Act::Finish { pick, how, status } => {
                 let Some(key) = self.pick(pick, &[Pending]) else { return };
                 let row = self.row(key).await;
-                let (outcome, next, state) = match succeeds {
-                    true => (Outcome::Succeeded, Next::Succeeded, Succeeded),
-                    false => (Outcome::Failed, Next::GivenUp(Ending::Exhausted), Failed),
+                let later = self.clock.now().after(Duration::from_secs(3600));
+                let (outcome, next, due, state) = match how {
+                    How::Succeeds => (Outcome::Succeeded, Next::Succeeded, None, Succeeded),
+                    How::Fails => (Outcome::Failed, Next::GivenUp(Ending::Exhausted), None, Failed),
+                    How::GoesOn => (Outcome::Failed, Next::Retry(later), Some(later), Pending),
                 };
-                let attempt = attempt(row, outcome, None);
+                let status = STATUSES[status];
+                let attempt = Attempt { status, ..attempt(row, outcome, due) };
                 let _ = self.store.submit(Finish { row, attempt, next, health: None }).await.unwrap();
                 self.set(key, state);
-                if !succeeds {
-                    self.told.iter_mut().find(|told| told.seq == key.seq).unwrap().failed.insert(key.destination);
-                }
+                let told = self.told.iter_mut().find(|told| told.seq == key.seq).unwrap();
+                told.statuses.insert(key.destination, status);
+                match outcome {
+                    Outcome::Succeeded => told.succeeded.insert(key.destination),
+                    Outcome::Failed | Outcome::Unknown => told.failed.insert(key.destination),
+                };
             }
             Act::Cancel { pick } => {
                 let Some(key) = self.pick(pick, &[Pending]) else { return };
@@ -230,7 +251,7 @@ impl World {
                 self.set(key, Cancelled);
             }
             Act::Resend { pick } => {
-                let Some(key) = self.pick(pick, &[Succeeded, Failed, Cancelled]) else { return };
+                let Some(key) = self.pick(pick, &[Pending, Succeeded, Failed, Cancelled]) else { return };
                 let answer =
                     self.store.steer(&Actor::SYSTEM, Resend { key, trigger: Trigger::Manual }).await.unwrap().answer;
                 if answer == Steered::Done {
@@ -350,6 +371,35 @@ impl World {
                 self.look_at(&wanted, limit, skip).await;
             }
         }
+        let some_statuses = [(Some(200), None), (Some(204), None), (Some(503), None), (None, Some(Milestone::Success))];
+        use DeliveryState::{Cancelled, Pending, Succeeded};
+        let all = self.events_wanted();
+        for (status, milestone) in some_statuses.into_iter().chain([(Some(200), Some(Milestone::Failed))]) {
+            for (turn, (state, among, destination)) in [
+                (None, None, None),
+                (None, Some([0, 2]), None),
+                (None, None, Some(3)),
+                (Some(Succeeded), None, Some(0)),
+                (Some(Cancelled), None, None),
+                (Some(Pending), Some([0, 1]), None),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                for events in [EventsWanted::default(), all[(turn * 2 + 1) % all.len()].clone()] {
+                    let wanted = DeliveriesWanted {
+                        events,
+                        destination: destination.map(|place: usize| self.nos[place]),
+                        among: among.map(|places: [usize; 2]| places.map(|place| self.nos[place]).into()),
+                        state,
+                        status,
+                        milestone,
+                        ..DeliveriesWanted::default()
+                    };
+                    self.look_at(&wanted, limit, skip).await;
+                }
+            }
+        }
         let states = [None, Some(DeliveryState::Pending), Some(DeliveryState::Held), Some(DeliveryState::Succeeded)];
         let states = states.into_iter().chain([Some(DeliveryState::Failed), Some(DeliveryState::Cancelled)]);
         for state in states {
@@ -372,15 +422,17 @@ impl World {
     async fn look_at(&self, wanted: &DeliveriesWanted, limit: usize, skip: usize) {
         let told = self.told.iter().rev().filter(|told| self.takes(&wanted.events, told));
         let of_told = |told: &'_ Told| {
-            let has_failed = |no: &DestinationNo| told.failed.contains(no);
-            let rows = told.deliveries.iter().map(|(no, state)| (told.seq, *no, *state, has_failed(no)));
-            rows.collect::<Vec<_>>()
+            let has = |no: &DestinationNo| {
+                (told.failed.contains(no), told.succeeded.contains(no), told.statuses.get(no).copied().flatten())
+            };
+            told.deliveries.iter().map(|(no, state)| (told.seq, *no, *state, has(no))).collect::<Vec<_>>()
         };
         let deliveries = told.flat_map(of_told);
         // Each destination has one subscription, of the same place.
         let subscribed =
             |no| self.nos.iter().position(|other| *other == no).map(|place| SubscriptionNo(place as u32 + 1));
-        let is_wanted = |(_, no, state, has_failed): &(Seq, DestinationNo, DeliveryState, bool)| {
+        type Row = (Seq, DestinationNo, DeliveryState, (bool, bool, Option<u16>));
+        let is_wanted = |(_, no, state, (has_failed, has_succeeded, status)): &Row| {
             let held = *state == DeliveryState::Pending && wanted.held.contains(no);
             let state = if held { DeliveryState::Held } else { *state };
             wanted.destination.is_none_or(|wanted| wanted == *no)
@@ -388,6 +440,8 @@ impl World {
                 && wanted.state.is_none_or(|wanted| wanted == state)
                 && wanted.subscription.is_none_or(|wanted| Some(wanted) == subscribed(*no))
                 && (wanted.milestone != Some(Milestone::Failed) || *has_failed)
+                && (wanted.milestone != Some(Milestone::Success) || *has_succeeded)
+                && wanted.status.is_none_or(|wanted| *status == Some(wanted))
         };
         let all: Vec<_> = deliveries.filter(is_wanted).map(|(seq, no, _, _)| (seq, no)).skip(skip).collect();
         let (mut seen, mut after, mut skip) = (Vec::new(), None, skip);
@@ -474,6 +528,11 @@ async fn a_run_that_was_cut_short_is_written_anew_and_leaves_nothing_when_its_ev
         }
     }
     assert!(world.told.is_empty());
+    // Of each destination the last chapter stays.
+    let transaction = world.store.0.db.begin_read().unwrap();
+    let rows = (transaction.open_table(tables::CHAPTERS).unwrap(), transaction.open_table(tables::FACTS).unwrap());
+    let rows = (rows.0.len().unwrap(), rows.1.len().unwrap());
+    assert!(rows.0 <= 2 && rows.1 <= 2, "{rows:?}");
     assert_eq!((world.segment_rows(), lock(&world.store.0.shared.runs).counts()), (0, (1, 0)));
 }
 

@@ -1,0 +1,231 @@
+//! Chapters: what came of deliveries, so that whoever looks for what is rare passes over what is not it.
+//!
+//! The deliveries of a destination are divided into chapters of so many neighbours. A chapter has facts: what is true of one of
+//! its deliveries at least, or was once. A fact is written with the first delivery that it is true of, so that it costs a row
+//! without a value for a whole chapter, whatever becomes of the others, and however late. Facts only point: whoever follows one
+//! looks at each delivery of the chapter, and finds one as a rule. No fact is missing, and a fact may be left over.
+//!
+//! A destination's first chapter has no row of its own: it begins at 0.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use redb::{ReadableTable, StorageError, WriteTransaction};
+
+use crate::model::{DeliveryKey, DestinationNo, Seq};
+
+use super::codec;
+use super::tables::{self, Records};
+
+/// Deliveries in a chapter: what a fact leads to in vain at most, but for the one that it is true of.
+const DELIVERIES: usize = 64;
+/// Of a run of so many events, whatever it holds, a chapter is one part: that is [`DELIVERIES`] of a run as long as a daemon's.
+const PER_RUN: usize = 1024;
+/// Chapters at hand of each destination: attempts that were begun together end in different ones.
+const KNOWN_MAX: usize = 4;
+/// Destinations whose chapters are at hand, at most.
+const DESTINATIONS_KNOWN_MAX: usize = 4096;
+/// Events of others that are looked at in a chapter's place before it is kept for them.
+const OTHERS_MAX: usize = 64;
+
+/// Something that is true of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Fact(u16);
+
+impl Fact {
+    /// An attempt of it has succeeded.
+    pub(super) const SUCCEEDED: Fact = Fact(0);
+
+    /// It ended, and its last attempt had a reply of this status.
+    pub(super) fn ended_with(status: u16) -> Fact {
+        Fact(status)
+    }
+
+    /// It went on waiting after an attempt that had a reply of this status.
+    pub(super) fn went_on_after(status: u16) -> Fact {
+        // A status has three digits.
+        Fact(1000 + status % 1000)
+    }
+
+    /// As it stands in a row.
+    pub(super) fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// A chapter that the writer has at hand: from its first place to before the next one's, and the facts that are written.
+struct Chapter {
+    places: Range<u64>,
+    facts: Vec<Fact>,
+}
+
+/// The chapters that the writer has at hand, the last that were asked for.
+pub(super) struct Known {
+    length: u64,
+    by_destination: HashMap<DestinationNo, VecDeque<Chapter>>,
+}
+
+impl Known {
+    /// None yet, for a store with runs of so many events.
+    pub(super) fn new(run_events: usize) -> Self {
+        Known { length: (run_events / PER_RUN).clamp(4, DELIVERIES) as u64, by_destination: HashMap::new() }
+    }
+}
+
+/// The rows of chapters and facts, as the writer sees them.
+pub(super) struct Chapters<'tx> {
+    starts: redb::Table<'tx, (u32, u64), ()>,
+    facts: redb::Table<'tx, (u16, u32, u64), ()>,
+    known: &'tx mut Known,
+}
+
+impl<'tx> Chapters<'tx> {
+    pub(super) fn open(transaction: &'tx WriteTransaction, known: &'tx mut Known) -> Result<Self, redb::TableError> {
+        let (starts, facts) = (transaction.open_table(tables::CHAPTERS)?, transaction.open_table(tables::FACTS)?);
+        Ok(Chapters { starts, facts, known })
+    }
+
+    /// A destination that has had so many deliveries gets one more, here.
+    pub(super) fn count(&mut self, key: DeliveryKey, before: u64) -> Result<(), StorageError> {
+        if before == 0 || !before.is_multiple_of(self.known.length) {
+            return Ok(());
+        }
+        self.starts.insert((key.destination.0, key.seq.0), ())?;
+        let known = self.known.by_destination.get_mut(&key.destination);
+        if let Some(open) = known.and_then(|known| known.iter_mut().find(|chapter| chapter.places.end == u64::MAX)) {
+            open.places.end = key.seq.0;
+        }
+        Ok(())
+    }
+
+    /// Something is true of a delivery from now on.
+    pub(super) fn note(&mut self, key: DeliveryKey, fact: Fact) -> Result<(), StorageError> {
+        let (no, seq) = (key.destination, key.seq.0);
+        if self.known.by_destination.len() >= DESTINATIONS_KNOWN_MAX && !self.known.by_destination.contains_key(&no) {
+            self.known.by_destination.clear();
+        }
+        let known = self.known.by_destination.entry(no).or_default();
+        let at_hand = known.iter().position(|chapter| chapter.places.contains(&seq));
+        let chapter = match at_hand.and_then(|place| known.get_mut(place)) {
+            Some(chapter) => chapter,
+            None => {
+                let places = places_of(&self.starts, no, seq)?;
+                known.truncate(KNOWN_MAX - 1);
+                known.push_front(Chapter { places, facts: Vec::new() });
+                &mut known[0]
+            }
+        };
+        if chapter.facts.contains(&fact) {
+            return Ok(());
+        }
+        chapter.facts.push(fact);
+        let row = (fact.0, no.0, chapter.places.start);
+        if self.facts.get(row)?.is_none() {
+            self.facts.insert(row, ())?;
+        }
+        Ok(())
+    }
+
+    /// A run of these places has no event any more, and this destination had some of them: the chapters that end in it go, unless
+    /// one of their deliveries is still there. A destination's last chapter stays, as its tally does.
+    pub(super) fn drop_within(
+        &mut self,
+        no: DestinationNo,
+        run: Range<Seq>,
+        events: &impl Records<u64>,
+    ) -> Result<(), StorageError> {
+        let mut facts = None;
+        let mut places = places_of(&self.starts, no, run.start.0)?;
+        while places.end <= run.end.0 {
+            if is_gone(no, &places, events)? {
+                let facts = match &mut facts {
+                    Some(facts) => facts,
+                    None => facts.insert(every(&self.facts)?),
+                };
+                for fact in facts.iter() {
+                    self.facts.remove((*fact, no.0, places.start))?;
+                }
+                self.starts.remove((no.0, places.start))?;
+                self.known.by_destination.remove(&no);
+            }
+            places = places_of(&self.starts, no, places.end)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether no delivery to a destination is left between these places. Where too many events are, nobody looks at them all.
+fn is_gone(no: DestinationNo, places: &Range<u64>, events: &impl Records<u64>) -> Result<bool, StorageError> {
+    let mut others = 0;
+    for entry in events.range(places.clone())? {
+        let (seq, record) = entry?;
+        others += 1;
+        let head = codec::decode_event_head(events.place(seq.value()), record.value());
+        if others > OTHERS_MAX || head.map_or(true, |head| head.targets.iter().any(|target| target.destination == no)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The places of the chapter that a destination's delivery belongs to.
+pub(super) fn places_of(
+    starts: &impl ReadableTable<(u32, u64), ()>,
+    no: DestinationNo,
+    seq: u64,
+) -> Result<Range<u64>, StorageError> {
+    let start = starts.range((no.0, 0)..=(no.0, seq))?.next_back().transpose()?.map_or(0, |(key, _)| key.value().1);
+    Ok(start..end_of(starts, no, start)?)
+}
+
+/// Where the chapter that begins at a place ends.
+fn end_of(starts: &impl ReadableTable<(u32, u64), ()>, no: DestinationNo, start: u64) -> Result<u64, StorageError> {
+    let next = starts.range((no.0, start.saturating_add(1))..=(no.0, u64::MAX))?.next().transpose()?;
+    Ok(next.map_or(u64::MAX, |(key, _)| key.value().1))
+}
+
+/// The newest chapter of a destination, at or before a place, of which something is true; where it ends is one more look.
+pub(super) fn newest_with(
+    starts: &impl ReadableTable<(u32, u64), ()>,
+    facts: &impl ReadableTable<(u16, u32, u64), ()>,
+    (fact, no): (Fact, DestinationNo),
+    until: Seq,
+) -> Result<Option<Range<u64>>, StorageError> {
+    let row = facts.range((fact.0, no.0, 0)..=(fact.0, no.0, until.0))?.next_back().transpose()?;
+    let Some(start) = row.map(|(key, _)| key.value().2) else { return Ok(None) };
+    Ok(Some(start..end_of(starts, no, start)?))
+}
+
+/// The destinations that something is true of, found by one seek each. `looked_at` is told of each.
+pub(super) fn destinations_with(
+    facts: &impl ReadableTable<(u16, u32, u64), ()>,
+    fact: Fact,
+    looked_at: impl Fn(),
+) -> Result<Vec<DestinationNo>, StorageError> {
+    let mut found = Vec::new();
+    let mut from = Some(0);
+    while let Some(no) = from {
+        looked_at();
+        let row = facts.range((fact.0, no, 0)..=(fact.0, u32::MAX, u64::MAX))?.next().transpose()?;
+        from = row.and_then(|(key, _)| {
+            let no = key.value().1;
+            found.push(DestinationNo(no));
+            no.checked_add(1)
+        });
+    }
+    Ok(found)
+}
+
+/// Every fact that is true of anything, found by one seek each.
+fn every(facts: &impl ReadableTable<(u16, u32, u64), ()>) -> Result<Vec<u16>, StorageError> {
+    let mut found = Vec::new();
+    let mut from = Some(0);
+    while let Some(fact) = from {
+        let row = facts.range((fact, 0, 0)..)?.next().transpose()?;
+        from = row.and_then(|(key, _)| {
+            found.push(key.value().0);
+            key.value().0.checked_add(1)
+        });
+    }
+    Ok(found)
+}
