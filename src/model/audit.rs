@@ -471,6 +471,24 @@ impl Record {
     pub fn at(&self) -> Option<Timestamp> {
         self.at.parse().ok()
     }
+
+    /// All that it can be found by, whatever its time: what a list asks for is among it, where the record is wanted.
+    pub fn terms(&self) -> Vec<String> {
+        let dots = self.action.match_indices('.').map(|(dot, _)| format!("{}*", &self.action[..=dot]));
+        let actions = dots.chain([self.action.clone()]).map(|action| term("action", &action));
+        let objects = [&self.object.id, &self.object.kind].into_iter().flatten().map(|it| term("object", it));
+        let actor = self.actor.id.iter().map(|it| term("actor", it));
+        let tenant = self.tenant.iter().map(|it| term("tenant", it.as_str()));
+        let mut terms: Vec<_> = actions.chain(objects).chain(actor).chain(tenant).collect();
+        terms.sort_unstable();
+        terms.dedup();
+        terms
+    }
+}
+
+/// What a record can be found by. Only of a tenant's name the case counts.
+fn term(of: &str, text: &str) -> String {
+    if of == "tenant" { format!("{of} {text}") } else { format!("{of} {}", text.to_ascii_lowercase()) }
 }
 
 /// Which records to list. Newest first.
@@ -493,6 +511,16 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// What each record that is wanted can be found by.
+    pub fn terms(&self) -> Vec<String> {
+        let action = self.action.as_ref().filter(|action| **action != TypePattern::Any);
+        let action = action.map(|action| term("action", &action.to_string()));
+        let tenant = self.tenant.as_ref().map(|it| term("tenant", it.as_str()));
+        let actor = self.actor.as_ref().map(|it| term("actor", it));
+        let object = self.object.as_ref().map(|it| term("object", it));
+        object.into_iter().chain(actor).chain(action).chain(tenant).collect()
+    }
+
     /// Whether a record is wanted.
     pub fn takes(&self, record: &Record) -> bool {
         let is =

@@ -2,18 +2,26 @@
 //!
 //! An operation of that kind is no [`Op`] by itself, so the writer does not take it: only [`Audited`], which names the actor,
 //! makes one of it. It either refuses or tells what it did; there is no third way.
+//!
+//! A record is found by what it says: a row without a value leads to it from each of its terms, and so that nobody looks at what
+//! was written before or after the time that is asked for, each [`BLOCKS`] of neighbours has bounds. Both are written and dropped
+//! with the record. A clock may be set back, so that no order of times is taken for granted.
 
-use redb::{ReadableTable, StorageError};
+use redb::{ReadableTable, StorageError, TableError, WriteTransaction};
 
 use crate::model::Timestamp;
-use crate::model::audit::{Actor, Chain, Deed, Kept, Link, Record};
+use crate::model::audit::{Actor, Chain, Deed, Kept, Link, Record, Wanted};
 
-use super::codec;
+use super::segments::Time;
+use super::segments::pack::digest;
 use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
+use super::{codec, tables};
 
 /// About what a record takes, beside what it shows of the thing itself.
 const RECORD_BYTES: usize = 1024;
+/// Records in a block that has bounds, for each level.
+const BLOCKS: [(u8, u64); 2] = [(1, 1 << 16), (0, 1 << 8)];
 
 /// Something that is done on somebody's behalf.
 pub trait Steer: Send + 'static {
@@ -64,14 +72,154 @@ impl<S: Steer> Op for Audited<S> {
 }
 
 /// Writes the record of what was done.
-pub(super) fn note(batch: &mut Batch<'_>, actor: &Actor, deed: &Deed) -> Result<(), StorageError> {
+pub(super) fn note(batch: &mut Batch<'_>, actor: &Actor, deed: &Deed) -> Result<(), ApplyError> {
     let now = batch.now;
     let chain = batch.chain_mut();
     let row = Kept { previous: chain.head.hash, text: deed.text(chain.head.number + 1, now, actor) };
     chain.head = chain.head.next(&row.text);
     let number = chain.head.number;
     batch.audit.put(number, &row)?;
+    batch.audit_leads()?.add(number, &row)?;
     Ok(())
+}
+
+/// What leads to records, as the writer sees it.
+pub(super) struct Leads<'tx> {
+    terms: redb::Table<'tx, (u64, u64), ()>,
+    times: redb::Table<'tx, (u8, u64), (u64, u64)>,
+}
+
+impl<'tx> Leads<'tx> {
+    pub(super) fn open(transaction: &'tx WriteTransaction) -> Result<Self, TableError> {
+        let (terms, times) =
+            (transaction.open_table(tables::AUDIT_TERMS)?, transaction.open_table(tables::AUDIT_TIMES)?);
+        Ok(Leads { terms, times })
+    }
+
+    fn add(&mut self, number: u64, kept: &Kept) -> Result<(), StorageError> {
+        // It was made a moment ago: it can be read.
+        let Ok(record) = Record::of(&kept.text) else { return Ok(()) };
+        for term in record.terms() {
+            self.terms.insert((hash_of(&term), number), ())?;
+        }
+        let Some(at) = record.at().map(Timestamp::as_millis) else { return Ok(()) };
+        for (level, records) in BLOCKS {
+            let block = (level, number / records);
+            let known = self.times.get(block)?.map(|row| row.value());
+            let (oldest, newest) = known.map_or((at, at), |(oldest, newest)| (oldest.min(at), newest.max(at)));
+            if known != Some((oldest, newest)) {
+                self.times.insert(block, (oldest, newest))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The records up to this number, which can all be read, are about to be dropped.
+    fn remove_until(&mut self, last: u64, rows: &impl Records<u64>) -> Result<(), ApplyError> {
+        for entry in rows.range(..=last)? {
+            let (number, record) = entry?;
+            let kept = codec::decode::<Kept>(rows.place(number.value()), record.value());
+            let Some(record) = kept.ok().and_then(|kept| Record::of(&kept.text).ok()) else { continue };
+            for term in record.terms() {
+                self.terms.remove((hash_of(&term), number.value()))?;
+            }
+        }
+        for (level, records) in BLOCKS {
+            self.times.retain_in((level, 0)..(level, (last + 1) / records), |_, _| false)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a term is found by.
+pub(super) fn hash_of(term: &str) -> u64 {
+    u64::from_be_bytes(*digest(&[b"audit", term.as_bytes()]).first_chunk().expect("a SHA-256 has 32 bytes"))
+}
+
+/// The way from record to record of those that are wanted, newest first.
+pub(super) struct Trail {
+    terms: Vec<u64>,
+    time: Time,
+    first: u64,
+    /// The blocks that have been found to hold something of the time, for each level.
+    within: [Option<u64>; BLOCKS.len()],
+}
+
+/// Where a [`Trail`] leads.
+pub(super) enum Next {
+    /// To this record, as far as anybody can tell without it.
+    At(u64),
+    /// To none after this number.
+    Until(u64),
+    /// To none at all.
+    End,
+}
+
+impl Trail {
+    pub(super) fn of(wanted: &Wanted) -> Self {
+        let terms = wanted.terms().iter().map(|term| hash_of(term)).collect();
+        let time = Time { from: wanted.from, to: wanted.to };
+        Trail { terms, time, first: wanted.first, within: [None; BLOCKS.len()] }
+    }
+
+    /// The newest at or before a number. `looked_at` is told of each row that is read.
+    pub(super) fn newest(
+        &mut self,
+        terms: &impl ReadableTable<(u64, u64), ()>,
+        times: &impl ReadableTable<(u8, u64), (u64, u64)>,
+        until: u64,
+        looked_at: impl Fn(),
+    ) -> Result<Next, StorageError> {
+        for term in &self.terms {
+            looked_at();
+            let row = terms.range((*term, self.first)..=(*term, until.max(self.first)))?.next_back().transpose()?;
+            match row.map(|(key, _)| key.value().1) {
+                None => return Ok(Next::End),
+                Some(number) if number < until => return Ok(Next::Until(number)),
+                Some(_) => {}
+            }
+        }
+        if self.time == Time::default() {
+            return Ok(Next::At(until));
+        }
+        for ((level, records), within) in BLOCKS.into_iter().zip(&mut self.within) {
+            let block = until / records;
+            if *within == Some(block) {
+                continue;
+            }
+            looked_at();
+            let bounds = times.get((level, block))?.map(|row| row.value());
+            let bounds =
+                bounds.map(|(oldest, newest)| (Timestamp::from_millis(oldest), Timestamp::from_millis(newest)));
+            if bounds.is_some_and(|bounds| !self.time.may_hold(bounds)) {
+                let before = (block * records).checked_sub(1).filter(|before| *before >= self.first);
+                return Ok(before.map_or(Next::End, Next::Until));
+            }
+            *within = Some(block);
+        }
+        Ok(Next::At(until))
+    }
+}
+
+/// Whether what leads to records leads to this one.
+pub(super) fn leads_to(
+    terms: &impl ReadableTable<(u64, u64), ()>,
+    times: &impl ReadableTable<(u8, u64), (u64, u64)>,
+    record: &Record,
+) -> Result<bool, StorageError> {
+    for term in record.terms() {
+        if terms.get((hash_of(&term), record.number))?.is_none() {
+            return Ok(false);
+        }
+    }
+    let Some(at) = record.at().map(Timestamp::as_millis) else { return Ok(true) };
+    for (level, records) in BLOCKS {
+        let bounds = times.get((level, record.number / records))?.map(|row| row.value());
+        if !bounds.is_some_and(|(oldest, newest)| (oldest..=newest).contains(&at)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The last record, where that is not the chain's head.
@@ -103,6 +251,7 @@ impl Op for DropAged {
         let Some(anchor) = aged(&batch.audit, self.before, self.now, self.limit)? else {
             return Ok(batch.standing().audit.anchor);
         };
+        batch.audit_leads()?.remove_until(anchor.number, &batch.audit)?;
         batch.audit.retain_in(..=anchor.number, |_, _| false)?;
         batch.chain_mut().anchor = anchor;
         Ok(anchor)
@@ -132,3 +281,6 @@ pub(super) fn aged(
     }
     Ok(aged)
 }
+
+#[cfg(test)]
+mod tests;

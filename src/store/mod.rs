@@ -680,6 +680,8 @@ fn found(db: &Database, keys: &Arc<Keyring>, clock: Clock, epoch: u32) -> Result
         transaction.open_table(tables::LANES.table())?;
         transaction.open_table(tables::TALLIES.table())?;
         transaction.open_table(tables::AUDIT.table())?;
+        transaction.open_table(tables::AUDIT_TERMS)?;
+        transaction.open_table(tables::AUDIT_TIMES)?;
         transaction.open_table(tables::REPLAYS.table())?;
         transaction.open_table(tables::COMMANDS.table())?;
         transaction.open_table(tables::REQUESTS.table())?;

@@ -608,7 +608,7 @@ fn confirm(batch: &mut Batch<'_>, row: &DueRow) -> Result<(), ApplyError> {
     let (tenant, object) = (Some(after.tenant.clone()), Some(after.id.to_string()));
     let changes = audit::changes(audit::destination(&before, None), audit::destination(&after, Some(&before)));
     let deed = Deed { action: Action::DestinationConfirmed, tenant, object, before: changes.0, after: changes.1 };
-    Ok(note(batch, &Actor::SYSTEM, &deed)?)
+    note(batch, &Actor::SYSTEM, &deed)
 }
 
 /// Gives a delivery up without an attempt: its event has expired, or its payload is gone.

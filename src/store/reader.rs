@@ -77,6 +77,8 @@ pub struct Snapshot {
     segments: Read<SegmentKey>,
     tallies: Read<u32>,
     audit: Read<u64>,
+    audit_terms: ReadOnlyTable<(u64, u64), ()>,
+    audit_times: ReadOnlyTable<(u8, u64), (u64, u64)>,
     meta: Read<&'static str>,
     runs: Runs,
     looked_at: Cell<u64>,
@@ -282,6 +284,8 @@ impl Snapshot {
             segments: tables::SEGMENTS.read(&transaction, keys)?,
             tallies: tables::TALLIES.read(&transaction, keys)?,
             audit: tables::AUDIT.read(&transaction, keys)?,
+            audit_terms: transaction.open_table(tables::AUDIT_TERMS)?,
+            audit_times: transaction.open_table(tables::AUDIT_TIMES)?,
             meta: tables::META.read(&transaction, keys)?,
             runs,
             looked_at: Cell::new(0),
@@ -719,15 +723,27 @@ impl Snapshot {
     pub fn audit(&self, wanted: &Wanted, window: Window) -> Result<Page<(Link, Kept)>, ReadError> {
         let mut filling = Filling::new(window);
         let begun_at = self.looked_at();
+        let mut trail = audit::Trail::of(wanted);
+        // Nothing from this number on comes any more.
         let mut reached = window.after.map(|place| place.seq.0).unwrap_or(u64::MAX);
-        for entry in self.audit.range(wanted.first.min(reached)..reached)?.rev() {
-            let (number, record) = entry?;
+        loop {
             let here = Some(Place { seq: Seq(reached), destination: DestinationNo(0) });
             if self.looked_at() - begun_at >= LOOKED_AT_MAX {
                 return Ok(filling.page(here));
             }
+            let rest = wanted.first.min(reached)..reached;
+            let Some(newest) = self.audit.range(rest)?.next_back().transpose()? else { return Ok(filling.page(None)) };
+            let until = newest.0.value();
+            let number = match trail.newest(&self.audit_terms, &self.audit_times, until, || self.look())? {
+                audit::Next::At(number) => number,
+                audit::Next::Until(number) => {
+                    reached = number.saturating_add(1);
+                    continue;
+                }
+                audit::Next::End => return Ok(filling.page(None)),
+            };
             self.look();
-            let number = number.value();
+            let record = newest.1;
             let damaged = |why: &dyn std::fmt::Display| ReadError::Storage(format!("audit record {number}: {why}"));
             let kept: Kept =
                 codec::decode(self.audit.place(number), record.value()).map_err(|error| damaged(&error))?;
@@ -743,7 +759,6 @@ impl Snapshot {
             }
             reached = number;
         }
-        Ok(filling.page(None))
     }
 
     /// Whether one of the oldest records of the audit log was written before a moment; looks at so many.

@@ -70,11 +70,19 @@ pub const REQUESTS: Definition<&'static [u8]> = Definition::new("requests");
 pub const REQUEST_TIMES: Definition<(u64, &'static [u8])> = Definition::new("request_times");
 /// `number -> record of the audit log`.
 pub const AUDIT: Definition<u64> = Definition::new("audit");
+/// `(hash of what a record of the audit log can be found by, the record's number)`. There is nothing in a row but its key.
+pub const AUDIT_TERMS: TableDefinition<(u64, u64), ()> = TableDefinition::new(AUDIT_TERMS_NAME);
+/// Its name.
+pub const AUDIT_TERMS_NAME: &str = "audit_terms";
+/// `(level, block) -> when the oldest and the newest record of so many neighbours were written`, in ms; see [`super::audit`].
+pub const AUDIT_TIMES: TableDefinition<(u8, u64), (u64, u64)> = TableDefinition::new(AUDIT_TIMES_NAME);
+/// Its name.
+pub const AUDIT_TIMES_NAME: &str = "audit_times";
 /// `number -> wrapped data key`; see [`super::keyring`]. Its rows are sealed with the master key.
 pub const DATA_KEYS: Definition<u32> = Definition::new("data_keys");
 
 /// All tables.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 23] = [
     META.name,
     DATA_KEYS.name,
     THINGS.name,
@@ -96,6 +104,8 @@ pub const NAMES: [&str; 21] = [
     REQUESTS.name,
     REQUEST_TIMES.name,
     AUDIT.name,
+    AUDIT_TERMS_NAME,
+    AUDIT_TIMES_NAME,
 ];
 
 /// A key of a table in words, from its bytes. It holds nothing of what the record holds.
@@ -114,6 +124,14 @@ pub fn shown(table: &str, key: &[u8]) -> String {
         "started" | "ended" | "cancelled" | "failures" | "chapters" => {
             let (no, seq) = <(u32, u64)>::from_bytes(key);
             format!("{no}/{seq}")
+        }
+        "audit_terms" => {
+            let (hash, number) = <(u64, u64)>::from_bytes(key);
+            format!("{hash:016x}/{number}")
+        }
+        "audit_times" => {
+            let (level, block) = <(u8, u64)>::from_bytes(key);
+            format!("{level}/{block}")
         }
         "facts" => {
             let (fact, no, start) = <(u16, u32, u64)>::from_bytes(key);

@@ -1,5 +1,6 @@
 //! The store's rules, each through its own door: operations in, answers out, and the rows that they leave.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -1399,6 +1400,18 @@ async fn aged_records_leave_their_anchor() {
     );
     let third = store.submit(DropAged { before, now: before, limit: 3 }).await.unwrap().answer;
     assert_eq!((third.number, anchor_of(&store)), (3, third));
+    let led = |store: &Store| {
+        let transaction = store.0.db.begin_read().unwrap();
+        let terms = transaction.open_table(tables::AUDIT_TERMS).unwrap();
+        let numbers: BTreeSet<u64> = terms.iter().unwrap().map(|row| row.unwrap().0.value().1).collect();
+        (numbers, transaction.open_table(tables::AUDIT_TIMES).unwrap().iter().unwrap().count())
+    };
+    assert_eq!(led(&store), (BTreeSet::from([4, 5]), 2), "what led to them is gone too");
+    let window = Window { after: None, skip: 0, limit: 10 };
+    let rest = store
+        .read(move |snapshot| snapshot.audit(&audit::Wanted { from: Some(START), ..Default::default() }, window))
+        .await;
+    assert_eq!(rest.unwrap().items.len(), 2);
     assert_eq!(verified(&store).await, Ok(2));
     let last = store.submit(DropAged { before, now: before, limit: 10 }).await.unwrap().answer;
     assert_eq!(Ok(last.number), verified(&store).await.map(|count| count + 5));

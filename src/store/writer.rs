@@ -39,7 +39,7 @@ use super::segments::seal::Sealer;
 use super::segments::{Places, Runs, SegmentChange, SegmentKey};
 use super::standing::Standing;
 use super::tables::{Records, Write};
-use super::{Committed, Receipt, Shared, StoreFailed, lock, tables};
+use super::{Committed, Receipt, Shared, StoreFailed, audit, lock, tables};
 
 /// Operations in one commit at most.
 const BATCH_OPS_MAX: usize = 2048;
@@ -589,6 +589,11 @@ impl<'tx> Batch<'tx> {
     pub(super) fn chain_mut(&mut self) -> &mut Chain {
         self.chain_changed = true;
         &mut self.standing.audit
+    }
+
+    /// What leads to records of the audit log. Whoever asks lets go of it before anybody else asks.
+    pub(super) fn audit_leads(&self) -> Result<audit::Leads<'tx>, ApplyError> {
+        Ok(audit::Leads::open(self.transaction)?)
     }
 
     /// The table of bulk replays. Whoever asks lets go of it before anybody else asks.

@@ -241,6 +241,8 @@ fn a_list_is_filtered_by_who_what_and_when() {
         (Wanted { action: Some("destination.*".parse().unwrap()), ..Wanted::default() }, true),
         (Wanted { action: Some("destination.update".parse().unwrap()), ..Wanted::default() }, true),
         (Wanted { action: Some("destination.delete".parse().unwrap()), ..Wanted::default() }, false),
+        (Wanted { action: Some("*".parse().unwrap()), ..Wanted::default() }, true),
+        (Wanted { action: Some("destination.update.*".parse().unwrap()), ..Wanted::default() }, false),
         (Wanted { object: some("ab-1"), ..Wanted::default() }, true),
         (Wanted { object: some("destination"), ..Wanted::default() }, true),
         (Wanted { object: some("key"), ..Wanted::default() }, false),
@@ -249,5 +251,9 @@ fn a_list_is_filtered_by_who_what_and_when() {
     ];
     for (wanted, takes) in table {
         assert_eq!(wanted.takes(&record), takes, "{wanted:?}");
+        let is_found = wanted.terms().iter().all(|term| record.terms().contains(term));
+        assert!(is_found || !takes, "{wanted:?} does not lead to what it takes");
+        let is_by_time = wanted.from.is_some() || wanted.to.is_some();
+        assert!(takes || is_by_time || !is_found, "{wanted:?} leads to what it does not take");
     }
 }

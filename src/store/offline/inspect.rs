@@ -28,7 +28,7 @@ use crate::store::segments::seal::LoadedRuns;
 use crate::store::segments::{self, RUN_EVENTS_MAX};
 use crate::store::tables::{self, Definition, Read, Records};
 use crate::store::writer::{META_AUDIT, META_EPOCH, META_NUMBERS, META_STRANGERS, Numbers};
-use crate::store::{codec, op};
+use crate::store::{audit, codec, op};
 
 use super::Finding;
 
@@ -422,10 +422,10 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    /// Rows of nothing but a key: there is nothing to open.
-    fn walk_keys<K: Key + 'static>(
+    /// Rows without a record: there is nothing to open.
+    fn walk_keys<K: Key + 'static, V: redb::Value + 'static>(
         &mut self,
-        (name, definition): (&'static str, TableDefinition<'static, K, ()>),
+        (name, definition): (&'static str, TableDefinition<'static, K, V>),
         mut look: impl FnMut(K::SelfType<'_>) -> Result<(), Wrong>,
     ) {
         let walked = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
@@ -433,7 +433,7 @@ impl<'a> Inspection<'a> {
             let rows = self.transaction.open_table(definition).map_err(|error| failed(&error))?;
             let count = rows.len().map_err(|error| failed(&error))?;
             for entry in rows.iter().map_err(|error| failed(&error))?.take(count as usize) {
-                let (key, ()) = entry.map(|(key, row)| (key, row.value())).map_err(|error| failed(&error))?;
+                let (key, _) = entry.map_err(|error| failed(&error))?;
                 self.records += 1;
                 if let Err(reason) = look(key.value()) {
                     self.tell(name, tables::shown(name, K::as_bytes(&key.value()).as_ref()), reason);
@@ -514,15 +514,40 @@ impl<'a> Inspection<'a> {
 
     fn audit(&mut self, said: &Said) {
         let before = self.findings;
+        let mut unled = Vec::new();
+        let terms = self.transaction.open_table(tables::AUDIT_TERMS).ok();
+        let times = self.transaction.open_table(tables::AUDIT_TIMES).ok();
         self.walk(&tables::AUDIT, |number: u64, place, record| {
             let kept: Kept = decoded(place, record)?;
+            // What cannot be read is reported where it lies.
+            let is_led_to = |read: &Record| match (&terms, &times) {
+                (Some(terms), Some(times)) => audit::leads_to(terms, times, read).unwrap_or(true),
+                (_, _) => true,
+            };
             match Record::of(&kept.text) {
-                Ok(read) if read.number == number => Ok(()),
+                Ok(read) if read.number == number => {
+                    unled.extend((!is_led_to(&read)).then_some(number));
+                    Ok(())
+                }
                 Ok(_) => Err("it bears another number".into()),
                 Err(_) => Err("it opens, and is no record of the audit log".into()),
             }
         });
-        let Some(chain) = said.chain.filter(|_| self.findings == before) else { return };
+        if let Some(chain) = said.chain.filter(|_| self.findings == before) {
+            self.chain(chain);
+        }
+        for number in unled {
+            self.tell(tables::AUDIT.name, number.to_string(), "what it says, or its time, does not lead to it");
+        }
+        let records = tables::AUDIT.read(self.transaction, self.keys).ok();
+        self.walk_keys((tables::AUDIT_TERMS_NAME, tables::AUDIT_TERMS), |(_, number): (u64, u64)| {
+            let is_there = records.as_ref().is_none_or(|rows| !matches!(rows.get(number), Ok(None)));
+            if is_there { Ok(()) } else { Err("the record that it leads to is not there".into()) }
+        });
+        self.walk_keys((tables::AUDIT_TIMES_NAME, tables::AUDIT_TIMES), |_: (u8, u64)| Ok(()));
+    }
+
+    fn chain(&mut self, chain: Chain) {
         let Ok(rows) = tables::AUDIT.read(self.transaction, self.keys) else { return };
         let follow = || -> Result<(), (u64, String)> {
             let unread = |error: redb::StorageError| (0, error.to_string());

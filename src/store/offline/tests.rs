@@ -268,6 +268,8 @@ async fn a_flipped_bit_on_the_disk_is_found() {
         tables::ORDERED_NAME,
         tables::CHAPTERS_NAME,
         tables::FACTS_NAME,
+        tables::AUDIT_TERMS_NAME,
+        tables::AUDIT_TIMES_NAME,
     ];
     let is_record = |table: &&str| !has_none.contains(table) && !WORK.contains(table);
     for table in tables::NAMES.into_iter().filter(is_record) {
@@ -317,7 +319,7 @@ async fn records_that_contradict_each_other_are_found() {
     ) -> Write<'tx, K> {
         definition.write(transaction, keys).unwrap()
     }
-    let damages: [(&str, &str, &str, Damage); 17] = [
+    let damages: [(&str, &str, &str, Damage); 19] = [
         ("failures", "attempts", "not among the failures", |tx, _| {
             tx.open_table(tables::FAILURES).unwrap().retain(|_, ()| false).unwrap()
         }),
@@ -326,6 +328,12 @@ async fn records_that_contradict_each_other_are_found() {
         }),
         ("a place too many", "ordered", "no such delivery waits", |tx, _| {
             tx.open_table(tables::ORDERED).unwrap().insert((2, 0, 1), ()).unwrap();
+        }),
+        ("what leads to a record", "audit", "does not lead to it", |tx, _| {
+            tx.open_table(tables::AUDIT_TERMS).unwrap().pop_last().unwrap();
+        }),
+        ("when records were written", "audit", "does not lead to it", |tx, _| {
+            tx.open_table(tables::AUDIT_TIMES).unwrap().insert((0, 0), (0, 1)).unwrap();
         }),
         ("what came of a chapter", "attempts", "its chapter does not say so", |tx, _| {
             tx.open_table(tables::FACTS).unwrap().retain(|(fact, _, _), ()| fact != 0).unwrap()
