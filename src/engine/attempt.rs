@@ -24,6 +24,7 @@ use crate::store::{DueRow, ReadError, Store};
 use super::Settings;
 use super::health::{Kind, Signal};
 use super::receiver::{Fixed, Receiver, Receivers};
+use super::spread::Lead;
 use super::verdict::{self, Verdict};
 
 /// An attempt that takes this long marks its receiver as slow.
@@ -101,6 +102,7 @@ struct Parts<W> {
     wire: Arc<W>,
     clock: Clock,
     receivers: Receivers,
+    lead: Lead,
     // The events under way, for the record of an attempt that panics. Held for a look or a change.
     events: Mutex<NumberMap<Seq, (Arc<Event>, usize)>>,
 }
@@ -113,8 +115,13 @@ struct Remembered<W> {
 
 impl<W: Wire> Attempts<W> {
     pub(super) fn new(settings: Arc<Settings>, store: Store, wire: Arc<W>, clock: Clock, rng: fastrand::Rng) -> Self {
-        let (receivers, events) = (Receivers::default(), Mutex::default());
-        Attempts { shared: Arc::new(Parts { settings, store, wire, clock, receivers, events }), rng }
+        let (receivers, lead, events) = (Receivers::default(), Lead::default(), Mutex::default());
+        Attempts { shared: Arc::new(Parts { settings, store, wire, clock, receivers, lead, events }), rng }
+    }
+
+    /// How far the clock may run ahead.
+    pub(super) fn lead(&self) -> &Lead {
+        &self.shared.lead
     }
 
     /// The attempt that a row asks for.
@@ -185,7 +192,7 @@ async fn make<W: Wire>(parts: Arc<Parts<W>>, row: DueRow, nonce: String) -> Done
         }
     };
     let started = parts.clock.now();
-    if event.head.expires_at.is_some_and(|expires_at| expires_at <= started) {
+    if event.head.expires_at.is_some_and(|expires_at| expires_at.after(parts.lead.now()) <= started) {
         return Done::GivenUp(Ending::Expired);
     }
     let Some(body) = event.body.bytes().cloned() else { return Done::GivenUp(Ending::Erased) };
@@ -526,6 +533,7 @@ mod tests {
             wire: Arc::clone(&wire),
             clock: Clock::of_runtime(Timestamp::ZERO),
             receivers: Receivers::default(),
+            lead: Lead::default(),
             events: Mutex::default(),
         };
         let attempts = Attempts { shared: Arc::new(parts), rng: fastrand::Rng::with_seed(1) };

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Wire;
 use crate::clock::Clock;
+use crate::model::delivery::Ending;
 use crate::model::{DeliveryId, DeliveryKey, DestinationNo, Ended, NumberMap, Outcome, Reason, Timestamp, Trigger};
 use crate::store::op::{AtOnce, Finish, GiveUp, Start, Started, Unstart};
 use crate::store::{Change, Heard, ReadError, Snapshot, Store};
@@ -18,7 +19,7 @@ use super::attempt::{Attempts, Done, Made};
 use super::health::{Kind, Signal};
 use super::janitor::OUT_OF_STEP;
 use super::lanes::{self, LaneSpec, Lanes, Lease, Limits, Load, Page, Rows};
-use super::spread::Spreads;
+use super::spread::{LEAD_STAYS, Spreads};
 use super::{Metrics, Settings, verdict};
 
 /// Attempts whose end is not on disk yet, at most.
@@ -52,6 +53,8 @@ pub(super) struct Scheduler<W> {
     spreads: Spreads,
     /// Both clocks, when they were compared last.
     clocks: (Timestamp, Instant),
+    /// When the clock was set ahead last, while it is not believed for that.
+    set_ahead: Option<Instant>,
     loading: JoinSet<(Load, Result<Page, ReadError>)>,
     surveying: JoinSet<Result<Vec<DestinationNo>, ReadError>>,
 }
@@ -105,6 +108,7 @@ impl<W: Wire> Scheduler<W> {
             look_at: None,
             spreads: Spreads::default(),
             clocks: (clock.now(), Instant::now()),
+            set_ahead: None,
             loading: JoinSet::new(),
             surveying: JoinSet::new(),
         }
@@ -212,13 +216,26 @@ impl<W: Wire> Scheduler<W> {
         let (now, instant) = (self.clock.now(), Instant::now());
         let (before, earlier) = std::mem::replace(&mut self.clocks, (now, instant));
         let expected = before.after(instant.duration_since(earlier));
-        if now.since(expected) > OUT_OF_STEP {
+        let (ahead, back) = (now.since(expected), expected.since(now));
+        let lead = self.attempts.lead();
+        if ahead > OUT_OF_STEP {
+            lead.set(lead.now().saturating_add(ahead));
+            self.set_ahead = Some(instant);
             self.spreads.jump(expected, now, self.rng.u64(..));
             self.survey();
-        } else if expected.since(now) > OUT_OF_STEP {
+        } else if back > OUT_OF_STEP {
+            lead.set(lead.now().saturating_sub(back));
             self.spreads.set_back();
             self.survey();
+        } else if self.set_ahead.is_some_and(|since| instant.duration_since(since) >= LEAD_STAYS) {
+            lead.set(Duration::ZERO);
+            self.set_ahead = None;
         }
+    }
+
+    fn was_set_ahead_since(&mut self, since: Instant) -> bool {
+        self.compare_clocks();
+        self.set_ahead.is_some_and(|set_ahead| set_ahead >= since)
     }
 
     /// Reads the lanes again from the disk: at start, and when more has happened than was heard.
@@ -273,10 +290,12 @@ impl<W: Wire> Scheduler<W> {
 
     /// Takes the end of an attempt: frees its slot and hands its record to the writer.
     fn ended(&mut self, under_way: UnderWay, done: Done, now: Timestamp) {
-        let UnderWay { lease, noted, .. } = under_way;
+        let UnderWay { lease, noted, since, .. } = under_way;
         let row = lease.row;
         self.store.note_attempt(row.key(), false);
         match done {
+            // It was weighed by a clock that may have been set ahead in that very moment.
+            Done::GivenUp(Ending::Expired) if self.was_set_ahead_since(since) => self.put_back(lease, noted, now),
             Done::Made(made) => self.record(lease, *made, now),
             Done::GivenUp(ending) => {
                 // Nothing was sent, so nothing is known of the receiver.
@@ -301,7 +320,8 @@ impl<W: Wire> Scheduler<W> {
         let Made { mut attempt, verdict, destination, event } = made;
         let health = self.lanes.finished(lease, verdict.signal, now);
         let schedule = || self.settings.schedule_of(&destination);
-        let next = verdict::next(&verdict, schedule, row.plan.tried + 1, event.head.expires_at, now, &mut self.rng);
+        let expires_at = event.head.expires_at.map(|expires_at| expires_at.after(self.attempts.lead().now()));
+        let next = verdict::next(&verdict, schedule, row.plan.tried + 1, expires_at, now, &mut self.rng);
         attempt.next = match next {
             crate::store::op::Next::Retry(due) | crate::store::op::Next::Again(due) => Some(due),
             crate::store::op::Next::Succeeded | crate::store::op::Next::GivenUp(_) => None,

@@ -9,6 +9,7 @@
 //! Nothing of this is on disk: a clock that is set back, or a restart, finds each delivery due when it was due. What has never
 //! been tried and what an operator sends again does not wait; nor do the lanes that are ordered, with their one attempt at a time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::model::Timestamp;
@@ -18,10 +19,32 @@ use crate::store::DueRow;
 pub const AFTER_START_MAX: Duration = Duration::from_secs(300);
 /// The longest that a retry can have had to wait when the clock jumped.
 pub const AFTER_JUMP_MAX: Duration = Duration::from_secs(48 * 3600);
+/// A clock that has gone on for so long without being set is right.
+pub const LEAD_STAYS: Duration = Duration::from_secs(3600);
 /// Moments at which retries are let go: a lane with many of them is not read again for each.
 const STEPS: u32 = 256;
 /// Jumps that are kept apart; of more, the oldest ends early.
 const SPREADS_MAX: usize = 4;
+
+/// How far the clock may run ahead of the right time, for all that anybody knows: by how much it was set ahead, until it has gone
+/// on without being set again for an hour.
+///
+/// What expires does not come back, so nothing expires on the word of such a clock: an event is given up when its time has passed
+/// by the clock as it went before. One that is delivered meanwhile may come later than its producer wanted; none is lost because a
+/// clock was wrong for a while. At a start the clock is believed.
+#[derive(Debug, Default)]
+pub struct Lead(AtomicU64);
+
+impl Lead {
+    /// How far.
+    pub fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set(&self, lead: Duration) {
+        self.0.store(u64::try_from(lead.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
 
 /// Retries that became due all at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

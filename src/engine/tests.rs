@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::client::{Exchange, Request};
 use crate::model::delivery::Ending;
+use crate::model::event::NewEvent;
 use crate::model::replay::ReplayWanted;
 use crate::model::schedule::{Plan, Retry};
 use crate::model::{Actor, DeliveryKey, DeliveryState, DestinationNo, Rate, Seq, TenantId, Timestamp, Trigger};
@@ -463,4 +464,57 @@ async fn retries_that_are_overdue_at_a_start_are_spread() {
     conserved(&store, "a start after three hours").await;
     stop.cancel();
     running.await.unwrap();
+}
+
+/// P13: nothing expires because a clock was wrong for a while, whether it was tried before or waits for its first attempt; what a
+/// clock says that has gone on for an hour since is believed.
+#[tokio::test(start_paused = true)]
+async fn nothing_expires_on_the_word_of_a_clock_that_was_just_set_ahead() {
+    static BY: AtomicI64 = AtomicI64::new(0);
+    for by in [HOUR.as_millis() as i64, 24 * HOUR.as_millis() as i64, 74 * 365 * 24 * HOUR.as_millis() as i64] {
+        for stays in [false, true] {
+            BY.store(0, Ordering::Relaxed);
+            let (disk, clock, receivers) =
+                (Disk::default(), Clock::of_runtime_set_by(START, &BY), Receivers::default());
+            let store = open(&disk, clock).unwrap();
+            let nos = configured(&store).await;
+            let (stop, running) = run(&store, &receivers, clock);
+            let half_an_hour = clock.now().after(HOUR / 2);
+            let five_minutes = clock.now().after(HOUR / 12);
+            let new =
+                |deliver_at| NewEvent { expires_at: Some(half_an_hour), deliver_at, ..event("order.paid", None, "1") };
+            let events = (0..30).map(|nth| new((nth % 3 == 0).then_some(five_minutes))).collect();
+            assert!(store.submit(Accept { events, waiting_max: 1000 }).await.unwrap().answer.iter().all(Result::is_ok));
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            BY.store(by, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let failed = || nos.iter().map(|no| store.standing(|standing| standing.tally(*no)).failed).sum::<u64>();
+            assert_eq!(failed(), 0, "{by}");
+            // The paused one is opened while the clock is wrong, and takes what waits there.
+            assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[2], paused: false }).await.unwrap().answer);
+            if stays {
+                // By both clocks they have expired: whatever has not been delivered by then is given up.
+                assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[2], paused: true }).await.unwrap().answer);
+                tokio::time::sleep(2 * HOUR).await;
+                let late =
+                    NewEvent { expires_at: Some(clock.now().after(HOUR / 60)), ..event("order.paid", None, "1") };
+                store.submit(Accept { events: vec![late], waiting_max: 1000 }).await.unwrap().answer.remove(0).unwrap();
+                tokio::time::sleep(HOUR / 30).await;
+                assert!(store.steer(&Actor::SYSTEM, SetPaused { no: nos[2], paused: false }).await.unwrap().answer);
+                tokio::time::sleep(HOUR).await;
+                let tally = store.standing(|standing| standing.tally(nos[2]));
+                assert!(tally.failed >= 1 && tally.waiting() == 0, "{by}: {tally:?}");
+            } else {
+                BY.store(0, Ordering::Relaxed);
+                tokio::time::sleep(HOUR / 3).await;
+                for no in &nos {
+                    let tally = store.standing(|standing| standing.tally(*no));
+                    assert_eq!((tally.succeeded, tally.failed), (30, 0), "{by}: {tally:?}");
+                }
+            }
+            conserved(&store, "expiry by a clock that was set ahead").await;
+            stop.cancel();
+            running.await.unwrap();
+        }
+    }
 }
