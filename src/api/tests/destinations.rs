@@ -83,6 +83,8 @@ async fn a_wrong_create_names_its_fields() {
         (with("headers", json!({"X-A": "a\r\nb"})), vec!["/headers/X-A"]),
         (with("headers", json!({"X-A": 1})), vec!["/headers/X-A"]),
         (with("disabled", json!("yes")), vec!["/disabled"]),
+        (with("auth", json!({"type": "basic"})), vec!["/auth/username", "/auth/password"]),
+        (with("auth", json!({"type": "shared_secret", "header": "Host"})), vec!["/auth/header", "/auth/secret"]),
         (with("retry", json!({"schedule": "weekly"})), vec!["/retry/schedule"]),
         (with("signature", json!({"preset": "adyen-like", "secret": "this is not hex"})), vec!["/signature"]),
         (with("signature", json!({"preset": "adyen-like", "secret": "00112233445566"})), vec!["/signature"]),

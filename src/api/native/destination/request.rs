@@ -535,18 +535,19 @@ impl AuthRequest {
             "basic" => {
                 takes(&["username", "password"]);
                 let name = username.map_or_else(|| Err(Invalid::new("is required")), self::username);
-                let username = faults.weigh("/auth/username", name)?;
+                // Weighed both before either is missed: whoever left out two is told of two.
+                let username = faults.weigh("/auth/username", name);
                 let kept = match stored {
-                    Auth::Basic { username: before, password } if *before == username => Some(password),
+                    Auth::Basic { username: before, password } if Some(before) == username.as_ref() => Some(password),
                     _ => None,
                 };
-                let password = credential("/auth/password", password, kept, faults, self::password)?;
-                Some(Auth::Basic { username, password })
+                let password = credential("/auth/password", password, kept, faults, self::password);
+                Some(Auth::Basic { username: username?, password: password? })
             }
             "shared_secret" => {
                 takes(&["header", "secret"]);
                 let header = header.unwrap_or_else(|| SHARED_SECRET_HEADER.to_owned());
-                faults.weigh("/auth/header", own_header_name(&header))?;
+                let named = faults.weigh("/auth/header", own_header_name(&header));
                 let kept = match stored {
                     Auth::SharedSecret { header: before, secret } if before.eq_ignore_ascii_case(&header) => {
                         Some(secret)
@@ -556,8 +557,9 @@ impl AuthRequest {
                 let secret = credential("/auth/secret", secret, kept, faults, |text| {
                     plain_text(text.to_owned(), SHARED_SECRET_CHARS_MIN, CREDENTIAL_CHARS_MAX)?;
                     header_value(text)
-                })?;
-                Some(Auth::SharedSecret { header, secret })
+                });
+                named?;
+                Some(Auth::SharedSecret { header, secret: secret? })
             }
             "bearer" => {
                 takes(&["token"]);
