@@ -888,6 +888,16 @@ impl StorageBackend for Kept {
 }
 
 impl Kept {
+    /// The bytes as they are: what an opening before this one still writes when it is let go does not reach them.
+    pub(crate) fn copied(&self) -> Kept {
+        let copy = InMemoryBackend::new();
+        let mut bytes = vec![0; self.len().unwrap() as usize];
+        self.read(0, &mut bytes).unwrap();
+        copy.set_len(bytes.len() as u64).unwrap();
+        copy.write(0, &bytes).unwrap();
+        Kept(Arc::new(copy))
+    }
+
     fn open(&self) -> Store {
         let clock = Clock::of_runtime(START);
         Store::open_on(self.clone(), &settings(), clock, 7, WriterRuns::Inline).unwrap()
