@@ -352,7 +352,7 @@ impl Down {
 async fn steadily_failing(store: &Store) {
     let mut nos = Vec::new();
     let retry = Retry { plan: Plan::Delays(vec![HOUR]), attempts_max: Some(100), jitter: Some(0.0) };
-    for place in 0..61 {
+    for place in 0..31 {
         let destination = Destination { retry: retry.clone(), ..destination(&format!("d{place}")) };
         nos.push(store.steer(&Actor::SYSTEM, CreateDestination { destination }).await.unwrap().answer.unwrap().no);
     }
@@ -361,7 +361,7 @@ async fn steadily_failing(store: &Store) {
         store.steer(&Actor::SYSTEM, CreateSubscription { subscription }).await.unwrap().answer.unwrap();
     }
     for minute in 0..60 {
-        let kinds = [vec!["one"; 12], vec!["all"; usize::from(minute % 6 == 0)]].concat();
+        let kinds = [vec!["one"; 6], vec!["all"; usize::from(minute % 6 == 0)]].concat();
         let events = kinds.into_iter().map(|kind| event(kind, None, "1")).collect();
         let _ = store.submit(Accept { events, waiting_max: 100_000 }).await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -381,6 +381,7 @@ async fn retries_that_a_clock_made_due_at_once_do_not_come_at_once() {
         let settings = Settings {
             breaker: BreakerSettings { failures_max: 0, shut_for: Duration::from_secs(30) },
             janitor_round: Duration::from_secs(60),
+            look_at_clock: Duration::from_secs(2),
             ..Settings::default()
         };
         let engine = Engine::new(settings, store.clone(), wire.clone(), clock, fastrand::Rng::with_seed(1));
@@ -391,11 +392,11 @@ async fn retries_that_a_clock_made_due_at_once_do_not_come_at_once() {
         tokio::time::sleep(2 * HOUR).await;
         let normal = wire.most_in(SPAN, begun);
         BY.store(by, Ordering::Relaxed);
-        // The next look at the clock is a second away at most.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        // The next look at the clock is two seconds away at most.
+        tokio::time::sleep(Duration::from_secs(3)).await;
         let (jumped, before) = (tokio::time::Instant::now(), wire.count());
         let waiting = store.standing(|standing| standing.waiting);
-        assert_eq!(waiting, 60 * 12 + 10 * 61);
+        assert_eq!(waiting, 60 * 6 + 10 * 31);
 
         let resent = deliveries(&store).await[0].key;
         let again = Resend { key: resent, trigger: Trigger::Manual };
@@ -457,7 +458,7 @@ async fn retries_that_are_overdue_at_a_start_are_spread() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!((1..=30).contains(&(wire.count() - before)), "{} at once", wire.count() - before);
     tokio::time::sleep(spread::AFTER_START_MAX + Duration::from_secs(10)).await;
-    let overdue = 60 * 12 + 10 * 61;
+    let overdue = 60 * 6 + 10 * 31;
     assert_eq!(wire.count() - before, overdue + 1, "all of them have come");
     let most = wire.most_in(Duration::from_secs(30), begun);
     assert!(most <= 2 * overdue / 10, "{most} of {overdue} within half a minute");
