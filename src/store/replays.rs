@@ -113,6 +113,7 @@ impl Snapshot {
     pub fn replays(&self, tenant: Option<&TenantId>) -> Result<Vec<Replay>, ReadError> {
         let mut found = Vec::new();
         for entry in self.replays.iter()?.rev() {
+            self.look();
             let (number, record) = entry?;
             let Ok(replay) = codec::decode::<Replay>(self.replays.place(number.value()), record.value()) else {
                 continue;

@@ -38,6 +38,7 @@ pub struct SubscriptionRequest {
     url: Patch<String>,
     tenant: Patch<String>,
     entity_ksuid: Patch<String>,
+    dialect: Patch<String>,
     name: Patch<String>,
     roll_up: Patch<bool>,
     filter: Patch<Value>,
@@ -101,7 +102,9 @@ impl SubscriptionRequest {
     /// A new subscription to `pattern`, which the path names.
     pub fn create(self, pattern: TypePattern) -> Result<NewSubscription, Problem> {
         let mut faults = Faults::default();
-        for (pointer, field) in [("/id", &self.id), ("/created", &self.created), ("/url", &self.url)] {
+        for (pointer, field) in
+            [("/id", &self.id), ("/created", &self.created), ("/url", &self.url), ("/dialect", &self.dialect)]
+        {
             if *field != Patch::Absent {
                 faults.note(pointer, "is given by the daemon");
             }
@@ -144,8 +147,13 @@ impl SubscriptionRequest {
             match field {
                 Patch::Absent => {}
                 Patch::Value(text) if is_same(&text) => {}
-                Patch::Value(_) | Patch::Null => faults.note(pointer, "is read-only; leave it out or send it as it is"),
+                Patch::Value(_) | Patch::Null => faults.note(pointer, READ_ONLY),
             }
+        }
+        match (self.dialect, dialect_of(stored)) {
+            (Patch::Absent, _) | (Patch::Null, None) => {}
+            (Patch::Value(text), Some(own)) if text == own => {}
+            (Patch::Value(_), _) | (Patch::Null, Some(_)) => faults.note("/dialect", READ_ONLY),
         }
         let mut change = SubscriptionChange::default();
         faults.set_or("/name", self.name, &mut change.name, Some(None), |text| name(text).map(Some));
@@ -199,6 +207,12 @@ fn destinations(texts: Vec<String>, faults: &mut Faults) -> Vec<DestinationId> {
     ids
 }
 
+const READ_ONLY: &str = "is read-only; leave it out or send it as it is";
+
+fn dialect_of(subscription: &Subscription) -> Option<&str> {
+    subscription.registered.as_ref().map(|registered| registered.dialect.as_str())
+}
+
 fn path_of(subscription: &Subscription) -> String {
     format!("{PATH}/{}/{}", subscription.pattern, subscription.id)
 }
@@ -214,6 +228,8 @@ pub struct SubscriptionView {
     roll_up: bool,
     filter: Option<Value>,
     destinations: Vec<String>,
+    /// Through which dialect it was registered.
+    dialect: Option<String>,
     created: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
@@ -231,6 +247,7 @@ impl SubscriptionView {
             roll_up: subscription.roll_up,
             filter: subscription.filter.as_ref().map(Filter::view),
             destinations: destinations.iter().map(|id| id.to_string()).collect(),
+            dialect: dialect_of(subscription).map(str::to_owned),
             created: subscription.created.to_string(),
             url: None,
         }

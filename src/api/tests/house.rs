@@ -170,3 +170,23 @@ async fn a_daemon_that_drains_is_alive_and_not_ready() {
     world.service.drain();
     assert_eq!((ask("/readyz").await.code().as_str(), ask("/healthz").await.status), ("draining", 200));
 }
+
+/// A command whose record is damaged is told as that, with what to do; those around it, and new ones, are none the worse.
+#[tokio::test]
+async fn a_damaged_command_is_told_over_http() {
+    let world = World::new();
+    let order = async || {
+        let accepted = world.done(200, "POST", "/api/default/webhooks", access::webhook()).await;
+        format!("/api/default/commands/{}", text(&accepted["commandFingerprint"]))
+    };
+    let (first, second) = (order().await, order().await);
+    let flip = crate::store::tests::Flip { table: "commands", place: 0, bit: 200 };
+    assert!(world.store.submit(flip).await.unwrap().answer.is_some());
+    let told = world.get(&first).await;
+    assert_eq!((told.status, told.code().as_str()), (500, "internal"), "{}", told.text);
+    let detail = text(&told.json()["detail"]);
+    assert!(detail.contains("postrider db check"), "{detail}");
+    assert_eq!(world.get(&second).await.json()["status"], world.get(&order().await).await.json()["status"]);
+    let status = world.get("/v1/status").await.json();
+    assert_eq!(status["damaged_records"], 1, "{status}");
+}

@@ -192,3 +192,26 @@ async fn a_filter_decides_which_events_are_delivered() {
     let (targets, _) = emit("transaction", json!({"data": {}})).await;
     assert_eq!(targets[0]["subscription_ids"].as_array().unwrap().len(), 2);
 }
+
+/// What a dialect has registered is seen among the native subscriptions, with the dialect's name, which nobody changes.
+#[tokio::test]
+async fn a_subscription_names_the_dialect_that_registered_it() {
+    let world = World::new();
+    let destination = world.destination("default").await;
+    let own = world.subscription("default", "t", &[&destination]).await;
+    world.done(200, "POST", "/api/default/webhooks", access::webhook()).await;
+    let registered = world.get("/v1/subscriptions/funding_deposit.funded").await.json()["subscriptions"][0].clone();
+    assert_eq!(registered["dialect"], "backoffice", "{registered}");
+    let paths = [
+        (format!("/v1/subscriptions/t/{own}"), Value::Null),
+        (format!("/v1/subscriptions/funding_deposit.funded/{}", text(&registered["id"])), json!("backoffice")),
+    ];
+    for (path, dialect) in paths {
+        assert_eq!(world.get(&path).await.json()["dialect"], dialect);
+        world.done(200, "PUT", &path, json!({"dialect": dialect})).await;
+        let refused = world.ask(Who::Operator, "PUT", &path, json!({"dialect": "subscribe"})).await;
+        assert_eq!((refused.status, refused.pointers()), (400, vec!["/dialect".to_owned()]));
+    }
+    let made = world.ask(Who::Operator, "POST", "/v1/subscriptions/t", json!({"dialect": "backoffice"})).await;
+    assert_eq!((made.status, made.pointers()), (400, vec!["/dialect".to_owned()]));
+}

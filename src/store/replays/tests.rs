@@ -253,7 +253,7 @@ async fn a_replay_of_a_deleted_destination_fails_and_one_of_several_goes_on() {
     assert_eq!(create(&store, one).await, Err(Refused::UnknownDestination));
 }
 
-/// Jobs are bounded in number, and age.
+/// Jobs are bounded in number, and age; a list of them looks at no more than there can be.
 #[tokio::test(start_paused = true)]
 async fn only_so_many_replays_run_and_old_ones_go() {
     let (disk, clock) = (Kept::default(), Clock::of_runtime(START));
@@ -280,6 +280,14 @@ async fn only_so_many_replays_run_and_old_ones_go() {
         let tenant = job(&store, id).await.wanted.tenant;
         assert!(store.steer(&Actor::SYSTEM, CancelReplay { id }).await.unwrap().answer.is_ok());
         create(&store, of(&tenant)).await.unwrap();
+    }
+    let own = first.unwrap();
+    let own = job(&store, own).await.wanted.tenant;
+    for (tenant, count) in [(None, KEPT_MAX), (Some(own), RUNNING_PER_TENANT_MAX as u64)] {
+        let look = store.read(move |snapshot| Ok((snapshot.replays(tenant.as_ref())?.len(), snapshot.looked_at())));
+        let (found, looked_at) = look.await.unwrap();
+        assert!(found as u64 >= count, "{found}");
+        assert_eq!(looked_at, KEPT_MAX);
     }
     let kept = store.read(|snapshot| snapshot.replays(None)).await.unwrap();
     assert_eq!((kept.len() as u64, kept.last().map(|oldest| oldest.id)), (KEPT_MAX, first), "what runs stays");
