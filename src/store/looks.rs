@@ -108,7 +108,7 @@ impl World {
                 let plain = event("rare.one", Some(&n.to_string()), "1");
                 NewEvent { key: "few".parse().ok(), tenant: "small".parse().unwrap(), ..plain }
             }
-            false if n % 10 == 8 => event("failing", Some(&n.to_string()), "1"),
+            false if n % self.run_events % 10 == 8 => event("failing", Some(&n.to_string()), "1"),
             false => event("usual", Some(&n.to_string()), "1"),
         };
         let accept = Accept { events: events.clone().map(new).collect(), waiting_max: u64::MAX };
