@@ -13,6 +13,8 @@ use super::{Error, Service, Sight};
 const COUNT_LOOKED_AT: u64 = 20_000;
 /// Such reads for one count, at most: beyond it the count is a lower bound.
 const COUNT_READS_MAX: usize = 10;
+/// Rows that are looked at where a lower bound will do, so that nobody waits for it.
+const GLANCE_LOOKED_AT: u64 = 2_000;
 
 /// How many deliveries match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +37,20 @@ pub struct SeenReplay {
 impl Service {
     /// How many deliveries a bulk replay would make due at this moment: a bounded number of short reads.
     pub async fn count_replayable(&self, wanted: &ReplayWanted) -> Result<Count, Error> {
+        self.count_in(wanted, COUNT_LOOKED_AT, COUNT_READS_MAX).await
+    }
+
+    /// The same as far as one short read tells: exact where it is not many, however many rows there are.
+    pub async fn glance_at_replayable(&self, wanted: &ReplayWanted) -> Result<Count, Error> {
+        self.count_in(wanted, GLANCE_LOOKED_AT, 1).await
+    }
+
+    async fn count_in(&self, wanted: &ReplayWanted, looks: u64, reads_max: usize) -> Result<Count, Error> {
         let mut count = Count { matched: 0, exact: false };
         let mut walk = ReplayWalk::START;
-        for turn in 0..COUNT_READS_MAX {
+        for turn in 0..reads_max {
             let (wanted, scope) = (wanted.clone(), Scope::of(&self.store.catalog(), wanted));
-            let bounds = Bounds { deliveries: usize::MAX, looks: COUNT_LOOKED_AT, waiting: None, turn };
+            let bounds = Bounds { deliveries: usize::MAX, looks, waiting: None, turn };
             let read = move |snapshot: &crate::store::Snapshot| {
                 snapshot.replayable(&wanted, Seq(u64::MAX), &walk, &scope, bounds)
             };

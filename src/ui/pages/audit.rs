@@ -13,6 +13,8 @@ use crate::model::Timestamp;
 use crate::model::audit::Action;
 
 const PLACE: &str = "/ui/audit";
+/// Characters of what was before or after, of each record.
+const HALF_CHARS_MAX: usize = 800;
 /// The names of the filters, as the API has them, but for times, which have a form of their own.
 pub(super) const FILTERS: [&str; 8] = ["tenant", "actor", "action", "object", "from", "to", "after", "done"];
 
@@ -93,6 +95,16 @@ fn record(visit: &Visit, row: &Value) -> Markup {
     }
 }
 
+/// A record's half as text, cut where fifty of them would make a page heavy.
+fn shown(value: &Value) -> String {
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    if let Some((end, _)) = text.char_indices().nth(HALF_CHARS_MAX) {
+        text.truncate(end);
+        text.push_str("\n… cut here; `postrider audit list --json` has all of it");
+    }
+    text
+}
+
 fn half(label: &str, value: &Value) -> Markup {
-    html! { @if !value.is_null() { h3 { (label) } pre { (serde_json::to_string_pretty(value).unwrap_or_default()) } } }
+    html! { @if !value.is_null() { h3 { (label) } pre tabindex="0" { (shown(value)) } } }
 }

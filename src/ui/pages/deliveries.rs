@@ -24,6 +24,10 @@ pub(super) const PARAMETERS: [&str; 11] =
     ["state", "destination", "type", "status", "from", "to", "key", "id", "tenant", "after", "done"];
 /// What it means to cancel a delivery.
 const GIVEN_UP: &str = "The delivery is given up: it is not sent any more, unless somebody resends it.";
+/// Destinations that a filter offers by name: with more of them every page would be heavy.
+const DESTINATIONS_OFFERED_MAX: usize = 200;
+/// Tenants that a filter offers.
+const TENANTS_OFFERED_MAX: usize = 100;
 /// Rows of one page.
 const ROWS: usize = 50;
 
@@ -159,22 +163,11 @@ fn form(visit: &Visit, sight: &Sight, catalog: &Catalog, filter: &Filter) -> Mar
     let asked = |name: &str| visit.query.text(name).unwrap_or_default().to_owned();
     let states: Vec<_> =
         DeliveryState::ALL.iter().map(|state| (state.as_str().to_owned(), state.as_str().to_owned())).collect();
-    let mut destinations: Vec<_> = catalog
-        .destinations()
-        .filter(|it| sight.takes(&it.tenant))
-        .map(|it| (it.id.to_string(), it.name.clone()))
-        .collect();
-    destinations.sort_by(|a, b| a.1.cmp(&b.1));
-    // A deleted one is still what the list is about.
-    let chosen = filter.destination.map(|id| id.to_string()).unwrap_or_default();
-    if !chosen.is_empty() && !destinations.iter().any(|(id, _)| *id == chosen) {
-        destinations.push((chosen.clone(), chosen.clone()));
-    }
     html! {
         form.card method="get" action=(PLACE) role="search" aria-label="Filter deliveries" {
             div.filters {
                 (select("state", "State", &states, &asked("state"), "any"))
-                (select("destination", "Destination", &destinations, &chosen, "any"))
+                (destination_select(sight, catalog, filter.destination))
                 (text_field("type", "Type or pattern", &asked("type"), "transaction.*"))
                 (text_field("status", "Last status", &asked("status"), "503"))
                 (super::super::parts::time_field("from", "Accepted from (UTC)", &asked("from")))
@@ -190,8 +183,35 @@ fn form(visit: &Visit, sight: &Sight, catalog: &Catalog, filter: &Filter) -> Mar
 
 /// The choice of a tenant, for those who see all.
 pub(super) fn tenant_select(visit: &Visit, catalog: &Catalog) -> Markup {
-    let tenants: Vec<_> = catalog.tenants().map(|it| (it.id.to_string(), it.id.to_string())).collect();
-    select("tenant", "Tenant", &tenants, visit.query.text("tenant").unwrap_or_default(), "all")
+    let chosen = visit.query.text("tenant").unwrap_or_default();
+    tenant_choice(catalog, chosen, "all")
+}
+
+/// The choice of a tenant, or a field for its id, where there are many.
+pub(super) fn tenant_choice(catalog: &Catalog, chosen: &str, none: &str) -> Markup {
+    let tenants: Vec<_> =
+        catalog.tenants().map(|it| (it.id.to_string(), it.id.to_string())).take(TENANTS_OFFERED_MAX + 1).collect();
+    match tenants.len() > TENANTS_OFFERED_MAX {
+        true => text_field("tenant", "Tenant", chosen, none),
+        false => select("tenant", "Tenant", &tenants, chosen, none),
+    }
+}
+
+/// The choice of a destination, or a field for its id, where there are many.
+pub(super) fn destination_select(sight: &Sight, catalog: &Catalog, chosen: Option<DestinationId>) -> Markup {
+    let all = catalog.destinations().filter(|it| sight.takes(&it.tenant));
+    let mut all: Vec<_> =
+        all.take(DESTINATIONS_OFFERED_MAX + 1).map(|it| (it.id.to_string(), it.name.clone())).collect();
+    let chosen = chosen.map(|id| id.to_string()).unwrap_or_default();
+    if all.len() > DESTINATIONS_OFFERED_MAX {
+        return text_field("destination", "Destination's id", &chosen, "any");
+    }
+    all.sort_by(|a, b| a.1.cmp(&b.1));
+    // A deleted one is still what the list is about.
+    if !chosen.is_empty() && !all.iter().any(|(id, _)| *id == chosen) {
+        all.push((chosen.clone(), chosen.clone()));
+    }
+    select("destination", "Destination", &all, &chosen, "any")
 }
 
 /// Deliveries as rows.

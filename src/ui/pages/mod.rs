@@ -85,7 +85,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(POST, "/ui/replays", Operate, page!(replays::create)),
         known(GET, "/ui/replays/new", Operate, page!(replays::new)).asking(&replays::PARAMETERS),
         known(POST, "/ui/replays/{id}/cancel", Operate, page!(replays::cancel)),
-        known(GET, "/ui/webhooks", Read, page!(webhooks::list)).asking(&["tenant", "done"]),
+        known(GET, "/ui/webhooks", Read, page!(webhooks::list)).asking(&["tenant", "search", "offset", "done"]),
         known(POST, "/ui/webhooks", Operate, page!(webhooks::create)),
         known(GET, "/ui/webhooks/new", Operate, page!(webhooks::new)).asking(&["tenant"]),
         known(GET, "/ui/webhooks/{id}", Operate, page!(webhooks::edit)),

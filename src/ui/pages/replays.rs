@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use super::super::act::Visit;
 use super::super::between::Question;
 use super::super::layout::Page;
-use super::super::parts::{Icon, badge, empty, icon, moment, notice, number, text_field, time_field};
+use super::super::parts::{Icon, Links, badge, empty, icon, moment, notice, number, text_field, time_field};
 use super::super::to;
-use super::deliveries::{Filter, tenant_select};
+use super::deliveries::{Filter, destination_select, tenant_choice, tenant_select};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
-use crate::model::{DeliveryState, ReplayId, ReplayState, Role, TenantId};
+use crate::model::{DeliveryState, ReplayId, ReplayState, ReplayWanted, Role, TenantId};
 use crate::service::replays::SeenReplay;
 
 const PLACE: &str = "/ui/replays";
@@ -21,8 +21,8 @@ const API: &str = "/v1/replays";
 const STOPPED: &str = "The replay does not go on, and cannot be taken up again: the rest takes another one. What it has made \
                        due already is sent.";
 /// The names that the form's query may have: those of the list of deliveries that it comes from.
-pub(super) const PARAMETERS: [&str; 10] =
-    ["state", "destination", "type", "status", "from", "to", "key", "id", "tenant", "rate"];
+pub(super) const PARAMETERS: [&str; 11] =
+    ["state", "destination", "type", "status", "from", "to", "key", "id", "tenant", "rate", "count"];
 
 fn tenant_of(visit: &Visit) -> Result<Option<TenantId>, Problem> {
     visit.tenant_asked()
@@ -112,10 +112,27 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
         "state" => Some(state.as_str().to_owned()),
         _ => None,
     };
-    let count = visit.ask(Method::POST, API, tenant.as_ref(), Some(wanted(get, true))).await?;
-    let matched = count["matched"].as_u64().unwrap_or_default();
-    let at_least = count["matched_at_least"] == true;
-    let whose = tenant.as_ref().map_or_else(|| visit.viewer.caller().tenant().to_string(), ToString::to_string);
+    let whose = visit.viewer.caller().clone().naming(tenant.clone(), visit.service())?.tenant();
+    let (matched, at_least) = match visit.query.text("count") {
+        Some("all") => {
+            let count = visit.ask(Method::POST, API, tenant.as_ref(), Some(wanted(get, true))).await?;
+            (count["matched"].as_u64().unwrap_or_default(), count["matched_at_least"] == true)
+        }
+        // A page must not take longer the more there is.
+        _ => {
+            let wanted = ReplayWanted {
+                tenant: whose.clone(),
+                destination: destination.as_ref().map(|it| it.no),
+                kind: filter.kind.clone(),
+                from: filter.from,
+                to: filter.to,
+                state,
+            };
+            let count = visit.service().glance_at_replayable(&wanted).await?;
+            (count.matched, !count.exact)
+        }
+    };
+    let is_glance = visit.query.text("count") != Some("all");
     let what = html! {
         @if at_least { "at least " } strong { (number(matched)) } " " (state.as_str()) @if matched == 1 { " delivery" } @else { " deliveries" }
         " of the tenant " strong { (whose) }
@@ -126,24 +143,18 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
     };
     let states: Vec<_> =
         ["failed", "cancelled", "succeeded"].iter().map(|state| ((*state).to_owned(), (*state).to_owned())).collect();
-    let tenants: Vec<_> = catalog.tenants().map(|it| (it.id.to_string(), it.id.to_string())).collect();
-    let mut destinations: Vec<_> = catalog
-        .destinations()
-        .filter(|it| visit.sight().is_ok_and(|sight| sight.takes(&it.tenant)))
-        .map(|it| (it.id.to_string(), it.name.clone()))
-        .collect();
-    destinations.sort_by(|a, b| a.1.cmp(&b.1));
+    let sight = visit.sight()?;
     let body = html! {
         section.card.narrow {
             h2 { "1. Which deliveries" }
             form method="get" action={ (PLACE) "/new" } {
                 div.filters {
                     (super::super::parts::select("state", "State", &states, state.as_str(), "failed"))
-                    (super::super::parts::select("destination", "Destination", &destinations, &get("destination").unwrap_or_default(), "any"))
+                    (destination_select(&sight, &catalog, filter.destination))
                     (text_field("type", "Type or pattern", &get("type").unwrap_or_default(), "transaction.*"))
                     (time_field("from", "Accepted from (UTC)", &get("from").unwrap_or_default()))
                     (time_field("to", "Accepted before (UTC)", &get("to").unwrap_or_default()))
-                    @if visit.viewer.caller().reaches_all() { (super::super::parts::select("tenant", "Tenant", &tenants, &whose, "default")) }
+                    @if visit.viewer.caller().reaches_all() { (tenant_choice(&catalog, whose.as_str(), "default")) }
                     div.buttons { button type="submit" { "Count" } }
                 }
             }
@@ -151,14 +162,15 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
         section.card.narrow {
             h2 { "2. Resend them" }
             p role="status" { "This matches " (what) "." }
+            @if at_least && is_glance { p { a href=(Links::of(&visit).with("count", "all").path()) { "Count them all" } } }
             @if state == DeliveryState::Succeeded { (notice(Icon::Alert, "warn", html! { "These were taken already. Receivers get them a second time." })) }
-            @if matched == 0 { p.muted { "There is nothing to send." } }
+            @if matched == 0 && !at_least { p.muted { "There is nothing to send." } }
             @else {
                 form method="post" action=(PLACE) {
                     @for name in ["destination", "type", "from", "to", "state"] { @if let Some(value) = get(name) { input type="hidden" name=(name) value=(value); } }
                     input type="hidden" name="tenant" value=(whose);
                     div.field { label for="b-rate" { "Deliveries a second" } input #b-rate type="number" name="rate" min="1" value="100"; p.hint { "Slower is kinder to a receiver that has just come back." } }
-                    div.buttons { a.button.left href="/ui/deliveries" { "Leave it" } button.primary type="submit" { (icon(Icon::Replay)) "Resend " @if at_least { "them" } @else { (number(matched)) } } }
+                    div.buttons { a.button.left href="/ui/deliveries" { "Leave it" } button.primary type="submit" { (icon(Icon::Replay)) "Resend " @if at_least { "them all" } @else { (number(matched)) } } }
                 }
             }
         }

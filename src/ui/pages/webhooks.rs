@@ -3,6 +3,8 @@
 //! Label, URL, events, authentication and signature are asked for, all of them (S1.7); what else a destination can have
 //! folds away. Credentials are never shown: to change them they are reset, and then given anew as a whole (S1.32, S1.34).
 
+use std::borrow::Cow;
+
 use ::http::{Method, StatusCode};
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
@@ -10,8 +12,9 @@ use serde_json::{Map, Value, json};
 use super::super::act::Visit;
 use super::super::form::Form;
 use super::super::layout::Page;
-use super::super::parts::{Icon, empty, icon, lane_badge, notice};
+use super::super::parts::{Icon, Links, empty, icon, lane_badge, notice, number, text_field};
 use super::super::to;
+use super::deliveries::tenant_select;
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
 use crate::model::destination::SignedWith;
@@ -22,18 +25,42 @@ use crate::service::{DestinationHealth, Service};
 /// The place in the menu.
 pub(super) const PLACE: &str = "/ui/webhooks";
 const API: &str = "/v1/destinations/webhook";
-/// Rows that are shown.
-const ROWS: usize = 500;
+/// Rows of one page.
+const ROWS: usize = 100;
+/// With more webhooks than these there is a search for them.
+const SEARCHED_FROM: usize = 20;
+/// Characters of a URL in the list: the form shows all of it.
+const URL_CHARS_SHOWN: usize = 120;
 
 /// `GET /ui/webhooks`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     let (sight, service) = (visit.sight()?, visit.service());
     let mut healths = service.healths(&sight);
+    let (all, search) = (healths.len(), visit.query.text("search").unwrap_or_default().trim().to_owned());
+    let words = search.to_lowercase();
+    healths.retain(|health| {
+        let it = &health.destination;
+        it.name.to_lowercase().contains(&words) || it.url.to_lowercase().contains(&words)
+    });
     healths.sort_by_cached_key(|health| health.destination.name.to_lowercase());
+    let from = visit.asked::<usize>("offset")?.unwrap_or(0).min(healths.len());
+    let next =
+        (healths.len() > from + ROWS).then(|| Links::of(&visit).with("offset", &(from + ROWS).to_string()).path());
     let may = visit.viewer.may(Role::Operate);
     let body = html! {
+        @if all > SEARCHED_FROM || !search.is_empty() {
+            form.card method="get" action=(PLACE) role="search" aria-label="Search webhooks" {
+                div.filters {
+                    (text_field("search", "Label or URL", &search, ""))
+                    @if visit.viewer.caller().reaches_all() { (tenant_select(&visit, &service.catalog())) }
+                    div.buttons { button.primary type="submit" { "Search" } a.button href=(PLACE) { "Clear" } }
+                }
+            }
+        }
         section.card.flush {
-            @if healths.is_empty() {
+            @if healths.is_empty() && !search.is_empty() {
+                (empty("No webhook matches", html! { "Neither a label nor a URL holds “" (search) "”. " a href=(PLACE) { "Show all" } }))
+            } @else if healths.is_empty() {
                 (empty("No webhooks yet", html! { "A webhook sends what happens here to another program's URL. " @if may { a href={ (PLACE) "/new" } data-dialog="" { "Add Webhook" } } }))
             } @else {
                 div.scroll { table.stack {
@@ -41,9 +68,9 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                         th scope="col" { "Webhook Label" } th scope="col" { "Hook URL" } th scope="col" { "Events" }
                         th scope="col" { "Authentication" } th scope="col" { "Signature" } th scope="col" { "State" }
                     } }
-                    tbody { @for health in healths.iter().take(ROWS) { (row(&visit, health, may)) } }
+                    tbody { @for health in healths.iter().skip(from).take(ROWS) { (row(&visit, health, may)) } }
                 } }
-                @if healths.len() > ROWS { p.muted { (healths.len() - ROWS) " more are not shown; name a tenant in the address, as in ?tenant=acme" } }
+                @if let Some(next) = next { nav.pager aria-label="Pages" { span.muted { (number(from as u64 + 1)) " to " (number((from + ROWS) as u64)) " of " (number(healths.len() as u64)) } a.button href=(next) rel="next" { "More" } } }
             }
         }
     };
@@ -62,15 +89,23 @@ fn row(visit: &Visit, health: &DestinationHealth, may: bool) -> Markup {
                     @if visit.viewer.caller().reaches_all() { span.sub.muted.small { (it.tenant) } }
                 }
             }
-            td.clip data-label="Hook URL" { code { (it.url) } }
+            td.clip data-label="Hook URL" { code { (shortened(&it.url)) } }
             td data-label="Events" {
                 @if events.is_empty() { span.muted { "none" } }
                 @else { div { @for (place, pattern) in events.iter().take(3).enumerate() { @if place > 0 { ", " } code { (pattern) } } @if events.len() > 3 { span.muted { " and " (events.len() - 3) " more" } } } }
             }
             td data-label="Authentication" { (authentication_words(it)) }
             td data-label="Signature" { (signature_words(visit.service(), it)) }
-            td data-label="State" { div { (lane_badge(health.state)) " " a.small href={ "/ui/destinations/" (it.id) } { "Details" span.hidden { " of " (it.name) } } } }
+            td data-label="State" { div.nowrap { (lane_badge(health.state)) " " a.small href={ "/ui/destinations/" (it.id) } { "Details" span.hidden { " of " (it.name) } } } }
         }
+    }
+}
+
+/// The beginning of a URL that is long.
+fn shortened(url: &str) -> Cow<'_, str> {
+    match url.char_indices().nth(URL_CHARS_SHOWN) {
+        None => url.into(),
+        Some((end, _)) => format!("{}…", &url[..end]).into(),
     }
 }
 

@@ -238,6 +238,28 @@ async fn what_cannot_be_undone_is_asked_for_twice() {
     assert_eq!(world.act(&admin, "POST", "/ui/tenants/empty/delete", "agreed=yes").await.status, 303);
 }
 
+/// What a bulk resend would send is told before: at a glance, or, asked for it, as the API counts it.
+#[tokio::test]
+async fn a_bulk_resend_is_counted_at_a_glance_or_as_a_whole() {
+    let world = World::new();
+    let own = Things::make(&world, "m1").await;
+    world.act(&viewer(Role::Operate, None), "POST", &own.path("/ui/deliveries/{id}/cancel"), "agreed=yes").await;
+    for (query, words) in [
+        (
+            "state=cancelled&tenant=m1".to_owned(),
+            "This matches <strong>1</strong> cancelled delivery of the tenant <strong>m1",
+        ),
+        ("state=cancelled&tenant=m1&count=all".to_owned(), "This matches <strong>1</strong> cancelled delivery"),
+        (format!("state=cancelled&destination={}&type=sale", own.destination), "<strong>1</strong> cancelled delivery"),
+        ("state=cancelled&tenant=m1&type=other".to_owned(), "<strong>0</strong> cancelled deliveries"),
+        ("state=failed&tenant=m1".to_owned(), "There is nothing to send."),
+    ] {
+        let page = world.look(&viewer(Role::Operate, None), &format!("/ui/replays/new?{query}")).await;
+        assert!(page.status == 200 && page.text.contains(words), "{query}: {}", page.text);
+        assert!(!page.text.contains("Count them all"), "it was counted: {}", page.text);
+    }
+}
+
 /// A form that another site sent changes nothing, whoever's browser sent it.
 #[tokio::test]
 async fn a_form_from_another_site_is_refused_everywhere() {

@@ -295,3 +295,56 @@ async fn an_event_that_is_refused_takes_the_whole_back() {
     assert_eq!(saved.status, 303, "{}", saved.text);
     assert_eq!(events_of(&world, &id), ["ach.settled", "cau.submitted", "own.type", "product.inventory.adjusted"]);
 }
+
+/// With hundreds of webhooks and tenants no page grows beyond what it may weigh: the list is searched and goes on on further pages,
+/// and a filter takes an id where a choice would be endless.
+#[tokio::test]
+async fn many_webhooks_make_no_page_heavy() {
+    let world = World::new();
+    let read = viewer(Role::Operate, None);
+    for number in 0..210 {
+        let url = format!("https://receiver-{number}.example/{}", "x".repeat(1900));
+        let body =
+            json!({"name": format!("{number:03} {}", "n".repeat(100)), "http_endpoint_url": url, "confirmed": true});
+        world.done("POST", "/v1/destinations/webhook", body).await;
+    }
+    for number in 0..110 {
+        world.done("POST", "/v1/tenants", json!({"id": format!("t{number}{}", "x".repeat(50))})).await;
+    }
+    let assets = assets::STYLE.len() + assets::SCRIPT.len() + assets::ICON.len();
+    for path in
+        ["/ui/", "/ui/webhooks", "/ui/deliveries", "/ui/events", "/ui/replays", "/ui/replays/new", "/ui/signing-keys"]
+    {
+        let page = world.look(&read, path).await;
+        if path != "/ui/signing-keys" {
+            assert_eq!(page.status, 200, "{path}: {}", page.text);
+        }
+        assert!(page.text.len() + assets < 150_000, "{path}: {} bytes", page.text.len());
+    }
+    let labels = async |path: &str| {
+        let page = world.look(&read, path).await;
+        let labels = page.text.split("data-dialog=\"\">").skip(1).filter_map(|it| it.get(..3)).map(str::to_owned);
+        let next = page.text.split("href=\"").filter(|it| it.contains("rel=\"next\"")).last();
+        let next = next.map(|it| it.split('"').next().unwrap().replace("&amp;", "&"));
+        (labels.filter(|it| it.bytes().all(|byte| byte.is_ascii_digit())).collect::<Vec<_>>(), next)
+    };
+    let (mut seen, mut path) = (Vec::new(), "/ui/webhooks".to_owned());
+    loop {
+        let (labels, next) = labels(&path).await;
+        seen.extend(labels);
+        match next {
+            Some(next) => path = next,
+            None => break,
+        }
+    }
+    assert_eq!(seen, (0..210).map(|number| format!("{number:03}")).collect::<Vec<_>>());
+    assert_eq!(labels("/ui/webhooks?search=RECEIVER-209.").await, (vec!["209".to_owned()], None));
+    let none = world.look(&read, "/ui/webhooks?search=%3Cb%3E").await;
+    assert!(none.text.contains("No webhook matches") && none.text.contains("&lt;b&gt;"), "{}", none.text);
+    let filter = world.look(&read, "/ui/deliveries?destination=").await;
+    assert!(
+        filter.text.contains("Destination&#39;s id") || filter.text.contains("Destination's id"),
+        "{}",
+        filter.text
+    );
+}
