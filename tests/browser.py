@@ -942,57 +942,114 @@ def check_markup(tab):
     assert tab.page.locator(foreign).count() == 0, f"{tab.page.url}: {tab.page.locator(foreign).first.evaluate('it => it.outerHTML')}"
 
 
+def look(tab, name, faults):
+    """Pictures of a page, light and dark, wide and narrow; what sticks out of it, and what axe-core finds, becomes a fault."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe = Axe()
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        for width, viewport in (("wide", WIDE), ("narrow", NARROW)):
+            tab.page.set_viewport_size(viewport)
+            tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            tab.page.screenshot(path=PICTURES / f"{name}-{scheme}-{width}.png", full_page=True)
+            broad = tab.page.evaluate("document.documentElement.scrollWidth")
+            if broad > viewport["width"]:
+                faults.append(f"{name} {width}: {broad} pixels wide")
+            for found in axe.run(tab.page).response["violations"]:
+                if found["impact"] in ("serious", "critical"):
+                    where = [node["html"][:160] for node in found["nodes"][:3]]
+                    faults.append(f"{name} {scheme} {width}: {found['id']}: {found['help']}: {where}")
+    tab.page.set_viewport_size(WIDE)
+
+
 def every_page_can_be_read_by_everybody(world):
     """PROMISES P17: on no page does axe-core find anything serious, in light and in dark; nothing sticks out at 360 pixels; no page weighs
     more than 150 KB with all that it loads. A picture of each is kept."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    furnish(world)
-    tab, axe, faults = world.admin(), Axe(), []
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    for old in PICTURES.glob("*.png"):
-        old.unlink()
-
-    def look(name):
-        for scheme in ("light", "dark"):
-            for width, viewport in (("wide", WIDE), ("narrow", NARROW)):
-                tab.page.set_viewport_size(viewport)
-                tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-                tab.page.screenshot(path=PICTURES / f"{name}-{scheme}-{width}.png", full_page=True)
-                broad = tab.page.evaluate("document.documentElement.scrollWidth")
-                if broad > viewport["width"]:
-                    faults.append(f"{name} {width}: {broad} pixels wide")
-                for found in axe.run(tab.page).response["violations"]:
-                    if found["impact"] in ("serious", "critical"):
-                        where = [node["html"][:160] for node in found["nodes"][:3]]
-                        faults.append(f"{name} {scheme} {width}: {found['id']}: {found['help']}: {where}")
-        tab.page.set_viewport_size(WIDE)
-
+    _, ill = furnish(world)
+    tab, faults = world.admin(), []
     for path in pages_of(tab):
         tab.go(path)
-        look(shape(path).removeprefix("/ui").strip("/").replace("/", "-") or "overview")
+        look(tab, shape(path).removeprefix("/ui").strip("/").replace("/", "-") or "overview", faults)
     tab.go("/ui/webhooks")
     tab.link("Add Webhook").click()
     tab.page.get_by_role("dialog").get_by_label("Basic").check()
     tab.page.get_by_role("dialog").locator("[name=signature][value=source]").check()
-    look("dialog-add")
+    look(tab, "dialog-add", faults)
     tab.page.get_by_role("dialog").locator("form").evaluate("form => form.noValidate = true")
     tab.button("Add Hook").click()
     tab.says("Not saved yet")
-    look("dialog-refused")
+    look(tab, "dialog-refused", faults)
+    tab.go("/ui/webhooks")
+    tab.link("plain").first.click()
+    tab.page.get_by_role("dialog").get_by_label("Webhook Label").fill("another")
+    tab.page.keyboard.press("Escape")
+    tab.says("Your changes are not saved.")
+    look(tab, "dialog-leave", faults)
+    tab.go(f"/ui/destinations/{ill}")
+    tab.button("Rotate").click()
+    look(tab, "dialog-rotate", faults)
     tab.go("/ui/webhooks/nothing")
-    look("failure")
+    look(tab, "failure", faults)
     tab.button("Log out").click()
     tab.at("/ui/login")
-    look("login")
+    look(tab, "login", faults)
     tab.go("/ui/login/recovery")
-    look("login-recovery")
+    look(tab, "login-recovery", faults)
     person = Person(world.daemon, "erik", "read")
     tab.go("/ui/login")
     tab.knock(person)
     tab.says("Scan this with an authenticator app")
-    look("enrol")
+    look(tab, "enrol", faults)
     assert not faults, "\n".join(faults)
+
+
+def an_empty_house_and_a_full_disk_say_what_to_do(world):
+    """PROMISES P9: with nothing to show each page says what comes next; while the disk is low every page says that no events are taken, and the system page
+    what to do; and all of that can be read by everybody."""
+    tab, faults = world.admin(), []
+    for path in ("/ui/", "/ui/deliveries", "/ui/events", "/ui/replays", "/ui/webhooks", "/ui/signing-keys", "/ui/keys", "/ui/system", "/ui/replays/new"):
+        tab.go(path)
+        assert "No events are taken:" in tab.page.locator("main").inner_text(), path
+        look(tab, "empty-" + (path.removeprefix("/ui").strip("/").replace("/", "-") or "overview"), faults)
+    tab.go("/ui/system")
+    tab.says("Free some space")
+    assert not faults, "\n".join(faults)
+
+
+an_empty_house_and_a_full_disk_say_what_to_do.flags = ("--set", "limits.disk_reserve=1000GiB")
+
+
+def a_destination_in_trouble_is_told_in_words(world):
+    """PROMISES P8: a destination whose breaker is open stands first, with the reason and the next probe; names and addresses of any length keep their place."""
+    world.receiver.status, world.receiver.body = 503, b"<h1>Service Unavailable</h1>"
+    long = "The warehouse of the northern branch with a name that nobody would read to its end, " + "x" * 38
+    world.webhook("well", "ach.*")
+    ill = world.webhook(long, "product.*", path="/a-path/" + "that-goes-on-" * 30, retry={"delays": ["1h"]}, description="d " * 100)
+    world.daemon.emit({"type": "product." + "long." * 20 + "end", "id": "i" * 200, "key": "k" * 200, "data": {"a": 1}})
+    wait_for("the breaker", lambda: world.daemon.must("GET", f"/v1/destinations/webhook/{ill}/stats")["lane"]["state"] == "shut")
+    tab, faults = world.admin(), []
+    tab.go("/ui/")
+    assert tab.page.locator("main tbody tr").first.inner_text().startswith("The warehouse")
+    assert "shut" in tab.page.locator("main tbody tr").first.inner_text()
+    look(tab, "trouble-overview", faults)
+    for path, name in ((f"/ui/destinations/{ill}", "destination"), ("/ui/deliveries", "deliveries"), ("/ui/webhooks", "webhooks"), ("/ui/events", "events")):
+        tab.go(path)
+        look(tab, f"trouble-{name}", faults)
+    tab.go(f"/ui/destinations/{ill}")
+    tab.says("Next probe")
+    [delivery] = world.deliveries(f"destination={ill}")
+    tab.go(f"/ui/deliveries/{delivery['id']}")
+    tab.page.get_by_text("Request and reply").click()
+    look(tab, "trouble-delivery", faults)
+    tab.go(f"/ui/events/{delivery['event_id']}")
+    tab.button("Show payload").click()
+    tab.page.locator("pre").wait_for()
+    look(tab, "trouble-event", faults)
+    assert not faults, "\n".join(faults)
+
+
+a_destination_in_trouble_is_told_in_words.flags = ("--set", "delivery.breaker_failures=1")
 
 
 def a_page_is_light(world):
@@ -1160,6 +1217,8 @@ TESTS = [
     what_cannot_be_undone_is_asked_for_twice,
     no_words_of_others_become_markup,
     every_page_can_be_read_by_everybody,
+    an_empty_house_and_a_full_disk_say_what_to_do,
+    a_destination_in_trouble_is_told_in_words,
     a_page_is_light,
     the_keyboard_is_enough,
     the_main_story_needs_no_mouse,

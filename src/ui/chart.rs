@@ -9,9 +9,9 @@ use super::parts::{number, span_words, took};
 use crate::model::Timestamp;
 use crate::service::pulse::{Course, Slice, Span};
 
-const WIDTH: f64 = 640.0;
+const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 150.0;
-const LEFT: f64 = 44.0;
+const LEFT: f64 = 56.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 22.0;
 
@@ -77,10 +77,13 @@ fn outcomes(course: &Course, span: Span) -> Markup {
     let most = |count: fn(&Slice) -> u64| course.slices.iter().map(count).max().unwrap_or(0);
     let (up, down) = (most(|slice| slice.succeeded), most(|slice| slice.failed));
     let height = HEIGHT - TOP - BOTTOM;
+    if up + down == 0 {
+        return nothing(span);
+    }
     let unit = height / (up + down).max(1) as f64;
     // A single failure among thousands must be seen.
     let tall = |count: u64| if count == 0 { 0.0 } else { (count as f64 * unit).max(2.0) };
-    let zero = TOP + if up + down == 0 { height } else { up as f64 * unit };
+    let zero = TOP + up as f64 * unit;
     let wide = (WIDTH - LEFT) / course.slices.len().max(1) as f64;
     let words = format!(
         "{} attempts, {} of them failed, success rate {}",
@@ -108,6 +111,9 @@ fn outcomes(course: &Course, span: Span) -> Markup {
 }
 
 fn durations(course: &Course, span: Span) -> Markup {
+    if course.total.attempts() == 0 {
+        return nothing(span);
+    }
     let of = |slice: &Slice, percent| slice.percentile(percent).unwrap_or_default();
     let most = course.slices.iter().map(|slice| of(slice, 95)).max().unwrap_or_default().max(Duration::from_millis(1));
     let height = HEIGHT - TOP - BOTTOM;
@@ -146,8 +152,19 @@ fn durations(course: &Course, span: Span) -> Markup {
             @for (percent, class) in [(95, "p95"), (50, "p50")] {
                 @let (path, alone) = line(percent);
                 @if !path.is_empty() { path class=(class) d=(path) {} }
-                @for (x, y) in alone { circle class=(class) cx=(x) cy=(y) r="2.5" {} }
+                @for (x, y) in alone { circle class=(class) cx=(x) cy=(y) r="3.5" {} }
             }
+        }
+    }
+}
+
+/// A chart of a span in which nothing was attempted.
+fn nothing(span: Span) -> Markup {
+    let words = "No attempts in this time";
+    html! {
+        svg.chart viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(words) {
+            (axis(span, "", "", HEIGHT - BOTTOM))
+            text.none x=((LEFT + WIDTH) / 2.0) y=(HEIGHT / 2.0) text-anchor="middle" { (words) }
         }
     }
 }

@@ -108,8 +108,8 @@ fn figures(stats: &Stats, now: Timestamp) -> Markup {
     let day = &stats.counts[1];
     html! {
         section.card.flush {
-            header { h2 { "Figures" } span.muted.small { "of the newest " (stats.sampled) " deliveries" @if let Some(from) = stats.sampled_from { ", accepted since " (moment(from, now)) } } }
-            div.scroll tabindex="0" role="region" aria-label="Figures" { table {
+            header { h2 { "Figures" } span.muted.small { "of the newest " @if stats.sampled == 1 { "delivery" } @else { (number(stats.sampled as u64)) " deliveries" } @if let Some(from) = stats.sampled_from { ", accepted since " (moment(from, now)) } } }
+            div.scroll tabindex="0" role="region" aria-label="Figures" { table.figures {
                 thead { tr { th scope="col" { "Within" } th.num scope="col" { "Attempts" } th.num scope="col" { "Success" } th.num scope="col" { "p50" } th.num scope="col" { "p95" } } }
                 tbody { @for (span, counts) in SPANS.iter().zip(&stats.counts) {
                     tr { th scope="row" { (span_words(*span)) } td.num { (number(counts.attempts())) } td.num { (rate(counts)) } td.num { (percentile(counts, 50)) } td.num { (percentile(counts, 95)) } }

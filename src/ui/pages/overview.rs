@@ -95,9 +95,9 @@ fn tiles(status: &Status, healths: &[DestinationHealth]) -> Markup {
     html! {
         section.tiles aria-label="Figures" {
             div.tile.bad[is_old] {
-                span.label { (icon(Icon::Clock)) "Oldest waiting" }
+                span.label { (icon(Icon::Clock)) "Oldest" }
                 span.value { @match oldest { Some(oldest) => (span_words(oldest)), None => "–" } }
-                span.note { @if oldest.is_none() { "nothing is undelivered" } @else { "since it was accepted" } }
+                span.note { @if oldest.is_none() { "nothing waits" } @else { "undelivered" } }
             }
             (tile("#destinations", Icon::Alert, "In trouble", troubled as u64, "destinations", if troubled > 0 { "bad" } else { "" }))
             (tile("/ui/deliveries?state=pending", Icon::Clock, "Pending", status.pending, "will be tried", ""))
@@ -203,7 +203,7 @@ pub(super) fn why(service: &Service, health: &DestinationHealth, now: Timestamp)
     let failures = health.lane.health.failures;
     let last = service.pulse().last_failure(it.no).filter(|_| failures > 0 || health.state == LaneState::Gone);
     html! {
-        div {
+        div.why {
             (said)
             @if let Some(until) = until { " (" (moment(until, now)) ")" }
             @if failures > 0 || last.is_some() {

@@ -26,7 +26,18 @@ pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
     let body = html! {
         (warnings(&facts, now))
         div.grid {
-            (checks(&visit, &facts, now))
+            div {
+                (checks(&visit, &facts, now))
+                section.card {
+                    h2 { "Daemon" }
+                    dl.facts {
+                        dt { "Version" } dd { (facts.version) }
+                        dt { "Started" } dd { (moment(facts.started, now)) }
+                        dt { "Own certificate" } dd { @match facts.certificate_expires { Some(at) => { "expires " (moment(at, now)) }, None => "none: no TLS on the admin listener" } }
+                        dt { "Receivers' certificates" } dd { @match facts.receivers_expire { Some(at) => { "the first expires " (moment(at, now)) }, None => "none seen since the start" } }
+                    }
+                }
+            }
             section.card {
                 h2 { "Store" }
                 dl.facts {
@@ -36,15 +47,6 @@ pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
                     dt { "Left on that disk" } dd { (facts.disk_free.map_or("–".to_owned(), bytes)) }
                     dt { "Audit log" } dd { "records " (number(chain.anchor.number + 1)) " to " (number(chain.head.number)) }
                     dt { "Head of its chain" } dd { (copied(&chain.head.to_string())) }
-                }
-            }
-            section.card {
-                h2 { "Daemon" }
-                dl.facts {
-                    dt { "Version" } dd { (facts.version) }
-                    dt { "Started" } dd { (moment(facts.started, now)) }
-                    dt { "Own certificate" } dd { @match facts.certificate_expires { Some(at) => { "expires " (moment(at, now)) }, None => "none: no TLS on the admin listener" } }
-                    dt { "Receivers' certificates" } dd { @match facts.receivers_expire { Some(at) => { "the first expires " (moment(at, now)) }, None => "none seen since the start" } }
                 }
             }
         }
