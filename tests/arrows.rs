@@ -58,8 +58,9 @@ const PRESERVES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["getrandom::", "fastrand::Rng::new", "fastrand::Rng::with_seed", "Uuid::new_v", "OsRng"],
-        // A nonce for a signature that a person asks for.
-        &["daemon/mod.rs", "cli/signature.rs"],
+        // A nonce for a signature that a person asks for; a moment that is drawn anew from the engine's own chance and a
+        // delivery's place whenever its row is read, and is the same each time.
+        &["daemon/mod.rs", "cli/signature.rs", "engine/spread.rs"],
         "a simulation must be able to be the chance",
     ),
 ];
