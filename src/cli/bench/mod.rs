@@ -116,7 +116,7 @@ const RATES: [(u32, [[&str; 2]; 2]); 2] = [
 ];
 /// How often the daemon, the floor and the bare client take turns in one measurement of deliveries. A machine that its
 /// neighbours slow down for a second slows one turn of one of them, and the median forgets it.
-const TURNS: u64 = 5;
+const TURNS: u64 = 9;
 /// For filling the store. It is as long as the rows take; this ends a run whose daemon has stopped.
 const PRELOAD_MAX: Duration = Duration::from_secs(3600);
 /// How long the daemon may take to write down what it has delivered.
@@ -166,8 +166,8 @@ async fn measure(arguments: &Arguments, form: Form, folder: &Path) -> Result<Exi
 impl Arguments {
     fn bounds(&self) -> Bounds {
         let (events, time_max, paced) = match self.quick {
-            true => (10_000, Duration::from_secs(3), Duration::from_secs(1)),
-            false => (100_000, Duration::from_secs(20), Duration::from_secs(10)),
+            true => (18_000, Duration::from_secs(3), Duration::from_secs(1)),
+            false => (180_000, Duration::from_secs(20), Duration::from_secs(10)),
         };
         Bounds { events: self.events.unwrap_or(events), time_max, paced }
     }
