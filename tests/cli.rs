@@ -177,7 +177,7 @@ fn the_demonstration_ends_well_and_every_signature_is_verified() {
 #[test]
 fn the_benchmark_measures_everything_beside_its_floor_and_leaves_nothing_behind() {
     let folder = folder();
-    let arguments = ["bench", "--quick", "--json", "--events", "120", "--destinations", "3", "--fanout", "3"];
+    let arguments = ["bench", "--quick", "--json", "--events", "135", "--destinations", "3", "--fanout", "3"];
     let preload = ["--preload", "50", "--preload-as", "waiting"];
     let assert =
         postrider(folder.path()).args(arguments).args(preload).env("TMPDIR", folder.path()).assert().code(0).stderr("");
@@ -200,9 +200,9 @@ fn the_benchmark_measures_everything_beside_its_floor_and_leaves_nothing_behind(
          deliveries_1 cpu_1 deliveries_fanout cpu_fanout memory_peak memory_after \
          first_after_resume"
     );
-    // The open loop's 50 and 120, twice; then the warm-up; then all deliveries and as many of the floor and of the bare
+    // The open loop's 50 and 135, twice; then the warm-up; then all deliveries and as many of the floor and of the bare
     // client, twice; then the first of those that waited.
-    assert_eq!(told["received"], 2 * (50 + 120) + 12 + 6 * 120 + 1);
+    assert_eq!(told["received"], 2 * (50 + 135) + 13 + 6 * 135 + 1);
     for nothing in ["lost", "repeats", "strays", "unverified"] {
         assert_eq!(told[nothing], 0, "{nothing}");
     }
@@ -214,11 +214,11 @@ fn the_benchmark_measures_everything_beside_its_floor_and_leaves_nothing_behind(
 #[test]
 fn the_benchmark_delivers_over_tls_too() {
     let folder = folder();
-    let arguments = ["bench", "--quick", "--json", "--tls", "--only", "delivery", "--events", "60", "--fanout", "3"];
+    let arguments = ["bench", "--quick", "--json", "--tls", "--only", "delivery", "--events", "54", "--fanout", "3"];
     let assert = postrider(folder.path()).args(arguments).env("TMPDIR", folder.path()).assert().code(0).stderr("");
     let told: serde_json::Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
     assert_eq!(told["tls"], true);
-    assert_eq!(told["received"], 6 + 6 * 60, "the warm-up; all deliveries, the floor and the bare client, twice");
+    assert_eq!(told["received"], 5 + 6 * 54, "the warm-up; all deliveries, the floor and the bare client, twice");
     for nothing in ["lost", "repeats", "strays", "unverified"] {
         assert_eq!(told[nothing], 0, "{nothing}");
     }

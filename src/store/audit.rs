@@ -4,7 +4,7 @@
 //! makes one of it. It either refuses or tells what it did; there is no third way.
 //!
 //! A record is found by what it says: a row without a value leads to it from each of its terms, and so that nobody looks at what
-//! was written before or after the time that is asked for, each [`BLOCKS`] of neighbours has bounds. Both are written and dropped
+//! was written before or after the time that is asked for, each block of neighbours has bounds. Both are written and dropped
 //! with the record. A clock may be set back, so that no order of times is taken for granted.
 
 use redb::{ReadableTable, StorageError, TableError, WriteTransaction};

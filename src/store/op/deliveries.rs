@@ -506,7 +506,7 @@ fn steered(
     done(Steered::Done, action, batch.catalog().owner(key.destination), id, (state(before), state(after)))
 }
 
-/// Brings deliveries forward that a clock that ran ahead made due too late; see [`super::Snapshot::set_ahead`].
+/// Brings deliveries forward that a clock that ran ahead made due too late; see [`crate::store::Snapshot::set_ahead`].
 pub struct BringForward {
     /// The rows, and when each is due instead.
     pub rows: Vec<(DueRow, Timestamp)>,

@@ -202,7 +202,7 @@ pub(super) fn put_destination(
     Ok(batch.catalog_mut().put_destination(destination))
 }
 
-/// Deletes a destination: it leaves its subscriptions at once, and a [`Purge`] cancels what still waits for it.
+/// Deletes a destination: it leaves its subscriptions at once, and a [`super::Purge`] cancels what still waits for it.
 pub struct DeleteDestination {
     /// Which.
     pub no: DestinationNo,
