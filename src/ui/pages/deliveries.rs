@@ -29,7 +29,7 @@ const DESTINATIONS_OFFERED_MAX: usize = 200;
 /// Tenants that a filter offers.
 const TENANTS_OFFERED_MAX: usize = 100;
 /// Rows of one page.
-const ROWS: usize = 50;
+const ROWS: usize = 25;
 
 /// What a list is filtered by.
 #[derive(Debug, Clone, Default)]

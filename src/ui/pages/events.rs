@@ -23,7 +23,7 @@ const PLACE: &str = "/ui/events";
 pub(super) const PARAMETERS: [&str; 6] = ["type", "key", "from", "to", "tenant", "after"];
 /// What it means to erase a payload.
 const ERASED: &str = "The payload is erased for good. What has not been delivered yet is given up.";
-const ROWS: usize = 50;
+const ROWS: usize = 25;
 /// Deliveries of one event that are shown.
 const DELIVERIES_MAX: usize = 200;
 /// Bytes of a payload that are shown.

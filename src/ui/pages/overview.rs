@@ -16,7 +16,7 @@ use crate::service::pulse::{LastFailure, Span};
 use crate::service::{DestinationHealth, LaneState, Service, Status};
 
 /// Destinations that are shown, the ones in trouble first.
-const SHOWN_MAX: usize = 50;
+const SHOWN_MAX: usize = 20;
 /// What has waited for so long is told as trouble.
 const LONG: Duration = Duration::from_secs(3600);
 /// A certificate that expires sooner is told of.

@@ -12,7 +12,7 @@ use crate::http::problem::Problem;
 use crate::model::Timestamp;
 
 /// Rows on a page.
-const ROWS: &str = "50";
+const ROWS: &str = "25";
 
 /// The roles of keys, with what each may do.
 pub(super) const KEY_ROLES: [(&str, &str); 4] = [

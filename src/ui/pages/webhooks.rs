@@ -26,7 +26,7 @@ use crate::service::{DestinationHealth, Service};
 pub(super) const PLACE: &str = "/ui/webhooks";
 const API: &str = "/v1/destinations/webhook";
 /// Rows of one page.
-const ROWS: usize = 50;
+const ROWS: usize = 25;
 /// With more webhooks than these there is a search for them.
 const SEARCHED_FROM: usize = 20;
 /// Characters of a URL in the list: the form shows all of it.
