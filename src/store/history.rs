@@ -19,11 +19,11 @@ use super::segments::{Answer, Asked, Stretch, Time};
 /// of the runs are as good.
 const WAITING_MAX: usize = 4096;
 /// Waiting deliveries that are asked, for a status, whether they have been tried. Where more wait, chapters say it of them too.
-const GOING_ON_MAX: usize = 1024;
+pub(super) const GOING_ON_MAX: usize = 1024;
 /// Destinations whose facts are asked for at once. Of more, a page is filled from the lists first: what is usual is found there.
 const DESTINATIONS_AT_ONCE: usize = 64;
 /// Rows that are looked at for that, about.
-const TRIED_FIRST: u64 = 256;
+pub(super) const TRIED_FIRST: u64 = 256;
 
 /// The places where a page looks, newest first.
 pub(super) struct Candidates {

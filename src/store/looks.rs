@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 use super::audit::{Effect, Steer};
+use super::history;
 use super::op::*;
 use super::segments::pack::Hash;
 use super::segments::tests::{child, soak};
@@ -387,7 +388,8 @@ async fn a_first_page_looks_at_few_rows_however_many_there_are() {
         if has_succeeded || wanted.status.is_some() {
             // Of each delivery that is found its chapter, after a look at what is newest and, for a status, at all that waits.
             let chapter = world.run_events.div_ceil(1024).max(4) as u64;
-            bound += 300 + 3 * RUNS as u64 + 10 * LOOKS_PER_DELIVERY * chapter;
+            let first = history::TRIED_FIRST + history::GOING_ON_MAX as u64;
+            bound += first + 3 * RUNS as u64 + 10 * LOOKS_PER_DELIVERY * chapter;
         }
         assert!(looked_at <= bound, "{looked_at} rows, more than {bound}, for {wanted:?}");
         most =
