@@ -174,9 +174,9 @@ pub(super) fn copied(text: &str) -> Markup {
     html! { span.copy { code { (text) } button.ghost.icon-only type="button" hidden data-copy=(text) { (icon(Icon::Copy)) span.hidden { "Copy" } } } }
 }
 
-/// Where a list goes on.
-pub(super) fn pager(next: Option<String>) -> Markup {
-    html! { @if let Some(next) = next { nav.pager aria-label="Pages" { a.button href=(next) rel="next" { "Older" } } } }
+/// Where a list goes on, and what it goes on with.
+pub(super) fn pager(next: Option<String>, words: &str) -> Markup {
+    html! { @if let Some(next) = next { nav.pager aria-label="Pages" { a.button href=(next) rel="next" { (words) } } } }
 }
 
 /// A field of a filter or a form, on one line.
@@ -213,13 +213,6 @@ pub(super) fn select(name: &str, label: &str, choices: &[(String, String)], chos
             }
         }
     }
-}
-
-/// The page of a list in the store that a visit asks for: rows behind its cursor, in the list that its filters make.
-pub(super) fn page_asked(visit: &Visit, rows: usize) -> Result<Page, Problem> {
-    // A filter that was left alone, and what a form has just done, are none of the list's name.
-    let links = Links::of(visit);
-    Ok(Page { limit: rows, offset: 0, ..Page::from_query(&links.path, &Query::parse_text(&links.query())?)? })
 }
 
 /// A path with the query of a visit, to be changed.
@@ -261,6 +254,13 @@ impl Links {
             true => self.path.clone(),
             false => format!("{}?{}", self.path, self.query()),
         }
+    }
+
+    /// The page of a list in the store that is asked for: rows behind its cursor, in the list that its filters make.
+    pub(super) fn page(&self, rows: usize) -> Result<Page, Problem> {
+        // A filter that was left alone, and what a form has just done, are none of the list's name.
+        let query = Query::parse_text(&self.query())?;
+        Ok(Page { limit: rows, offset: 0, ..Page::from_query(&self.path, &query)? })
     }
 
     fn query(&self) -> String {

@@ -7,8 +7,7 @@ use super::super::act::Visit;
 use super::super::between::Question;
 use super::super::layout::Page;
 use super::super::parts::{
-    Icon, Links, delivery_badge, empty, icon, moment, outcome_badge, page_asked, pager, select, text_field, time_asked,
-    took,
+    Icon, Links, delivery_badge, empty, icon, moment, outcome_badge, pager, select, text_field, time_asked, took,
 };
 use super::super::to;
 use crate::http::problem::{Problem, ProblemCode};
@@ -82,7 +81,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     if let Some(id) = visit.asked::<String>("id")? {
         return by_id(&visit, &sight, id.trim()).await;
     }
-    let (filter, page) = (Filter::asked(&visit)?, page_asked(&visit, ROWS)?);
+    let (filter, page) = (Filter::asked(&visit)?, Links::of(&visit).page(ROWS)?);
     let service = visit.service();
     let catalog = service.catalog();
     let nowhere = service::Page { items: Vec::new(), skipped: 0, next: None };
@@ -120,7 +119,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
             } @else {
                 (table(&visit, &found.items))
             }
-            (pager(next))
+            (pager(next, "Older"))
         }
     };
     let actions = html! { @if can_be_replayed(&visit, &filter) { (replay_link(&visit)) } };

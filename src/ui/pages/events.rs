@@ -6,9 +6,7 @@ use maud::{Markup, html};
 use super::super::act::Visit;
 use super::super::between::Question;
 use super::super::layout::Page;
-use super::super::parts::{
-    Icon, Links, bytes, copied, empty, icon, moment, page_asked, pager, text_field, time_asked, time_field,
-};
+use super::super::parts::{Icon, Links, bytes, copied, empty, icon, moment, pager, text_field, time_asked, time_field};
 use super::super::to;
 use super::deliveries;
 use crate::http::problem::Problem;
@@ -16,7 +14,7 @@ use crate::http::response::Response;
 use crate::model::event::{Body, Event, OrderingKey};
 use crate::model::mask::{Masked, PayloadMask};
 use crate::model::{EventId, Role};
-use crate::service::{EventsWanted, Sight, Window};
+use crate::service::{EventsWanted, Sight};
 
 const PLACE: &str = "/ui/events";
 /// The names that the list's query may have.
@@ -24,8 +22,6 @@ pub(super) const PARAMETERS: [&str; 6] = ["type", "key", "from", "to", "tenant",
 /// What it means to erase a payload.
 const ERASED: &str = "The payload is erased for good. What has not been delivered yet is given up.";
 const ROWS: usize = 25;
-/// Deliveries of one event that are shown.
-const DELIVERIES_MAX: usize = 200;
 /// Bytes of a payload that are shown.
 const PAYLOAD_SHOWN_MAX: usize = 64 << 10;
 
@@ -42,7 +38,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
         from: time_asked(&visit, "from")?,
         to: time_asked(&visit, "to")?,
     };
-    let page = page_asked(&visit, ROWS)?;
+    let page = Links::of(&visit).page(ROWS)?;
     let found = service.events(wanted, page.window()).await?;
     let next = found.next.map(|place| Links::of(&visit).with("after", &page.cursor_of(place)).path());
     let now = service.now();
@@ -81,7 +77,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                     } }
                 } }
             }
-            (pager(next))
+            (pager(next, "Older"))
         }
     };
     Ok(Page { title: "Events", place: PLACE, actions: html! {}, body }.show(&visit))
@@ -101,8 +97,10 @@ async fn show(visit: Visit, with_payload: bool) -> Result<Response, Problem> {
     let id: EventId = visit.params.parse("id")?;
     let (sight, service) = (visit.sight()?, visit.service());
     let event = service.event(&sight, id).await?;
-    let window = Window { after: None, skip: 0, limit: DELIVERIES_MAX };
-    let found = service.deliveries_of(&sight, id, window).await?;
+    let links = Links::of(&visit).at(&format!("{PLACE}/{id}"));
+    let page = links.page(ROWS)?;
+    let found = service.deliveries_of(&sight, id, page.window()).await?;
+    let next = found.next.map(|place| links.with("after", &page.cursor_of(place)).path());
     let shown = match &event.body {
         Body::Kept(_) if with_payload => {
             let tenant = event.head.tenant.clone();
@@ -134,7 +132,7 @@ async fn show(visit: Visit, with_payload: bool) -> Result<Response, Problem> {
             h2 { "Deliveries" }
             @if found.items.is_empty() { (empty("It goes nowhere", html! { "No webhook had chosen this type when it came. " a href="/ui/webhooks" { "To the webhooks" } })) }
             @else { (deliveries::table(&visit, &found.items)) }
-            @if found.next.is_some() { p.muted { "Only the first " (DELIVERIES_MAX) " are shown." } }
+            (pager(next, "More"))
         }
         (payload_card(&visit, &event, shown.as_deref(), is_erased))
     };

@@ -78,7 +78,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(POST, "/ui/deliveries/{id}/resend", Operate, page!(deliveries::resend)),
         known(POST, "/ui/deliveries/{id}/cancel", Operate, page!(deliveries::cancel)),
         known(GET, "/ui/events", Read, page!(events::list)).asking(&events::PARAMETERS),
-        known(GET, "/ui/events/{id}", Read, page!(events::read)).asking(&["done"]),
+        known(GET, "/ui/events/{id}", Read, page!(events::read)).asking(&["after", "done"]),
         known(POST, "/ui/events/{id}/payload", Operate, page!(events::payload)),
         known(POST, "/ui/events/{id}/erase", Operate, page!(events::erase)),
         known(GET, "/ui/replays", Read, page!(replays::list)).asking(&["tenant", "done"]),

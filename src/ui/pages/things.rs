@@ -65,7 +65,7 @@ pub(super) async fn rows(visit: &Visit, path: &str, plural: &str) -> Result<(Vec
         Value::Array(rows) => rows,
         _ => Vec::new(),
     };
-    Ok((rows, pager(next)))
+    Ok((rows, pager(next, "Older")))
 }
 
 /// How a thing is deleted: what that means, and the button, after which it is asked once more.

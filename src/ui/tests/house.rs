@@ -1,4 +1,4 @@
-//! Tenants, keys, people, the audit log and the live tail.
+//! Tenants, keys, people, the audit log, the live tail, and lists.
 
 use serde_json::json;
 
@@ -246,4 +246,27 @@ async fn the_live_tail_is_the_apis_stream() {
     assert_eq!((stream.status, stream.content_type.as_str()), (200, "text/event-stream"));
     assert!(stream.text.starts_with(": attempts"), "{}", stream.text);
     assert_eq!(world.look(&viewer(Role::Read, Some("default")), "/ui/tail/stream?tenant=other").await.status, 403);
+}
+
+#[tokio::test]
+async fn an_events_deliveries_are_paged_by_destination() {
+    let world = World::new();
+    for number in 0..30 {
+        let body =
+            json!({"name": format!("hook {number}"), "http_endpoint_url": "https://a.example/", "confirmed": true});
+        let id = world.done("POST", "/v1/destinations/webhook", body).await["id"].as_str().unwrap().to_owned();
+        world.done("POST", "/v1/subscriptions/sale", json!({"destinations": [id]})).await;
+    }
+    let event =
+        world.done("POST", "/v1/events", json!({"type": "sale", "data": {}})).await["id"].as_str().unwrap().to_owned();
+    let path = format!("/ui/events/{event}");
+    let of = |page: &Answered| page.text.matches("href=\"/ui/deliveries/dlv_").count();
+    let first = world.look(&viewer(Role::Operate, None), &path).await;
+    let next = first.next().unwrap();
+    assert!(of(&first) == 25 && next.starts_with(&format!("{path}?after=")), "{next}");
+    let second = world.look(&viewer(Role::Operate, None), &next).await;
+    assert_eq!((of(&second), second.next()), (5, None), "{}", second.text);
+    // What the event carries is shown on the same page by a form: its list goes on at the page.
+    let shown = world.act(&viewer(Role::Operate, None), "POST", &format!("{path}/payload"), "").await;
+    assert_eq!((of(&shown), shown.next()), (25, Some(next)));
 }

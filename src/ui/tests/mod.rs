@@ -57,6 +57,14 @@ fn stranger() -> Peer {
     Peer::Tcp(([127, 0, 0, 1], 40_000).into())
 }
 
+impl Answered {
+    /// Where the list on the page goes on.
+    fn next(&self) -> Option<String> {
+        let link = self.text.split("href=\"").filter(|it| it.contains("rel=\"next\"")).last()?;
+        Some(link.split('"').next()?.replace("&amp;", "&"))
+    }
+}
+
 /// Somebody with this role, bound to this tenant or to none.
 fn viewer(role: Role, tenant: Option<&str>) -> Viewer {
     let actor = Actor { who: Who::Operator { uid: 7 }, from: Origin::Inside, request: None };
