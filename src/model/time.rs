@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Unit;
+use jiff::civil::Time;
 use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use jiff::fmt::temporal::Pieces;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,20 @@ impl Timestamp {
     /// How long after `earlier` this moment lies; zero when it lies before it.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Reads a moment as people write it: RFC 3339, or a date with or without a time, which is taken for UTC.
+    ///
+    /// # Errors
+    /// What is neither, and what [`Timestamp::from_str`] refuses.
+    pub fn parse_in_utc(text: &str) -> Result<Self, Invalid> {
+        let Ok(pieces) = Pieces::parse(text) else {
+            return Err(Invalid::new("not a time such as 2026-01-31 09:30"));
+        };
+        match pieces.offset().is_none() && pieces.time_zone_annotation().is_none() {
+            true => format!("{}Z", pieces.date().to_datetime(pieces.time().unwrap_or(Time::midnight()))).parse(),
+            false => text.parse(),
+        }
     }
 
     fn to_jiff(self) -> jiff::Timestamp {
@@ -121,6 +136,18 @@ mod tests {
         assert_eq!(Timestamp::MAX.after(Duration::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::ZERO.since(Timestamp::MAX), Duration::ZERO);
         assert!(Timestamp::MAX.to_string().starts_with("9999"));
+    }
+
+    #[test]
+    fn what_people_write_is_taken_for_utc_unless_it_says_otherwise() {
+        let moment = "2026-01-31T09:30:00Z".parse::<Timestamp>();
+        for text in ["2026-01-31 09:30", "2026-01-31T09:30", "2026-01-31T09:30:00", "2026-01-31T10:30:00+01:00"] {
+            assert_eq!(Timestamp::parse_in_utc(text), moment, "{text}");
+        }
+        assert_eq!(Timestamp::parse_in_utc("2026-01-31"), "2026-01-31T00:00:00Z".parse());
+        for text in ["", "yesterday", "09:30", "2026-02-30", "31.01.2026", "1969-12-31", "2026-01-31 25:00"] {
+            assert!(Timestamp::parse_in_utc(text).is_err(), "{text}");
+        }
     }
 
     #[test]

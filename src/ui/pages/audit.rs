@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::act::Visit;
 use super::super::layout::Page;
-use super::super::parts::{empty, moment};
+use super::super::parts::{empty, moment, text_field, time_field};
 use super::things::{rows, text};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -15,7 +15,7 @@ use crate::model::audit::Action;
 const PLACE: &str = "/ui/audit";
 /// Characters of what was before or after, of each record.
 const HALF_CHARS_MAX: usize = 800;
-/// The names of the filters, as the API has them, but for times, which have a form of their own.
+/// The names of the filters, as the API has them.
 pub(super) const FILTERS: [&str; 8] = ["tenant", "actor", "action", "object", "from", "to", "after", "done"];
 
 /// `GET /ui/audit`
@@ -25,7 +25,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     let body = html! {
         form.card method="get" action=(PLACE) role="search" {
             div.filters {
-                (filter("actor", "Who", asked("actor"), "a key's id, uid:1000, a person's id"))
+                (text_field("actor", "Who", asked("actor"), "a key's id, uid:1000, a person's id"))
                 div {
                     label for="f-action" { "What" }
                     select #f-action name="action" {
@@ -33,10 +33,10 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                         @for action in Action::ALL { option value=(action.as_str()) selected[asked("action") == action.as_str()] { (action.as_str()) } }
                     }
                 }
-                (filter("object", "To what", asked("object"), "an id"))
-                @if visit.viewer.caller().reaches_all() { (filter("tenant", "Tenant", asked("tenant"), "")) }
-                (filter("from", "From", asked("from"), "2026-01-31T00:00:00Z"))
-                (filter("to", "Before", asked("to"), "2026-02-01T00:00:00Z"))
+                (text_field("object", "To what", asked("object"), "an id"))
+                @if visit.viewer.caller().reaches_all() { (text_field("tenant", "Tenant", asked("tenant"), "")) }
+                (time_field("from", "From (UTC)", asked("from")))
+                (time_field("to", "Before (UTC)", asked("to")))
                 div.buttons { button.primary type="submit" { "Show" } a.button href=(PLACE) { "All" } }
             }
         }
@@ -58,15 +58,6 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
         }
     };
     Ok(Page { title: "Audit", place: PLACE, actions: html! {}, body }.show(&visit))
-}
-
-fn filter(name: &str, label: &str, value: &str, placeholder: &str) -> Markup {
-    html! {
-        div {
-            label for={ "f-" (name) } { (label) }
-            input #{ "f-" (name) } type="text" name=(name) value=(value) placeholder=(placeholder) autocomplete="off" spellcheck="false";
-        }
-    }
 }
 
 fn record(visit: &Visit, row: &Value) -> Markup {

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::super::act::Visit;
-use super::super::parts::{moment, pager};
+use super::super::parts::{moment, pager, time_asked};
 use crate::http::problem::Problem;
 use crate::model::Timestamp;
 
@@ -48,7 +48,12 @@ pub(super) fn segment(text: &str) -> String {
 pub(super) async fn rows(visit: &Visit, path: &str, plural: &str) -> Result<(Vec<Value>, Markup), Problem> {
     let own = ["done", "tenant"];
     let asked = url::form_urlencoded::parse(visit.request.query_text().as_bytes());
-    let asked: Vec<_> = asked.filter(|(name, value)| !value.is_empty() && !own.contains(&name.as_ref())).collect();
+    let mut asked: Vec<_> =
+        asked.filter(|(name, value)| !value.trim().is_empty() && !own.contains(&name.as_ref())).collect();
+    // People write times in more ways than the API reads.
+    for (name, value) in asked.iter_mut().filter(|(name, _)| name == "from" || name == "to") {
+        *value = time_asked(visit, name)?.map(|at| at.to_string()).unwrap_or_default().into();
+    }
     let query =
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&asked).append_pair("limit", ROWS).finish();
     let tenant = visit.tenant_asked()?;
