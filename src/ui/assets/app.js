@@ -11,8 +11,16 @@
   };
 
   // ---------------------------------------------------------------------------------------------------- dialogs
-  const isDirty = (form) => form && form.dataset.dirty !== undefined && form.dataset.first !== fingerprint(form);
-  const fingerprint = (form) => new URLSearchParams(new FormData(form)).toString();
+  // What a form sends is compared with what it came with: to read that with FormData would lay the page out before its first paint.
+  const isDirty = (form) => form?.dataset.dirty !== undefined
+    && (form.dataset.dirty === 'refused' || [...form.elements].some((field) => field.name && !field.matches(':disabled') && isChanged(field)));
+  const isChanged = (field) => {
+    if (field.options) {
+      const options = [...field.options];
+      return options.findIndex((it) => it.selected) !== Math.max(0, options.findIndex((it) => it.defaultSelected));
+    }
+    return ['checkbox', 'radio'].includes(field.type) ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+  };
 
   const ask = (words, yes, no, danger) => new Promise((resolve) => {
     const dialog = make('dialog', { class: 'small', 'aria-label': words });
@@ -48,7 +56,6 @@
     part.prepend(heading);
     dialog.replaceChildren(part);
     enhance(dialog);
-    all('form', dialog).forEach((form) => { form.dataset.first = fingerprint(form); });
     (dialog.querySelector('[aria-invalid]') ?? dialog.querySelector('input:not([type=hidden], [type=search]), .buttons a, button'))?.focus();
   };
 
@@ -79,8 +86,6 @@
         all('[data-retype]', dialog).forEach((hint) => hint.remove());
         typed.forEach(([name, value]) => all('input[type=password]', dialog).filter((input) => input.name === name)
           .forEach((input) => { input.value = value; }));
-        // What was refused is not saved, as it stands.
-        all('form', dialog).forEach((refused) => { refused.dataset.first = ''; });
       } catch {
         form.submit();
       } finally {
@@ -117,7 +122,6 @@
   }, true);
 
   // On a page of its own the form asks, too, before it is left.
-  all('main form[data-dirty]').forEach((form) => { form.dataset.first = fingerprint(form); });
   all('main [data-close]').forEach((link) => link.addEventListener('click', async (event) => {
     const form = link.closest('form');
     if (!isDirty(form)) return;

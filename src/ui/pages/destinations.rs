@@ -49,7 +49,7 @@ pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
         (standing(&visit, &health, &stats, now))
         (chart::charts(&course, span, now, &switch(&path, span)))
         div.grid { (figures(&stats, now)) (configuration(&visit, &destination)) }
-        section.card.flush {
+        section.card.flush.late {
             header { h2 { "Recent deliveries" } a href={ "/ui/deliveries?destination=" (id) } { "All of them" } }
             @if recent.items.is_empty() { (empty("Nothing has been sent yet", html! { "Send a test event to see whether the receiver takes it." })) }
             @else { (deliveries::table(&visit, &recent.items)) }

@@ -84,7 +84,7 @@ fn checks(visit: &Visit, facts: &Facts, now: Timestamp) -> Markup {
 
 fn configuration(facts: &Facts) -> Markup {
     html! {
-        section.card.flush {
+        section.card.flush.late {
             header { h2 { "Effective configuration" } span.muted.small { "what is not a default stands out" } }
             div.scroll { table.stack {
                 thead { tr { th scope="col" { "Section" } th scope="col" { "Key" } th scope="col" { "Value" } th scope="col" { "From" } } }

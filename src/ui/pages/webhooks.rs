@@ -753,7 +753,7 @@ fn form_card(draft: &Draft, offer: &Offer, others: &[String]) -> Markup {
                     @else { "Not saved yet: see what is marked below." }
                 })) }
             }
-            form method="post" action=(action) data-dirty="" novalidate[!draft.faults.is_empty()] {
+            form method="post" action=(action) data-dirty=(if draft.faults.is_empty() { "" } else { "refused" }) novalidate[!draft.faults.is_empty()] {
                 p.hint { "All fields are required." }
                 @if !offer.tenants.is_empty() && offer.tenants.len() > 1 && draft.id.is_none() {
                     div.field { label for="w-tenant" { "Tenant" }
