@@ -29,10 +29,10 @@ def wait_for(what, look):
     return seen
 
 
-def build():
-    """The debug binary, built if it is not there."""
-    subprocess.run(["cargo", "build", "--locked", "--quiet", "--bin", "postrider"], cwd=ROOT, check=True)
-    return BUILT / "debug/postrider"
+def build(profile="dev"):
+    """The binary of a profile of cargo, built if it is not there."""
+    subprocess.run(["cargo", "build", "--locked", "--quiet", "--profile", profile, "--bin", "postrider"], cwd=ROOT, check=True)
+    return BUILT / ("debug" if profile == "dev" else profile) / "postrider"
 
 
 def python_with(*requirements):
@@ -74,8 +74,8 @@ class UnixConnection(http.client.HTTPConnection):
 class Daemon:
     """A running daemon; ends with the `with` block. Flags are those of `serve`."""
 
-    def __init__(self, config="", flags=()):
-        self.flags = flags
+    def __init__(self, config="", flags=(), profile="dev"):
+        self.flags, self.profile = flags, profile
         self.scratch = tempfile.TemporaryDirectory(prefix="postrider-test-")
         self.folder = Path(self.scratch.name)
         self.config = self.folder / "config.toml"
@@ -98,7 +98,7 @@ format = "json"
         )
 
     def __enter__(self):
-        self.binary = build()
+        self.binary = build(self.profile)
         self.log = open(self.folder / "log", "w+")
         command = [self.binary, "serve", "--config", self.config, *self.flags]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
