@@ -17,6 +17,7 @@ mod fields;
 mod form;
 mod layout;
 mod pages;
+mod filters;
 mod parts;
 pub mod session;
 pub mod viewer;

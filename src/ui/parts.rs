@@ -5,7 +5,7 @@ use std::time::Duration;
 use maud::{Markup, PreEscaped, html};
 
 use super::act::Visit;
-use crate::http::problem::{Problem, ProblemCode};
+use crate::http::problem::Problem;
 use crate::http::request::Query;
 use crate::model::{DeliveryState, Outcome, Timestamp};
 use crate::mouth::page::Page;
@@ -182,28 +182,6 @@ pub(super) fn pager(next: Option<String>, words: &str) -> Markup {
 /// A field of a filter or a form, on one line.
 pub(super) fn text_field(name: &str, label: &str, value: &str, placeholder: &str) -> Markup {
     html! { div { label for={ "f-" (name) } { (label) } input #{ "f-" (name) } type="text" name=(name) value=(value) placeholder=[(!placeholder.is_empty()).then_some(placeholder)] autocomplete="off" spellcheck="false"; } }
-}
-
-/// How a moment may be written, as a pattern of HTML.
-const TIME_PATTERN: &str = r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+\-]\d{2}:\d{2})?)?";
-
-/// A moment, for UTC. A browser's own field would take no zone, nothing that was copied, and a good part of a page's first paint.
-pub(super) fn time_field(name: &str, label: &str, value: &str) -> Markup {
-    html! {
-        div.wide {
-            label for={ "f-" (name) } { (label) }
-            input #{ "f-" (name) } type="text" name=(name) value=(value) placeholder="2026-01-31 09:30" pattern=(TIME_PATTERN)
-                title="A time such as 2026-01-31 09:30" autocomplete="off" spellcheck="false";
-        }
-    }
-}
-
-/// A moment that the query names, taken for UTC if it does not say otherwise.
-pub(super) fn time_asked(visit: &Visit, name: &str) -> Result<Option<Timestamp>, Problem> {
-    let Some(text) = visit.asked::<String>(name)? else { return Ok(None) };
-    Timestamp::parse_in_utc(text.trim())
-        .map(Some)
-        .map_err(|why| Problem::new(ProblemCode::BadQuery, format!("{name}: {why}")))
 }
 
 /// A choice of one; the first entry stands for none of them.

@@ -4,8 +4,9 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::super::act::Visit;
+use super::super::filters::Filters;
 use super::super::layout::Page;
-use super::super::parts::{empty, moment, text_field, time_field};
+use super::super::parts::{empty, moment};
 use super::things::{rows, text};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -20,28 +21,33 @@ pub(super) const FILTERS: [&str; 8] = ["tenant", "actor", "action", "object", "f
 
 /// `GET /ui/audit`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
-    let (records, pager) = rows(&visit, "/v1/audit", "records").await?;
-    let asked = |name: &str| visit.query.text(name).unwrap_or_default();
+    let mut filters = Filters::of(&visit);
+    let _read = (filters.moment("from"), filters.moment("to"));
+    let (records, pager) = match filters.are_wrong() {
+        true => (Vec::new(), html! {}),
+        false => rows(&visit, "/v1/audit", "records").await?,
+    };
+    let is_filtered = FILTERS[..6].iter().any(|name| !filters.text(name).is_empty());
+    let actions: Vec<_> = Action::ALL.iter().map(|it| (it.as_str().to_owned(), it.as_str().to_owned())).collect();
     let body = html! {
         form.card method="get" action=(PLACE) role="search" {
             div.filters {
-                (text_field("actor", "Who", asked("actor"), "a key's id, uid:1000, a person's id"))
-                div {
-                    label for="f-action" { "What" }
-                    select #f-action name="action" {
-                        option value="" { "anything" }
-                        @for action in Action::ALL { option value=(action.as_str()) selected[asked("action") == action.as_str()] { (action.as_str()) } }
-                    }
-                }
-                (text_field("object", "To what", asked("object"), "an id"))
-                @if visit.viewer.caller().reaches_all() { (text_field("tenant", "Tenant", asked("tenant"), "")) }
-                (time_field("from", "From (UTC)", asked("from")))
-                (time_field("to", "Before (UTC)", asked("to")))
+                (filters.line("actor", "Who", "a key's id, uid:1000, a person's id"))
+                (filters.choice("action", "What", &actions, "anything"))
+                (filters.line("object", "To what", "an id"))
+                @if visit.viewer.caller().reaches_all() { (filters.line("tenant", "Tenant", "")) }
+                (filters.time("from", "From (UTC)"))
+                (filters.time("to", "Before (UTC)"))
                 div.buttons { button.primary type="submit" { "Show" } a.button href=(PLACE) { "All" } }
             }
         }
-        section.card.flush aria-label="Records" {
-            @if records.is_empty() { (empty("No records", html! { "Every change of configuration, and every look at a payload, leaves one." })) }
+        @if !filters.are_wrong() { section.card.flush aria-label="Records" {
+            @if records.is_empty() {
+                (empty("No records", html! {
+                    @if is_filtered { "None match these filters. " a href=(PLACE) { "Show all" } }
+                    @else { "Every change of configuration, and every look at a payload, leaves one." }
+                }))
+            }
             @else {
                 div.scroll {
                     table.stack {
@@ -51,13 +57,13 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                 }
                 (pager)
             }
-        }
+        } }
         p.muted.small {
             "Each record carries the hash of the one before it. " code { "postrider audit verify" }
             " follows the chain and shows whether one is missing or altered."
         }
     };
-    Ok(Page { title: "Audit", place: PLACE, actions: html! {}, body }.show(&visit))
+    Ok(Page { title: "Audit", place: PLACE, actions: html! {}, body }.show_as(filters.status(), &visit))
 }
 
 fn record(visit: &Visit, row: &Value) -> Markup {

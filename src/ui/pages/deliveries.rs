@@ -5,12 +5,13 @@ use maud::{Markup, html};
 
 use super::super::act::Visit;
 use super::super::between::Question;
+use super::super::filters::Filters;
 use super::super::layout::Page;
 use super::super::parts::{
-    Icon, Links, delivery_badge, empty, icon, moment, outcome_badge, pager, select, text_field, time_asked, took,
+    Icon, Links, delivery_badge, empty, icon, moment, outcome_badge, pager, select, text_field, took,
 };
 use super::super::to;
-use crate::http::problem::{Problem, ProblemCode};
+use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::event::{OrderingKey, ProducerId};
 use crate::model::{DeliveryId, DeliveryState, DestinationId, EventId, Role, Timestamp, TypePattern, words};
@@ -27,6 +28,8 @@ const GIVEN_UP: &str = "The delivery is given up: it is not sent any more, unles
 const DESTINATIONS_OFFERED_MAX: usize = 200;
 /// Tenants that a filter offers.
 const TENANTS_OFFERED_MAX: usize = 100;
+/// Events of one producer's id that are shown: each tenant may have one.
+const SOUGHT_MAX: usize = 20;
 /// Rows of one page.
 const ROWS: usize = 25;
 
@@ -44,23 +47,24 @@ pub(super) struct Filter {
 
 impl Filter {
     /// The filter that the query asks for.
-    pub(super) fn asked(visit: &Visit) -> Result<Self, Problem> {
-        let state = match visit.asked::<String>("state")? {
-            None => None,
-            Some(text) => {
-                let state = DeliveryState::ALL.into_iter().find(|state| state.as_str() == text);
-                Some(state.ok_or_else(|| Problem::new(ProblemCode::BadQuery, "state: there is none of this name"))?)
-            }
+    pub(super) fn read(filters: &mut Filters<'_>) -> Self {
+        let state = |text: &str| {
+            let state = DeliveryState::ALL.into_iter().find(|state| state.as_str() == text);
+            state.ok_or_else(|| "there is none of this name".to_owned())
         };
-        Ok(Filter {
-            state,
-            destination: visit.asked("destination")?,
-            kind: visit.asked("type")?,
-            status: visit.asked("status")?,
-            from: time_asked(visit, "from")?,
-            to: time_asked(visit, "to")?,
-            key: visit.asked("key")?,
-        })
+        let status = |text: &str| {
+            let status = text.parse().ok().filter(|status| (100..1000).contains(status));
+            status.ok_or_else(|| "must be a status of HTTP, such as 503".to_owned())
+        };
+        Filter {
+            state: filters.read_with("state", state),
+            destination: filters.read("destination"),
+            kind: filters.read("type"),
+            status: filters.read_with("status", status),
+            from: filters.moment("from"),
+            to: filters.moment("to"),
+            key: filters.read("key"),
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -78,14 +82,22 @@ impl Filter {
 /// `GET /ui/deliveries`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     let sight = visit.sight()?;
-    if let Some(id) = visit.asked::<String>("id")? {
-        return by_id(&visit, &sight, id.trim()).await;
+    let mut filters = Filters::of(&visit);
+    let sought = match filters.text("id") {
+        "" => Sought::default(),
+        id => sought(&visit, &sight, id).await?,
+    };
+    if let [(_, path)] = &sought.found[..] {
+        return Ok(to(path));
     }
-    let (filter, page) = (Filter::asked(&visit)?, Links::of(&visit).page(ROWS)?);
+    let filter = Filter::read(&mut filters);
+    let _nothing: Option<()> = filters.read_with("id", |_| sought.why());
+    let page = Links::of(&visit).page(ROWS)?;
     let service = visit.service();
     let catalog = service.catalog();
     let nowhere = service::Page { items: Vec::new(), skipped: 0, next: None };
     let found = match filter.destination.map(|id| catalog.destination_no(id)) {
+        _ if filters.are_wrong() => nowhere,
         // Nothing goes to a destination that never was.
         Some(None) => nowhere,
         destination => {
@@ -108,22 +120,26 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     };
     let next = found.next.map(|place| Links::of(&visit).with("after", &page.cursor_of(place)).path());
     let body = html! {
-        (form(&visit, &sight, &catalog, &filter))
-        section.card.flush {
-            @if found.items.is_empty() {
-                (empty("No deliveries here", html! {
-                    @if next.is_some() { "None among the newest; older ones may match." }
-                    @else if filter.is_empty() { "A delivery is made when an event comes that a webhook has chosen. " a href="/ui/webhooks" { "To the webhooks" } }
-                    @else { "None match these filters. " a href=(PLACE) { "Show all" } }
-                }))
-            } @else {
-                (table(&visit, &found.items))
+        (form(&filters, &visit, &sight, &catalog, &filter))
+        @if !sought.found.is_empty() {
+            section.card { h2 { "Events of this id" } ul { @for (tenant, path) in &sought.found { li { a href=(path) { (filters.text("id")) } " of the tenant " (tenant) } } } }
+        } @else if !filters.are_wrong() {
+            section.card.flush {
+                @if found.items.is_empty() {
+                    (empty("No deliveries here", html! {
+                        @if next.is_some() { "None among the newest; older ones may match." }
+                        @else if filter.is_empty() { "A delivery is made when an event comes that a webhook has chosen. " a href="/ui/webhooks" { "To the webhooks" } }
+                        @else { "None match these filters. " a href=(PLACE) { "Show all" } }
+                    }))
+                } @else {
+                    (table(&visit, &found.items))
+                }
+                (pager(next, "Older"))
             }
-            (pager(next, "Older"))
         }
     };
-    let actions = html! { @if can_be_replayed(&visit, &filter) { (replay_link(&visit)) } };
-    Ok(Page { title: "Deliveries", place: PLACE, actions, body }.show(&visit))
+    let actions = html! { @if !filters.are_wrong() && can_be_replayed(&visit, &filter) { (replay_link(&visit)) } };
+    Ok(Page { title: "Deliveries", place: PLACE, actions, body }.show_as(filters.status(), &visit))
 }
 
 /// Whether a bulk replay knows the same filters.
@@ -137,42 +153,62 @@ fn replay_link(visit: &Visit) -> Markup {
     html! { a.button href=(path) { (icon(Icon::Replay)) "Resend in bulk…" } }
 }
 
-/// Whatever somebody has copied: a delivery's id, an event's, a producer's.
-async fn by_id(visit: &Visit, sight: &Sight, id: &str) -> Result<Response, Problem> {
+/// What an id leads to: pages, each with the tenant that it belongs to.
+#[derive(Debug, Default)]
+struct Sought {
+    found: Vec<(String, String)>,
+}
+
+impl Sought {
+    /// That there is something, or why there is not.
+    fn why(&self) -> Result<(), String> {
+        match self.found.is_empty() {
+            true => Err("no delivery and no event has this id, or retention has removed it".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Whatever somebody has copied: a delivery's id, an event's, a producer's, which several tenants may have.
+async fn sought(visit: &Visit, sight: &Sight, id: &str) -> Result<Sought, Problem> {
+    let page = |path: String| Sought { found: vec![(String::new(), path)] };
     if id.parse::<DeliveryId>().is_ok() {
-        return Ok(to(&format!("{PLACE}/{id}")));
+        return Ok(page(format!("{PLACE}/{id}")));
     }
     if id.parse::<EventId>().is_ok() {
-        return Ok(to(&format!("/ui/events/{id}")));
+        return Ok(page(format!("/ui/events/{id}")));
     }
-    let parsed = id.parse::<ProducerId>().map_err(|why| Problem::new(ProblemCode::BadQuery, format!("id: {why}")))?;
+    let Ok(id) = id.parse::<ProducerId>() else { return Ok(Sought::default()) };
     let tenants: Vec<_> = match sight {
         Sight::One(one) => vec![one.clone()],
         Sight::All => visit.service().catalog().tenants().map(|tenant| tenant.id.clone()).collect(),
     };
+    let mut found = Vec::new();
     for tenant in tenants {
-        if let Some(event) = visit.service().event_by_producer_id(tenant, parsed.clone()).await? {
-            return Ok(to(&format!("/ui/events/{}", event.id())));
+        if let Some(event) = visit.service().event_by_producer_id(tenant.clone(), id.clone()).await? {
+            found.push((tenant.to_string(), format!("/ui/events/{}", event.id())));
+        }
+        if found.len() == SOUGHT_MAX {
+            break;
         }
     }
-    Err(Problem::new(ProblemCode::NotFound, "no delivery and no event has this id, or retention has removed it"))
+    Ok(Sought { found })
 }
 
-fn form(visit: &Visit, sight: &Sight, catalog: &Catalog, filter: &Filter) -> Markup {
-    let asked = |name: &str| visit.query.text(name).unwrap_or_default().to_owned();
+fn form(filters: &Filters<'_>, visit: &Visit, sight: &Sight, catalog: &Catalog, filter: &Filter) -> Markup {
     let states: Vec<_> =
         DeliveryState::ALL.iter().map(|state| (state.as_str().to_owned(), state.as_str().to_owned())).collect();
     html! {
         form.card method="get" action=(PLACE) role="search" aria-label="Filter deliveries" {
             div.filters {
-                (select("state", "State", &states, &asked("state"), "any"))
-                (destination_select(sight, catalog, filter.destination))
-                (text_field("type", "Type or pattern", &asked("type"), "transaction.*"))
-                (text_field("status", "Last status", &asked("status"), "503"))
-                (super::super::parts::time_field("from", "Accepted from (UTC)", &asked("from")))
-                (super::super::parts::time_field("to", "Accepted before (UTC)", &asked("to")))
-                (text_field("key", "Ordering key", &asked("key"), ""))
-                (text_field("id", "Id of a delivery or event", "", "dlv_…, evt_… or the producer's"))
+                (filters.choice("state", "State", &states, "any"))
+                (destination_select(filters, sight, catalog, filter.destination))
+                (filters.line("type", "Type or pattern", "transaction.*"))
+                (filters.line("status", "Last status", "503"))
+                (filters.time("from", "Accepted from (UTC)"))
+                (filters.time("to", "Accepted before (UTC)"))
+                (filters.line("key", "Ordering key", ""))
+                (filters.line("id", "Id of a delivery or event", "dlv_…, evt_… or the producer's"))
                 @if visit.viewer.caller().reaches_all() { (tenant_select(visit, catalog)) }
                 div.buttons { button.primary type="submit" { "Filter" } a.button href=(PLACE) { "Clear" } }
             }
@@ -197,13 +233,18 @@ pub(super) fn tenant_choice(catalog: &Catalog, chosen: &str, none: &str) -> Mark
 }
 
 /// The choice of a destination, or a field for its id, where there are many.
-pub(super) fn destination_select(sight: &Sight, catalog: &Catalog, chosen: Option<DestinationId>) -> Markup {
+pub(super) fn destination_select(
+    filters: &Filters<'_>,
+    sight: &Sight,
+    catalog: &Catalog,
+    chosen: Option<DestinationId>,
+) -> Markup {
     let all = catalog.destinations().filter(|it| sight.takes(&it.tenant));
     let mut all: Vec<_> =
         all.take(DESTINATIONS_OFFERED_MAX + 1).map(|it| (it.id.to_string(), it.name.clone())).collect();
     let chosen = chosen.map(|id| id.to_string()).unwrap_or_default();
     if all.len() > DESTINATIONS_OFFERED_MAX {
-        return text_field("destination", "Destination's id", &chosen, "any");
+        return filters.line("destination", "Destination's id", "any");
     }
     all.sort_by(|a, b| a.1.cmp(&b.1));
     // A deleted one is still what the list is about.

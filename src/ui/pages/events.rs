@@ -5,8 +5,9 @@ use maud::{Markup, html};
 
 use super::super::act::Visit;
 use super::super::between::Question;
+use super::super::filters::Filters;
 use super::super::layout::Page;
-use super::super::parts::{Icon, Links, bytes, copied, empty, icon, moment, pager, text_field, time_asked, time_field};
+use super::super::parts::{Icon, Links, bytes, copied, empty, icon, moment, pager};
 use super::super::to;
 use super::deliveries;
 use crate::http::problem::Problem;
@@ -19,6 +20,8 @@ use crate::service::{EventsWanted, Sight};
 const PLACE: &str = "/ui/events";
 /// The names that the list's query may have.
 pub(super) const PARAMETERS: [&str; 6] = ["type", "key", "from", "to", "tenant", "after"];
+/// Those that filter.
+const FILTERS: [&str; 5] = ["type", "key", "from", "to", "tenant"];
 /// What it means to erase a payload.
 const ERASED: &str = "The payload is erased for good. What has not been delivered yet is given up.";
 const ROWS: usize = 25;
@@ -28,36 +31,43 @@ const PAYLOAD_SHOWN_MAX: usize = 64 << 10;
 /// `GET /ui/events`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     let service = visit.service();
+    let mut filters = Filters::of(&visit);
     let wanted = EventsWanted {
         tenant: match visit.sight()? {
             Sight::All => None,
             Sight::One(one) => Some(one),
         },
-        kind: visit.asked("type")?,
-        key: visit.asked::<OrderingKey>("key")?.map(|key| key.as_str().to_owned()),
-        from: time_asked(&visit, "from")?,
-        to: time_asked(&visit, "to")?,
+        kind: filters.read("type"),
+        key: filters.read::<OrderingKey>("key").map(|key| key.as_str().to_owned()),
+        from: filters.moment("from"),
+        to: filters.moment("to"),
     };
     let page = Links::of(&visit).page(ROWS)?;
-    let found = service.events(wanted, page.window()).await?;
-    let next = found.next.map(|place| Links::of(&visit).with("after", &page.cursor_of(place)).path());
+    let is_filtered = FILTERS.iter().any(|name| !filters.text(name).is_empty());
+    let found = match filters.are_wrong() {
+        true => None,
+        false => Some(service.events(wanted, page.window()).await?),
+    };
+    let next = found.as_ref().and_then(|found| found.next);
+    let next = next.map(|place| Links::of(&visit).with("after", &page.cursor_of(place)).path());
     let now = service.now();
-    let asked = |name: &str| visit.query.text(name).unwrap_or_default().to_owned();
     let body = html! {
         form.card method="get" action=(PLACE) role="search" aria-label="Filter events" {
             div.filters {
-                (text_field("type", "Type or pattern", &asked("type"), "transaction.*"))
-                (text_field("key", "Ordering key", &asked("key"), ""))
-                (time_field("from", "Accepted from (UTC)", &asked("from")))
-                (time_field("to", "Accepted before (UTC)", &asked("to")))
+                (filters.line("type", "Type or pattern", "transaction.*"))
+                (filters.line("key", "Ordering key", ""))
+                (filters.time("from", "Accepted from (UTC)"))
+                (filters.time("to", "Accepted before (UTC)"))
                 @if visit.viewer.caller().reaches_all() { (deliveries::tenant_select(&visit, &service.catalog())) }
                 div.buttons { button.primary type="submit" { "Filter" } a.button href=(PLACE) { "Clear" } }
             }
         }
-        section.card.flush {
+        @if let Some(found) = &found { section.card.flush {
             @if found.items.is_empty() {
                 (empty("No events here", html! {
-                    "Events come from your own programs, over the ingest socket. Try one: " code { "postrider emit transaction.sale.success --data '{}'" }
+                    @if next.is_some() { "None among the newest; older ones may match." }
+                    @else if is_filtered { "None match these filters. " a href=(PLACE) { "Show all" } }
+                    @else { "Events come from your own programs, over the ingest socket. Try one: " code { "postrider emit transaction.sale.success --data '{}'" } }
                 }))
             } @else {
                 div.scroll { table.stack {
@@ -78,9 +88,9 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                 } }
             }
             (pager(next, "Older"))
-        }
+        } }
     };
-    Ok(Page { title: "Events", place: PLACE, actions: html! {}, body }.show(&visit))
+    Ok(Page { title: "Events", place: PLACE, actions: html! {}, body }.show_as(filters.status(), &visit))
 }
 
 /// `GET /ui/events/{id}`, and `POST /ui/events/{id}/payload`, which shows what the event carries: that is noted first.

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::super::act::Visit;
 use super::super::between::Question;
+use super::super::filters::Filters;
 use super::super::layout::Page;
-use super::super::parts::{Icon, Links, badge, empty, icon, moment, notice, number, text_field, time_field};
+use super::super::parts::{Icon, Links, badge, empty, icon, moment, notice, number};
 use super::super::to;
 use super::deliveries::{Filter, destination_select, tenant_choice, tenant_select};
 use crate::http::problem::Problem;
@@ -94,7 +95,9 @@ fn wanted(get: impl Fn(&str) -> Option<String>, dry_run: bool) -> Value {
 
 /// `GET /ui/replays/new`: what would be sent again.
 pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
-    let filter = Filter::asked(&visit)?;
+    let mut filters = Filters::of(&visit);
+    let filter = Filter::read(&mut filters);
+    filters.checked()?;
     let (catalog, tenant) = (visit.service().catalog(), tenant_of(&visit)?);
     let destination =
         filter.destination.map(|id| visit.service().destination(&visit.sight()?, id).map_err(Problem::from));
@@ -150,10 +153,10 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
             form method="get" action={ (PLACE) "/new" } {
                 div.filters {
                     (super::super::parts::select("state", "State", &states, state.as_str(), "failed"))
-                    (destination_select(&sight, &catalog, filter.destination))
-                    (text_field("type", "Type or pattern", &get("type").unwrap_or_default(), "transaction.*"))
-                    (time_field("from", "Accepted from (UTC)", &get("from").unwrap_or_default()))
-                    (time_field("to", "Accepted before (UTC)", &get("to").unwrap_or_default()))
+                    (destination_select(&filters, &sight, &catalog, filter.destination))
+                    (filters.line("type", "Type or pattern", "transaction.*"))
+                    (filters.time("from", "Accepted from (UTC)"))
+                    (filters.time("to", "Accepted before (UTC)"))
                     @if visit.viewer.caller().reaches_all() { (tenant_choice(&catalog, whose.as_str(), "default")) }
                     div.buttons { button type="submit" { "Count" } }
                 }

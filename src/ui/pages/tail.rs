@@ -5,12 +5,14 @@ use maud::html;
 
 use super::super::act::Visit;
 use super::super::assets;
+use super::super::filters::Filters;
 use super::super::layout::Page;
 use super::super::parts::{Icon, icon, notice};
 use super::super::session;
+use super::deliveries::{destination_select, tenant_select};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
-use crate::model::Outcome;
+use crate::model::{DestinationId, Outcome, TypePattern};
 
 const PLACE: &str = "/ui/tail";
 /// What may be filtered, by the API's names.
@@ -18,33 +20,22 @@ pub(super) const FILTERS: [&str; 4] = ["destination", "type", "outcome", "tenant
 
 /// `GET /ui/tail`: the frame; the script fills it from the stream.
 pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
-    let asked = |name: &str| visit.query.text(name).unwrap_or_default();
+    let mut filters = Filters::of(&visit);
+    let _read = (filters.read::<TypePattern>("type"), filters.read::<DestinationId>("destination"));
+    let outcomes: Vec<_> = Outcome::ALL.iter().map(|it| (it.as_str().to_owned(), it.as_str().to_owned())).collect();
+    let is_live = !filters.are_wrong();
     let body = html! {
         form.card method="get" action=(PLACE) role="search" {
             div.filters {
-                div {
-                    label for="f-type" { "Event type" }
-                    input #f-type type="text" name="type" value=(asked("type")) placeholder="transaction.*" autocomplete="off" spellcheck="false";
-                }
-                div {
-                    label for="f-outcome" { "Outcome" }
-                    select #f-outcome name="outcome" {
-                        option value="" { "any" }
-                        @for outcome in Outcome::ALL { option value=(outcome.as_str()) selected[asked("outcome") == outcome.as_str()] { (outcome.as_str()) } }
-                    }
-                }
-                div {
-                    label for="f-destination" { "Destination" }
-                    input #f-destination type="text" name="destination" value=(asked("destination")) placeholder="its id" autocomplete="off" spellcheck="false";
-                }
-                @if visit.viewer.caller().reaches_all() {
-                    div { label for="f-tenant" { "Tenant" } input #f-tenant type="text" name="tenant" value=(asked("tenant")) autocomplete="off" spellcheck="false"; }
-                }
+                (filters.line("type", "Event type", "transaction.*"))
+                (filters.choice("outcome", "Outcome", &outcomes, "any"))
+                (destination_select(&filters, &visit.sight()?, &visit.service().catalog(), filters.text("destination").parse().ok()))
+                @if visit.viewer.caller().reaches_all() { (tenant_select(&visit, &visit.service().catalog())) }
                 div.buttons { button.primary type="submit" { "Filter" } a.button href=(PLACE) { "All" } }
             }
         }
         noscript { (notice(Icon::Alert, "warn", html! { "The live tail needs script. " code { "postrider tail" } " shows the same on the command line, and " a href="/ui/deliveries" { "Deliveries" } " what has been." })) }
-        section.card.flush aria-labelledby="attempts" data-tail={ (PLACE) "/stream" } {
+        @if is_live { section.card.flush aria-labelledby="attempts" data-tail={ (PLACE) "/stream" } {
             header {
                 h2 #attempts { "Attempts" }
                 span.live data-live data-state="wait" role="status" { "connecting" }
@@ -58,9 +49,9 @@ pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
             }
             p.muted data-waiting { "Attempts appear here as they end. What has been stands in " a href="/ui/deliveries" { "Deliveries" } "." }
         }
-        script src=(assets::TAIL.path()) defer {}
+        script src=(assets::TAIL.path()) defer {} }
     };
-    Ok(Page { title: "Live tail", place: PLACE, actions: html! {}, body }.show(&visit))
+    Ok(Page { title: "Live tail", place: PLACE, actions: html! {}, body }.show_as(filters.status(), &visit))
 }
 
 /// `GET /ui/tail/stream`: the API's stream, for the viewer, for as long as his session goes on.

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::super::act::Visit;
-use super::super::parts::{moment, pager, time_asked};
+use super::super::parts::{moment, pager};
 use crate::http::problem::Problem;
 use crate::model::Timestamp;
 
@@ -51,8 +51,10 @@ pub(super) async fn rows(visit: &Visit, path: &str, plural: &str) -> Result<(Vec
     let mut asked: Vec<_> =
         asked.filter(|(name, value)| !value.trim().is_empty() && !own.contains(&name.as_ref())).collect();
     // People write times in more ways than the API reads.
-    for (name, value) in asked.iter_mut().filter(|(name, _)| name == "from" || name == "to") {
-        *value = time_asked(visit, name)?.map(|at| at.to_string()).unwrap_or_default().into();
+    for (_, value) in asked.iter_mut().filter(|(name, _)| ["from", "to"].contains(&name.as_ref())) {
+        if let Ok(at) = Timestamp::parse_in_utc(value.trim()) {
+            *value = at.to_string().into();
+        }
     }
     let query =
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&asked).append_pair("limit", ROWS).finish();
