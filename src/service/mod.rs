@@ -1275,6 +1275,9 @@ fn steered(steered: Steered, participle: &str) -> Result<(), Error> {
         Steered::NotFrom(state) => {
             Err(Error::Conflict(format!("the delivery is {} and cannot be {participle}", state.as_str())))
         }
+        Steered::DueAlready => Err(Error::Conflict(
+            "the delivery is due and has not been tried: it goes as soon as its destination takes it".into(),
+        )),
         Steered::Erased => Err(Error::Conflict("the event's payload has been erased; there is nothing to send".into())),
         Steered::NoDestination => Err(Error::Conflict("the delivery's destination has been deleted".into())),
         Steered::Damaged => Err(damaged("delivery's event")),

@@ -447,7 +447,12 @@ impl Op for ReplaySlice {
                 Ok(_) => done += 1,
                 Err(Steered::Erased) => replay.skipped += 1,
                 Err(
-                    Steered::Done | Steered::Unknown | Steered::NotFrom(_) | Steered::NoDestination | Steered::Damaged,
+                    Steered::Done
+                    | Steered::Unknown
+                    | Steered::NotFrom(_)
+                    | Steered::DueAlready
+                    | Steered::NoDestination
+                    | Steered::Damaged,
                 ) => {}
             }
         }

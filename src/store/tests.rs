@@ -514,7 +514,7 @@ async fn a_resend_goes_on_counting_attempts_on_a_fresh_schedule() {
     let [first] = rows(&store, nos[0]).await[..] else { panic!() };
     let key = first.key();
     let resend = || Resend { key, trigger: Trigger::Manual };
-    assert_eq!(store.steer(&Actor::SYSTEM, resend()).await.unwrap().answer, Steered::NotFrom(DeliveryState::Pending));
+    assert_eq!(store.steer(&Actor::SYSTEM, resend()).await.unwrap().answer, Steered::DueAlready);
     finish(&store, first, Outcome::Failed, Next::GivenUp(Ending::Exhausted)).await;
     assert_eq!(delivery(&store, first).await.state, DeliveryState::Failed);
     assert_eq!(store.steer(&Actor::SYSTEM, resend()).await.unwrap().answer, Steered::Done);
@@ -554,7 +554,7 @@ async fn a_resend_brings_a_retry_forward_on_a_fresh_schedule() {
     assert!(now.due < later);
     assert_eq!(now.plan, Plan { number: 2, tried: 0, trigger: Trigger::Manual, cut_off: 0, in_line: true });
     assert_eq!(delivery(&store, first).await.row, Some(now), "it is found where it lies");
-    assert_eq!(resend().await, Steered::NotFrom(DeliveryState::Pending), "it is on its way");
+    assert_eq!(resend().await, Steered::DueAlready, "it is on its way");
     // An attempt that the resend overtook is noted, and the one that was asked for still comes.
     finish(&store, waiting, Outcome::Failed, Next::Retry(later)).await;
     conserved(&store).await;

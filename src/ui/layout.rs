@@ -198,7 +198,7 @@ fn done_words(word: &str) -> Option<&'static str> {
         "resumed" => "The destination takes deliveries again.",
         "asked" => "The receiver is being asked for its confirmation.",
         "tested" => "A test event is on its way.",
-        "resent" => "The delivery is being sent again.",
+        "resent" => "The delivery is due again: it is sent as soon as its destination takes it.",
         "cancelled" => "The delivery was given up.",
         "replaying" => "The replay has begun.",
         "stopped" => "The replay was stopped. What it had made due stays due.",

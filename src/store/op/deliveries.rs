@@ -362,6 +362,8 @@ pub enum Steered {
     Unknown,
     /// Its state does not allow it.
     NotFrom(DeliveryState),
+    /// It is due, and no attempt has been made yet: there is nothing to send again.
+    DueAlready,
     /// Its payload has been erased.
     Erased,
     /// Its destination has been deleted.
@@ -435,7 +437,7 @@ impl Steer for Resend {
 /// due already and has not been tried is on its way, so there is nothing to send again.
 fn hasten(batch: &mut Batch<'_>, row: &DueRow, trigger: Trigger) -> Result<Result<DeliveryState, Steered>, ApplyError> {
     if row.due <= batch.now && row.plan.tried == 0 {
-        return Ok(Err(Steered::NotFrom(DeliveryState::Pending)));
+        return Ok(Err(Steered::DueAlready));
     }
     let trigger = match sendable(batch, row.key(), trigger)? {
         Ok(trigger) => trigger,

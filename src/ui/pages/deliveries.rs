@@ -341,6 +341,7 @@ pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
     let title = seen.delivery.head.kind.to_string();
     let actions = html! {
         @if visit.viewer.may(Role::Operate) {
+            @if seen.state == DeliveryState::Held { a.button href={ "/ui/destinations/" (seen.destination) } { "To the destination" } }
             @if can_be_sent(service, &seen) {
                 form method="post" action={ (PLACE) "/" (id) "/resend" } {
                     button.primary type="submit" { (icon(Icon::Replay)) @if seen.delivery.row.is_some() { "Send now" } @else { "Resend" } }
@@ -358,7 +359,9 @@ pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
 
 fn can_be_sent(service: &Service, seen: &SeenDelivery) -> bool {
     let is_there = service.catalog().destination(seen.delivery.key.destination).is_some();
-    is_there && seen.waiting != Some(crate::model::WaitingReason::InFlight)
+    // What is due and has not been tried goes as soon as its destination takes it.
+    let is_due = seen.delivery.row.is_some_and(|row| row.due <= service.now() && row.plan.tried == 0);
+    is_there && !is_due && seen.waiting != Some(crate::model::WaitingReason::InFlight)
 }
 
 /// What an attempt came to, in a few words.
