@@ -92,7 +92,9 @@ impl Proving {
             Err(DoorError::Ended) => Err(to(&session::with_next(LOGIN, &self.back))),
             Err(error) => Err(match words(error) {
                 Ok(why) => self.page(&viewer, Some(&why)),
-                Err(problem) => super::layout::failure(Some((&viewer, &self.house.service)), &problem),
+                Err(problem) => {
+                    super::layout::failure(Some((&viewer, &self.house.service)), &problem, Some(&self.back))
+                }
             }),
         }
     }

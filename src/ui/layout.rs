@@ -100,8 +100,8 @@ pub(super) fn open_page(status: StatusCode, title: &str, body: Markup) -> Respon
     Page { title, place: "", actions: html! {}, body }.respond(status, None, None)
 }
 
-/// What went wrong, as a page.
-pub(super) fn failure(viewer: Option<(&Viewer, &Service)>, problem: &Problem) -> Response {
+/// What went wrong, as a page, with the way back to where a form was.
+pub(super) fn failure(viewer: Option<(&Viewer, &Service)>, problem: &Problem, back: Option<&str>) -> Response {
     let title = match problem.code() {
         ProblemCode::Forbidden => "Your role does not allow this",
         code => code.title(),
@@ -112,7 +112,10 @@ pub(super) fn failure(viewer: Option<(&Viewer, &Service)>, problem: &Problem) ->
             @if !problem.errors().is_empty() {
                 ul { @for error in problem.errors() { li { code { (error.pointer) } " " (error.detail) } } }
             }
-            p { a.button href=(ROOT) { "To the overview" } }
+            div.actions {
+                @if let Some(back) = back { a.button.primary href=(back) { "Back" } }
+                a.button href=(ROOT) { "To the overview" }
+            }
         }
     };
     Page { title, place: "", actions: html! {}, body }.respond(problem.code().status(), viewer, None)

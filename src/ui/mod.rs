@@ -115,7 +115,7 @@ impl Inner {
 
     async fn route(&self, request: Request) -> Response {
         if let Err(problem) = session::knows_host(&request, &self.house.settings) {
-            return layout::failure(None, &problem);
+            return layout::failure(None, &problem, None);
         }
         let viewer = session::viewer_of(&request, &self.house.service, &self.house.settings);
         self.serve(request, viewer).await
@@ -127,20 +127,23 @@ impl Inner {
             && let Act::Open(act) = route.handler
         {
             let door = Door { house: self.house.clone(), request };
-            return act(door).await.unwrap_or_else(|problem| layout::failure(None, &problem));
+            return act(door).await.unwrap_or_else(|problem| layout::failure(None, &problem, None));
         }
         // Whoever is not known is not told what is there and what is not.
         let viewer = match viewer {
             Ok(viewer) => viewer,
             Err(Turned::To(path)) => return to(&path),
-            Err(Turned::Refused(problem)) => return layout::failure(None, &problem),
+            Err(Turned::Refused(problem)) => return layout::failure(None, &problem, None),
         };
         let known = viewer.clone();
+        let back = matches!(*request.method(), Method::POST).then(|| session::page_of(&request));
+        let back = back.filter(|back| session::is_page(back));
         let answered = match found {
             Ok(found) => self.serve_known(found, request, viewer).await,
             Err(problem) => Err(problem),
         };
-        answered.unwrap_or_else(|problem| layout::failure(Some((&known, &self.house.service)), &problem))
+        answered
+            .unwrap_or_else(|problem| layout::failure(Some((&known, &self.house.service)), &problem, back.as_deref()))
     }
 
     async fn serve_known(

@@ -34,6 +34,9 @@ pub const PASSWORD: &str = "/ui/password";
 /// Where a fresh proof of the second factor is asked for.
 pub const STEP_UP: &str = "/ui/step-up";
 
+/// The parameter of the login by which it tells that a form came from nobody who is signed in.
+pub const UNDONE: &str = "undone";
+
 const SECURE: &str = "__Host-postrider";
 const LOCAL: &str = "postrider-local";
 
@@ -99,9 +102,13 @@ fn login_for(request: &Request) -> String {
         (&Method::GET | &Method::HEAD, query) => format!("{}?{query}", request.path()),
         _ => page_of(request),
     };
-    match asked.as_str() {
+    let login = match asked.as_str() {
         super::ROOT => LOGIN.to_owned(),
         _ => with_next(LOGIN, &asked),
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD => login,
+        _ => format!("{login}{}{UNDONE}=yes", if login.contains('?') { '&' } else { '?' }),
     }
 }
 

@@ -59,6 +59,15 @@
     (dialog.querySelector('[aria-invalid]') ?? dialog.querySelector('input:not([type=hidden], [type=search]), .buttons a, button'))?.focus();
   };
 
+  // Whoever was signed out meanwhile keeps what was typed.
+  const signedOut = (form) => {
+    const link = make('a', { href: '/ui/login', target: '_blank' }, 'Sign in in another tab');
+    form.querySelector('[data-signed-out]')?.remove();
+    form.prepend(make('div', { class: 'notice bad', role: 'alert', 'data-signed-out': '' },
+      make('p', {}, 'You were signed out: nothing has changed. ', link, ', and send this again.')));
+    form.scrollIntoView({ block: 'start' });
+  };
+
   const open = async (path) => {
     const answer = await fetch(path, { headers: { accept: 'text/html' } });
     const found = dialogPart(await answer.text());
@@ -77,6 +86,7 @@
       button.disabled = true;
       try {
         const sent = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form)) });
+        if (sent.redirected && new URL(sent.url).searchParams.has('undone')) { signedOut(form); return; }
         if (sent.redirected) { location.assign(sent.url); return; }
         const again = dialogPart(await sent.text());
         if (!again) { form.submit(); return; }

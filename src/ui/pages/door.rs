@@ -31,7 +31,10 @@ pub(in crate::ui) async fn login(door: Door) -> Result<Response, Problem> {
     // A link from another site brings no cookie along, also for whoever is signed in. Loaded anew from here, the page does.
     let from_elsewhere = door.request.header("sec-fetch-site")? == Some("cross-site");
     let reload = from_elsewhere.then(|| session::with_next(crate::ui::LOGIN, &session::next_of(&door.request)));
-    Ok(open_page(StatusCode::OK, "Sign in", login_form(&door, None, reload.as_deref())))
+    let is_undone = door.request.query()?.text(session::UNDONE).is_some();
+    let why =
+        is_undone.then_some("You were signed out before this was done: nothing has changed. Sign in, and do it again.");
+    Ok(open_page(StatusCode::OK, "Sign in", login_form(&door, why, reload.as_deref())))
 }
 
 fn login_form(door: &Door, why: Option<&str>, reload: Option<&str>) -> Markup {

@@ -256,14 +256,37 @@ async fn what_is_grave_asks_for_a_fresh_proof() {
     assert_eq!(browser.look("/ui/enrol").await.status, 200);
 }
 
-/// A form of a session that has ended leads to the login, and that back to the page that the form stood on.
+/// A form of a session that has ended leads to the login, which says that nothing was done, and that back to the page that the form
+/// stood on.
 #[tokio::test(start_paused = true)]
 async fn a_form_of_an_ended_session_leads_back_to_its_page() {
     let world = World::new();
     let request = ::http::Request::post("/ui/keys").header("sec-fetch-site", "same-origin");
     let request = request.header("referer", "http://localhost/ui/keys?tenant=shop");
     let turned = world.send(request, "", stranger()).await;
-    assert_eq!((turned.status, turned.location.as_str()), (303, "/ui/login?next=%2Fui%2Fkeys%3Ftenant%3Dshop"));
+    assert_eq!(
+        (turned.status, turned.location.as_str()),
+        (303, "/ui/login?next=%2Fui%2Fkeys%3Ftenant%3Dshop&undone=yes")
+    );
+    let login = world.send(::http::Request::get(turned.location), "", stranger()).await;
+    assert!(login.status == 200 && login.text.contains("You were signed out before this was done"), "{}", login.text);
+    let looked = world.send(::http::Request::get("/ui/keys"), "", stranger()).await;
+    assert_eq!(looked.location, "/ui/login?next=%2Fui%2Fkeys");
+}
+
+/// What a form asks for in vain is told with the way back to where the form was.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_leads_back_to_its_form() {
+    let world = World::new();
+    let request = ::http::Request::post("/ui/replays/rpl_1/cancel")
+        .header("sec-fetch-site", "same-origin")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("referer", "http://localhost/ui/replays?tenant=default");
+    let refused = world.send(request, "agreed=yes", operator()).await;
+    assert_eq!(refused.status, 404, "{}", refused.text);
+    assert!(refused.text.contains("href=\"/ui/replays?tenant=default\">Back</a>"), "{}", refused.text);
+    let looked = world.send(::http::Request::get("/ui/deliveries/dlv_none"), "", operator()).await;
+    assert!(!looked.text.contains(">Back</a>"), "a page that was looked for has none: {}", looked.text);
 }
 
 /// Whoever changes his own password shows the present one, and stays signed in under another cookie.
