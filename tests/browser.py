@@ -25,6 +25,8 @@ from daemon import BUILT, PATIENCE_SECONDS, SKIPPED, Daemon, Receiver, run_in, w
 PASSWORD = "correct horse battery"
 PICTURES = BUILT / "browser"
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+# Of a window, on both sides of each point where a page arranges itself anew.
+WIDTHS = (1440, 1241, 1240, 1100, 1041, 1040, 961, 960, 900, 801, 800, 641, 640, 421, 420, 360)
 PAGE_BYTES_MAX = 150 * 1024
 HOSTILE = "\"'><img src=x data-pwned onerror=alert(1)><script data-pwned>alert(2)</script><svg data-pwned onload=alert(3)>"
 QR_READER = ("pillow==13.0.0", "zxing-cpp==3.1.1")
@@ -1013,6 +1015,20 @@ def every_page_can_be_read_by_everybody(world):
     assert not faults, "\n".join(faults)
 
 
+def no_width_cuts_a_table_off(world):
+    """PROMISES P17: whatever the width of the window, nothing of a table lies out of sight."""
+    furnish(world)
+    world.webhook("The warehouse of the northern branch", "ach.*", path="/a-path/" + "that-goes-on-" * 10, confirmed=False)
+    tab, cut = world.admin(), []
+    for path in pages_of(tab):
+        tab.go(path)
+        for width in WIDTHS:
+            tab.page.set_viewport_size({"width": width, "height": 800})
+            over = tab.page.evaluate("[...document.querySelectorAll('.scroll')].map(it => it.scrollWidth - it.clientWidth).filter(it => it > 0)")
+            cut += [f"{path} at {width}: {over}"] if over else []
+    assert not cut, "\n".join(cut)
+
+
 def an_empty_house_and_a_full_disk_say_what_to_do(world):
     """PROMISES P9: with nothing to show each page says what comes next; while the disk is low every page says that no events are taken, and the system page
     what to do; and all of that can be read by everybody."""
@@ -1227,6 +1243,7 @@ TESTS = [
     what_cannot_be_undone_is_asked_for_twice,
     no_words_of_others_become_markup,
     every_page_can_be_read_by_everybody,
+    no_width_cuts_a_table_off,
     an_empty_house_and_a_full_disk_say_what_to_do,
     a_destination_in_trouble_is_told_in_words,
     a_page_is_light,

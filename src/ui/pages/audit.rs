@@ -85,7 +85,13 @@ fn record(visit: &Visit, row: &Value) -> Markup {
             td data-label="To what" { div { @if let Some(id) = object["id"].as_str() { code { (id) } } @if let Some(tenant) = record["tenant"].as_str() { span.sub { (tenant) } } } }
             td data-label="How" { div {
                 @if !record["before"].is_null() || !record["after"].is_null() {
-                    details { summary { "Show" } (half("Before", &record["before"])) (half("After", &record["after"])) }
+                    @let id = format!("r-{}", row["number"]);
+                    button.ghost.small type="button" popovertarget=(id) { "Show" span.hidden { " what record " (row["number"]) " changed" } }
+                    div.card.pop popover #(id) {
+                        h2 { (text(record, "action")) }
+                        (half("Before", &record["before"])) (half("After", &record["after"]))
+                        div.buttons { button type="button" popovertarget=(id) popovertargetaction="hide" { "Close" } }
+                    }
                 }
             } }
         }

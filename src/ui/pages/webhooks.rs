@@ -63,7 +63,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
             } @else if healths.is_empty() {
                 (empty("No webhooks yet", html! { "A webhook sends what happens here to another program's URL. " @if may { a href={ (PLACE) "/new" } data-dialog="" { "Add Webhook" } } }))
             } @else {
-                div.scroll { table.stack {
+                div.scroll { table.stack.dense {
                     thead { tr {
                         th scope="col" { "Webhook Label" } th scope="col" { "Hook URL" } th scope="col" { "Events" }
                         th scope="col" { "Authentication" } th scope="col" { "Signature" } th scope="col" { "State" }
