@@ -7,7 +7,7 @@
 //!
 //! A destination's first chapter has no row of its own: it begins at 0.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
 use redb::{ReadableTable, StorageError, WriteTransaction};
@@ -27,6 +27,12 @@ const KNOWN_MAX: usize = 4;
 const DESTINATIONS_KNOWN_MAX: usize = 4096;
 /// Events of others that are looked at in a chapter's place before it is kept for them.
 const OTHERS_MAX: usize = 64;
+/// Chapters whose rows are removed at once, at most: those that follow each other go together.
+const TOGETHER: usize = 16;
+/// What a look counts for in a slice of the writer's work; see [`super::segments::seal`].
+const LOOK_BYTES: usize = 64;
+/// The same of the removal of a row that has no value.
+const REMOVAL_BYTES: usize = 256;
 
 /// Something that is true of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,12 +69,15 @@ struct Chapter {
 pub(super) struct Known {
     length: u64,
     by_destination: HashMap<DestinationNo, VecDeque<Chapter>>,
+    /// Every fact that has rows, and some that have none any more; read when chapters go for the first time.
+    written: Option<BTreeSet<u16>>,
 }
 
 impl Known {
     /// None yet, for a store with runs of so many events.
     pub(super) fn new(run_events: usize) -> Self {
-        Known { length: (run_events / PER_RUN).clamp(4, DELIVERIES) as u64, by_destination: HashMap::new() }
+        let length = (run_events / PER_RUN).clamp(4, DELIVERIES) as u64;
+        Known { length, by_destination: HashMap::new(), written: None }
     }
 }
 
@@ -122,46 +131,90 @@ impl<'tx> Chapters<'tx> {
         let row = (fact.0, no.0, chapter.places.start);
         if self.facts.get(row)?.is_none() {
             self.facts.insert(row, ())?;
+            self.known.written.as_mut().map(|written| written.insert(fact.0));
         }
         Ok(())
     }
 
-    /// A run of these places has no event any more, and this destination had some of them: the chapters that end in it go, unless
-    /// one of their deliveries is still there. A destination's last chapter stays, as its tally does.
+    /// Lets the chapters of a destination go that end between these places, unless one of their deliveries is still there. Passes
+    /// over the places as far as the budget goes; whether over all of them. A destination's last chapter stays, as its tally does.
     pub(super) fn drop_within(
         &mut self,
         no: DestinationNo,
-        run: Range<Seq>,
+        within: &mut Range<u64>,
         events: &impl Records<u64>,
-    ) -> Result<(), StorageError> {
-        let mut facts = None;
-        let mut places = places_of(&self.starts, no, run.start.0)?;
-        while places.end <= run.end.0 {
-            if is_gone(no, &places, events)? {
-                let facts = match &mut facts {
-                    Some(facts) => facts,
-                    None => facts.insert(every(&self.facts)?),
-                };
-                for fact in facts.iter() {
-                    self.facts.remove((*fact, no.0, places.start))?;
+        budget: &mut usize,
+    ) -> Result<bool, StorageError> {
+        loop {
+            let mut gone: Option<Range<u64>> = None;
+            let mut is_done = false;
+            for _ in 0..TOGETHER {
+                let places = places_of(&self.starts, no, within.start)?;
+                spend(budget, 2 * LOOK_BYTES);
+                is_done = places.end > within.end;
+                if is_done {
+                    break;
                 }
-                self.starts.remove((no.0, places.start))?;
-                self.known.by_destination.remove(&no);
+                within.start = places.end;
+                if is_gone(no, &places, events, budget)? {
+                    gone.get_or_insert(places.clone()).end = places.end;
+                } else if gone.is_some() {
+                    break;
+                }
             }
-            places = places_of(&self.starts, no, places.end)?;
+            if let Some(places) = gone {
+                self.remove(no, places, budget)?;
+            }
+            if is_done || *budget == 0 {
+                return Ok(is_done);
+            }
         }
+    }
+
+    /// Removes the chapters of a destination that begin between these places, with their facts.
+    fn remove(&mut self, no: DestinationNo, places: Range<u64>, budget: &mut usize) -> Result<(), StorageError> {
+        let written = match &mut self.known.written {
+            Some(written) => written,
+            unread => unread.insert(every(&self.facts)?),
+        };
+        let mut removed = 0;
+        for fact in written.iter() {
+            let rows = (*fact, no.0, places.start)..(*fact, no.0, places.end);
+            if self.facts.range(rows.clone())?.next().is_some() {
+                self.facts.retain_in(rows, |_, ()| {
+                    removed += 1;
+                    false
+                })?;
+            }
+        }
+        self.starts.retain_in((no.0, places.start)..(no.0, places.end), |_, ()| {
+            removed += 1;
+            false
+        })?;
+        self.known.by_destination.remove(&no);
+        spend(budget, written.len() * LOOK_BYTES + removed * REMOVAL_BYTES);
         Ok(())
     }
 }
 
+fn spend(budget: &mut usize, bytes: usize) {
+    *budget = budget.saturating_sub(bytes);
+}
+
 /// Whether no delivery to a destination is left between these places. Where too many events are, nobody looks at them all.
-fn is_gone(no: DestinationNo, places: &Range<u64>, events: &impl Records<u64>) -> Result<bool, StorageError> {
-    let mut others = 0;
-    for entry in events.range(places.clone())? {
+fn is_gone(
+    no: DestinationNo,
+    places: &Range<u64>,
+    events: &impl Records<u64>,
+    budget: &mut usize,
+) -> Result<bool, StorageError> {
+    spend(budget, LOOK_BYTES);
+    for (others, entry) in events.range(places.clone())?.enumerate() {
         let (seq, record) = entry?;
-        others += 1;
+        spend(budget, LOOK_BYTES);
         let head = codec::decode_event_head(events.place(seq.value()), record.value());
-        if others > OTHERS_MAX || head.map_or(true, |head| head.targets.iter().any(|target| target.destination == no)) {
+        if others == OTHERS_MAX || head.map_or(true, |head| head.targets.iter().any(|target| target.destination == no))
+        {
             return Ok(false);
         }
     }
@@ -217,13 +270,13 @@ pub(super) fn destinations_with(
 }
 
 /// Every fact that is true of anything, found by one seek each.
-fn every(facts: &impl ReadableTable<(u16, u32, u64), ()>) -> Result<Vec<u16>, StorageError> {
-    let mut found = Vec::new();
+fn every(facts: &impl ReadableTable<(u16, u32, u64), ()>) -> Result<BTreeSet<u16>, StorageError> {
+    let mut found = BTreeSet::new();
     let mut from = Some(0);
     while let Some(fact) = from {
         let row = facts.range((fact, 0, 0)..)?.next().transpose()?;
         from = row.and_then(|(key, _)| {
-            found.push(key.value().0);
+            found.insert(key.value().0);
             key.value().0.checked_add(1)
         });
     }

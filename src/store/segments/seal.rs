@@ -6,6 +6,7 @@
 //! [`Stage::Sealed`] is written with the last. [`Stage::Dropping`] is written when no event of the run is left.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
@@ -187,7 +188,16 @@ pub(in crate::store) struct Sealer {
 
 enum Chore {
     Seal(Box<Sealing>),
-    Drop { first: Seq, row: Box<RunRow>, step: usize },
+    Drop(Box<Dropping>),
+}
+
+/// A run whose rows go, those of its chapters included, unless it was never sealed.
+struct Dropping {
+    first: Seq,
+    row: RunRow,
+    step: usize,
+    /// The places that are left of the present destination's.
+    chapters: Option<Range<u64>>,
 }
 
 struct Sealing {
@@ -227,20 +237,10 @@ impl Sealer {
                     let Some(Chore::Seal(sealing)) = self.chores.pop_front() else { return Ok(None) };
                     return Ok(Some(SegmentChange::Sealed(sealing.finish(segments)?)));
                 }
-                Chore::Drop { first, row, step } => {
-                    while let Some(list) = row.list(*step) {
-                        let (kind, key) = list.key();
-                        segments.remove((kind, key.as_slice(), first.0))?;
-                        if let (Stage::Dropping, ListOf::Destination(no)) = (row.stage, list) {
-                            chapters.drop_within(no, *first..row.end, events)?;
-                        }
-                        *step += 1;
-                        budget = budget.saturating_sub(REMOVAL_BYTES);
-                        if budget == 0 {
-                            return Ok(None);
-                        }
+                Chore::Drop(dropping) => {
+                    if !dropping.advance(segments, (&mut *chapters, events), &mut budget)? {
+                        return Ok(None);
                     }
-                    segments.remove((kind::RUN, [].as_slice(), first.0))?;
                     self.chores.pop_front();
                 }
             }
@@ -254,9 +254,42 @@ impl Sealer {
         if let Some(Ok(mut row)) = run_row(segments, run.first)? {
             row.stage = Stage::Dropping;
             put_run(segments, run.first, &row)?;
-            self.chores.push_back(Chore::Drop { first: run.first, row: Box::new(row), step: 0 });
+            self.chores.push_back(Chore::Drop(Box::new(Dropping::begin(run.first, row))));
         }
         Ok(())
+    }
+}
+
+impl Dropping {
+    fn begin(first: Seq, row: RunRow) -> Self {
+        Dropping { first, row, step: 0, chapters: None }
+    }
+
+    /// Removes rows as far as the budget goes; whether all are removed.
+    fn advance(
+        &mut self,
+        segments: &mut Segments<'_>,
+        (chapters, events): (&mut Chapters<'_>, &Write<'_, u64>),
+        budget: &mut usize,
+    ) -> Result<bool, ApplyError> {
+        while let Some(list) = self.row.list(self.step) {
+            if *budget == 0 {
+                return Ok(false);
+            }
+            if let (Stage::Dropping, ListOf::Destination(no)) = (self.row.stage, &list) {
+                let left = self.chapters.get_or_insert(self.first.0..self.row.end.0);
+                if !chapters.drop_within(*no, left, events, budget)? {
+                    return Ok(false);
+                }
+                self.chapters = None;
+            }
+            let (kind, key) = list.key();
+            segments.remove((kind, key.as_slice(), self.first.0))?;
+            self.step += 1;
+            *budget = budget.saturating_sub(REMOVAL_BYTES);
+        }
+        segments.remove((kind::RUN, [].as_slice(), self.first.0))?;
+        Ok(true)
     }
 }
 
@@ -384,7 +417,7 @@ pub(in crate::store) fn load(
                 known.push(Arc::new(run));
             }
             Stage::Sealing | Stage::Dropping => {
-                sealer.chores.push_back(Chore::Drop { first, row: Box::new(row), step: 0 });
+                sealer.chores.push_back(Chore::Drop(Box::new(Dropping::begin(first, row))));
             }
         }
     }

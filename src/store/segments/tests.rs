@@ -498,6 +498,13 @@ impl World {
         );
     }
 
+    /// Rows of chapters, and of facts.
+    fn chapter_rows(&self) -> (u64, u64) {
+        let transaction = self.store.0.db.begin_read().unwrap();
+        let rows = (transaction.open_table(tables::CHAPTERS).unwrap(), transaction.open_table(tables::FACTS).unwrap());
+        (rows.0.len().unwrap(), rows.1.len().unwrap())
+    }
+
     fn segment_rows(&self) -> u64 {
         let transaction = self.store.0.db.begin_read().unwrap();
         transaction.open_table(tables::SEGMENTS.table()).unwrap().len().unwrap()
@@ -529,11 +536,42 @@ async fn a_run_that_was_cut_short_is_written_anew_and_leaves_nothing_when_its_ev
     }
     assert!(world.told.is_empty());
     // Of each destination the last chapter stays.
-    let transaction = world.store.0.db.begin_read().unwrap();
-    let rows = (transaction.open_table(tables::CHAPTERS).unwrap(), transaction.open_table(tables::FACTS).unwrap());
-    let rows = (rows.0.len().unwrap(), rows.1.len().unwrap());
+    let rows = world.chapter_rows();
     assert!(rows.0 <= 2 && rows.1 <= 2, "{rows:?}");
     assert_eq!((world.segment_rows(), lock(&world.store.0.shared.runs).counts()), (0, (1, 0)));
+}
+
+/// A busy destination has a thousand chapters in one run, which all go with it. They went in a single commit, for what the
+/// removal of a run's list counts for.
+#[tokio::test(start_paused = true)]
+async fn the_chapters_of_a_run_go_a_slice_at_a_time() {
+    let (world, total) = (World::new(1024).await, 1030);
+    for start in (0..total).step_by(103) {
+        let events = (start..start + 103).map(|n: usize| event("lonely", Some(&n.to_string()), "1"));
+        let accept = Accept { events: events.collect(), waiting_max: u64::MAX };
+        assert!(world.store.submit(accept).await.unwrap().answer.iter().all(Result::is_ok));
+    }
+    let no = world.nos[0];
+    world.store.steer(&Actor::SYSTEM, DeleteDestination { no }).await.unwrap().answer.unwrap();
+    assert_eq!(world.store.submit(Purge { no, limit: 2 * total }).await.unwrap().answer, total);
+    while lock(&world.store.0.shared.runs).counts() != (1, 1) {
+        world.carry().await;
+    }
+    let (chapters, _) = world.chapter_rows();
+    assert_eq!(chapters, total as u64 / 4);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let now = world.clock.now();
+    let ages = Ages { payloads_before: now, attempts_before: now, events_before: now, now: Timestamp::MAX };
+    let mut before = chapters;
+    let swept = world.store.submit(Sweep { from: Seq(0), limit: 2 * total, ages }).await.unwrap().answer;
+    assert_eq!(swept.touched, total);
+    for _ in 0..1000 {
+        let (after, _) = world.chapter_rows();
+        assert!(before - after <= 16, "{} of {chapters} went in one commit", before - after);
+        before = after;
+        world.carry().await;
+    }
+    assert_eq!((before, world.segment_rows()), (2, 0), "those that do not end in the run stay");
 }
 
 #[tokio::test(start_paused = true)]
