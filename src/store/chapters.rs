@@ -5,7 +5,9 @@
 //! without a value for a whole chapter, whatever becomes of the others, and however late. Facts only point: whoever follows one
 //! looks at each delivery of the chapter, and finds one as a rule. No fact is missing, and a fact may be left over.
 //!
-//! A destination's first chapter has no row of its own: it begins at 0.
+//! A destination's first chapter has no row of its own: it begins at 0. Its last one stays, whatever becomes of the deliveries.
+//! Any other goes with the run of events that it ends in, unless one of its deliveries is left; what then ends in no run is
+//! sought at the next start.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
@@ -78,6 +80,24 @@ impl Known {
     pub(super) fn new(run_events: usize) -> Self {
         let length = (run_events / PER_RUN).clamp(4, DELIVERIES) as u64;
         Known { length, by_destination: HashMap::new(), written: None }
+    }
+}
+
+/// A walk over the chapters of every destination that end where no run is: retention took the events before a start, and the run
+/// that they were in begins after them now, or their run went when one of their deliveries had not.
+pub(super) struct Outside {
+    places: Vec<Range<u64>>,
+    no: DestinationNo,
+    /// What is left of the places for this destination.
+    left: Vec<Range<u64>>,
+    /// The destinations that have not had their turn.
+    from: Option<u32>,
+}
+
+impl Outside {
+    /// `places` are those in no run, in ascending order.
+    pub(super) fn new(places: Vec<Range<u64>>) -> Self {
+        Outside { places, no: DestinationNo(0), left: Vec::new(), from: Some(0) }
     }
 }
 
@@ -169,6 +189,35 @@ impl<'tx> Chapters<'tx> {
                 return Ok(is_done);
             }
         }
+    }
+
+    /// The same of every destination, between the places of a walk; whether it has come to its end.
+    pub(super) fn drop_outside(
+        &mut self,
+        outside: &mut Outside,
+        events: &impl Records<u64>,
+        budget: &mut usize,
+    ) -> Result<bool, StorageError> {
+        while *budget > 0 {
+            while let Some(within) = outside.left.last_mut() {
+                if !self.drop_within(outside.no, within, events, budget)? {
+                    return Ok(false);
+                }
+                outside.left.pop();
+            }
+            spend(budget, 2 * LOOK_BYTES);
+            let Some(from) = outside.from else { return Ok(true) };
+            let Some((key, _)) = self.starts.range((from, 0)..)?.next().transpose()? else { return Ok(true) };
+            let (no, second) = key.value();
+            outside.no = DestinationNo(no);
+            outside.from = no.checked_add(1);
+            // Whether the facts of the first chapter have gone, which has no row, one seek for each would tell: they go with the
+            // second.
+            let third = end_of(&self.starts, outside.no, second)?;
+            let is_asked = |places: &&Range<u64>| places.start >= second || places.end >= third;
+            outside.left = outside.places.iter().filter(is_asked).cloned().collect();
+        }
+        Ok(false)
     }
 
     /// Removes the chapters of a destination that begin between these places, with their facts.

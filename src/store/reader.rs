@@ -896,6 +896,12 @@ impl Snapshot {
                 return broken(format!("no chapter knows the status of attempt {number} of {seq} to {destination}"));
             }
         }
+        for entry in self.facts.range::<(u16, u32, u64)>(..)? {
+            let (fact, destination, start) = entry?.0.value();
+            if start > 0 && self.chapters.get((destination, start))?.is_none() {
+                return broken(format!("no chapter to {destination} begins at {start}, of which {fact} is to be true"));
+            }
+        }
         self.check_runs()
     }
 

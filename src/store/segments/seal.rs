@@ -13,7 +13,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{DestinationNo, EventType, Seq, SubscriptionNo, TenantId, Timestamp};
-use crate::store::chapters::Chapters;
+use crate::store::chapters::{Chapters, Outside};
 use crate::store::codec::DecodeError;
 use crate::store::keyring::Keyring;
 use crate::store::tables::{Records, Write};
@@ -184,6 +184,8 @@ pub(super) fn destinations_of(
 #[derive(Default)]
 pub(in crate::store) struct Sealer {
     chores: VecDeque<Chore>,
+    /// When there is nothing else to do, the chapters go that end in no run.
+    outside: Option<Outside>,
 }
 
 enum Chore {
@@ -244,6 +246,11 @@ impl Sealer {
                     self.chores.pop_front();
                 }
             }
+        }
+        if let Some(outside) = &mut self.outside
+            && chapters.drop_outside(outside, events, &mut budget)?
+        {
+            self.outside = None;
         }
         Ok(None)
     }
@@ -424,7 +431,6 @@ pub(in crate::store) fn load(
     if !broken.is_empty() {
         return Ok(LoadedRuns::Broken(broken));
     }
-    runs.sealed = Arc::new(known);
     let events = tables::EVENTS.read(transaction, keys)?;
     for entry in events.range(unsealed_from.0..)? {
         let (seq, record) = entry?;
@@ -433,6 +439,15 @@ pub(in crate::store) fn load(
             runs.note(Seq(seq.value()), &head);
         }
     }
+    // What retention took from the beginning of the open run is in none from now on.
+    let (mut outside, mut until) = (Vec::new(), 0);
+    let open = runs.memory.front().map_or((end, end), |run| (run.first, end));
+    for (first, end) in known.iter().map(|run| (run.first, run.end)).chain([open]) {
+        outside.extend((until < first.0).then_some(until..first.0));
+        until = end.0;
+    }
+    sealer.outside = Some(Outside::new(outside));
+    runs.sealed = Arc::new(known);
     Ok(LoadedRuns::Whole(Box::new((runs, sealer))))
 }
 

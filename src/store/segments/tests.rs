@@ -498,6 +498,20 @@ impl World {
         );
     }
 
+    /// What is older than a day goes, and there is a start.
+    async fn pass_a_day(&mut self) {
+        tokio::time::advance(Duration::from_secs(24 * 3600)).await;
+        for act in [Act::Sweep { days: 1 }, Act::Restart { run_events: 64 }] {
+            for _ in 0..200 {
+                self.carry().await;
+            }
+            self.act(&act).await;
+        }
+        for _ in 0..200 {
+            self.carry().await;
+        }
+    }
+
     /// Rows of chapters, and of facts.
     fn chapter_rows(&self) -> (u64, u64) {
         let transaction = self.store.0.db.begin_read().unwrap();
@@ -572,6 +586,36 @@ async fn the_chapters_of_a_run_go_a_slice_at_a_time() {
         world.carry().await;
     }
     assert_eq!((before, world.segment_rows()), (2, 0), "those that do not end in the run stay");
+}
+
+/// Retention took the oldest events of the open run, a start began the run at the first that was left, and the chapters before
+/// it belonged to no run any more: nobody ever asked for them again.
+#[tokio::test(start_paused = true)]
+async fn the_chapters_of_events_that_went_before_a_start_go_after_it() {
+    let mut world = World::new(64).await;
+    // One delivery waits the whole time, and its event with it, in a run that is sealed.
+    world.act(&Act::Accept { kind: 4, id: None, key: None, body: 0, cloud: false }).await;
+    for round in 0..30 {
+        for turn in 0..if round == 0 { 64 } else { 10 } {
+            world.act(&Act::Accept { kind: 0, id: None, key: None, body: 0, cloud: false }).await;
+            let (how, status) = if turn % 2 == 0 { (How::Succeeds, 0) } else { (How::Fails, 2) };
+            world.act(&Act::Finish { pick: 1, how, status }).await;
+            world.act(&Act::Finish { pick: 1, how, status }).await;
+        }
+        world.pass_a_day().await;
+        world.store.read(|snapshot| snapshot.conservation()).await.unwrap();
+        // Of both destinations four deliveries have a chapter, and a chapter three facts: those of the sealed run, and of two rounds.
+        let (chapters, facts) = world.chapter_rows();
+        let is_bounded = chapters <= 2 * (16 + 5) && facts <= 3 * 2 * (16 + 6);
+        assert!(is_bounded, "{chapters} chapters and {facts} facts in round {round}");
+    }
+    assert_eq!(lock(&world.store.0.shared.runs).counts(), (1, 1));
+    world.act(&Act::Finish { pick: 0, how: How::Succeeds, status: 0 }).await;
+    world.pass_a_day().await;
+    world.pass_a_day().await;
+    assert!(world.told.is_empty());
+    let (chapters, facts) = world.chapter_rows();
+    assert!(chapters <= 2 && facts <= 2 * 3, "of each destination the last stays: {chapters} chapters, {facts} facts");
 }
 
 #[tokio::test(start_paused = true)]
