@@ -5,7 +5,7 @@
 //! without a value for a whole chapter, whatever becomes of the others, and however late. Facts only point: whoever follows one
 //! looks at each delivery of the chapter, and finds one as a rule. No fact is missing, and a fact may be left over.
 //!
-//! A destination's first chapter has no row of its own: it begins at 0. Its last one stays, whatever becomes of the deliveries.
+//! A destination's first chapter has no row of its own: it begins at 0. Its last one stays as long as its number is known.
 //! Any other goes with the run of events that it ends in, unless one of its deliveries is left; what then ends in no run is
 //! sought at the next start.
 
@@ -218,6 +218,11 @@ impl<'tx> Chapters<'tx> {
             outside.left = outside.places.iter().filter(is_asked).cloned().collect();
         }
         Ok(false)
+    }
+
+    /// A destination is one that nobody knows any more, and none of its events is left: all of its chapters go, the last as well.
+    pub(super) fn forget(&mut self, no: DestinationNo) -> Result<(), StorageError> {
+        self.remove(no, 0..u64::MAX, &mut 0)
     }
 
     /// Removes the chapters of a destination that begin between these places, with their facts.

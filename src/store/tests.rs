@@ -682,6 +682,51 @@ async fn the_id_of_a_deleted_tenant_is_taken_while_events_of_it_remain() {
     conserved(&store).await;
 }
 
+/// No event led to them any more, and a destination's last chapter stays as long as its number: they stayed for ever.
+#[tokio::test(start_paused = true)]
+async fn the_chapters_of_a_deleted_tenants_destinations_go_with_its_id() {
+    let settings = Settings { run_events: 16, ..settings() };
+    let clock = Clock::of_runtime(START);
+    let store = Store::open_on(InMemoryBackend::new(), &settings, clock, 7, WriterRuns::Inline).unwrap();
+    let id: TenantId = "m1".parse().unwrap();
+    let tenant = || Tenant { id: id.clone(), name: "m1".into(), parent: None, created: START, audit_from: 0 };
+    store.steer(&Actor::SYSTEM, CreateTenant { tenant: tenant() }).await.unwrap().answer.unwrap();
+    let mut nos = Vec::new();
+    for owner in [TenantId::default_tenant(), id.clone()] {
+        let own = Destination { tenant: owner.clone(), ..destination("d") };
+        let no = store.steer(&Actor::SYSTEM, CreateDestination { destination: own }).await.unwrap().answer.unwrap().no;
+        let own = Subscription { tenant: owner.clone(), ..subscription("*", &[no]) };
+        let subscription = store.steer(&Actor::SYSTEM, CreateSubscription { subscription: own }).await.unwrap();
+        nos.push((no, subscription.answer.unwrap().id));
+        for _ in 0..6 {
+            accept(&store, NewEvent { tenant: owner.clone(), ..event("a", None, "1") }).await.unwrap();
+            let row = rows(&store, no).await[0];
+            let attempt = attempt(row, Outcome::Succeeded, None);
+            let _ = store.submit(Finish { row, attempt, next: Next::Succeeded, health: None }).await.unwrap();
+        }
+    }
+    let owned = || {
+        let transaction = store.0.db.begin_read().unwrap();
+        let chapters = transaction.open_table(tables::CHAPTERS).unwrap();
+        let facts = transaction.open_table(tables::FACTS).unwrap();
+        let chapters = chapters.iter().unwrap().map(|row| row.unwrap().0.value().0);
+        let facts = facts.iter().unwrap().map(|row| row.unwrap().0.value().1);
+        chapters.chain(facts).map(DestinationNo).collect::<Vec<_>>()
+    };
+    let (no, subscription) = nos.pop().unwrap();
+    store.steer(&Actor::SYSTEM, DeleteSubscription { id: subscription }).await.unwrap().answer.unwrap();
+    store.steer(&Actor::SYSTEM, DeleteDestination { no }).await.unwrap().answer.unwrap();
+    store.steer(&Actor::SYSTEM, DeleteTenant { id: id.clone() }).await.unwrap().answer.unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let now = START.after(Duration::from_secs(60));
+    let ages = Ages { payloads_before: now, attempts_before: now, events_before: now, now };
+    assert_eq!(store.submit(Sweep { from: Seq(0), limit: 99, ages }).await.unwrap().answer.touched, 12);
+    assert!(owned().contains(&no));
+    store.steer(&Actor::SYSTEM, CreateTenant { tenant: tenant() }).await.unwrap().answer.unwrap();
+    // Of two chapters a start and two facts each: what is somebody else's stays.
+    assert_eq!(owned(), [nos[0].0; 5]);
+}
+
 /// A long past is not walked for one event: the id stays taken until that past is gone.
 #[tokio::test(start_paused = true)]
 async fn the_id_of_a_deleted_tenant_with_a_long_past_stays_taken() {

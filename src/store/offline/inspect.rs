@@ -65,6 +65,8 @@ struct Said {
 
 const CONTRADICTION: &str = "the table cannot be read on: its pages contradict each other";
 
+const NOBODYS: &str = "its destination is not there";
+
 /// What is wrong with a record.
 type Wrong = String;
 
@@ -282,7 +284,9 @@ impl<'a> Inspection<'a> {
     /// What is due, what was attempted, what is under way, what has ended.
     fn deliveries(&mut self, said: &mut Said) {
         self.ordered(&said.catalog);
-        let Said { numbers, waiting, ended, .. } = said;
+        let Said { numbers, catalog, waiting, ended, .. } = said;
+        let is_whole = self.findings == 0;
+        let is_owned = |no: u32| !is_whole || catalog.owner(DestinationNo(no)).is_some();
         let mut events = self.event_rows();
         let attempts = tables::ATTEMPTS.read(self.transaction, self.keys).ok();
         let due = tables::DUE.read(self.transaction, self.keys).ok();
@@ -303,13 +307,22 @@ impl<'a> Inspection<'a> {
         let mut events = self.event_rows();
         self.walk_keys((tables::FAILURES_NAME, tables::FAILURES), |(no, seq): (u32, u64)| events.must_target(no, seq));
         let next = numbers.map_or(u64::MAX, |numbers| numbers.next_seq);
-        let given_out = |seq: u64| if seq < next { Ok(()) } else { Err("its place has not been given out".into()) };
-        self.walk_keys((tables::CHAPTERS_NAME, tables::CHAPTERS), |(_, seq): (u32, u64)| given_out(seq));
+        self.walk_keys((tables::CHAPTERS_NAME, tables::CHAPTERS), |(no, seq): (u32, u64)| {
+            match (seq < next, is_owned(no)) {
+                (true, true) => Ok(()),
+                (true, false) => Err(NOBODYS.into()),
+                (false, _) => Err("its place has not been given out".into()),
+            }
+        });
         let starts = self.transaction.open_table(tables::CHAPTERS).ok();
         self.walk_keys((tables::FACTS_NAME, tables::FACTS), |(_, no, start): (u16, u32, u64)| {
             let begins = |rows: &redb::ReadOnlyTable<(u32, u64), ()>| !matches!(rows.get((no, start)), Ok(None));
             let is_chapter = start == 0 || starts.as_ref().is_none_or(begins);
-            if is_chapter { Ok(()) } else { Err("no chapter begins there".into()) }
+            match (is_chapter, is_owned(no)) {
+                (true, true) => Ok(()),
+                (true, false) => Err(NOBODYS.into()),
+                (false, _) => Err("no chapter begins there".into()),
+            }
         });
         let mut events = self.event_rows();
         let failures = self.transaction.open_table(tables::FAILURES).ok();
@@ -471,7 +484,7 @@ impl<'a> Inspection<'a> {
         self.walk(&tables::LANES, |no: u32, place, record| {
             decoded::<Lane>(place, record)?;
             let known = !is_whole || catalog.owner(DestinationNo(no)).is_some();
-            if known { Ok(()) } else { Err("its destination is not there".into()) }
+            if known { Ok(()) } else { Err(NOBODYS.into()) }
         });
     }
 

@@ -319,7 +319,7 @@ async fn records_that_contradict_each_other_are_found() {
     ) -> Write<'tx, K> {
         definition.write(transaction, keys).unwrap()
     }
-    let damages: [(&str, &str, &str, Damage); 19] = [
+    let damages: [(&str, &str, &str, Damage); 21] = [
         ("failures", "attempts", "not among the failures", |tx, _| {
             tx.open_table(tables::FAILURES).unwrap().retain(|_, ()| false).unwrap()
         }),
@@ -340,6 +340,12 @@ async fn records_that_contradict_each_other_are_found() {
         }),
         ("a chapter", "facts", "no chapter begins there", |tx, _| {
             tx.open_table(tables::FACTS).unwrap().insert((200, 1, 3), ()).unwrap();
+        }),
+        ("a chapter of nobody", "chapters", "its destination is not there", |tx, _| {
+            tx.open_table(tables::CHAPTERS).unwrap().insert((9, 2), ()).unwrap();
+        }),
+        ("a fact of nobody", "facts", "its destination is not there", |tx, _| {
+            tx.open_table(tables::FACTS).unwrap().insert((200, 9, 0), ()).unwrap();
         }),
         ("an end", "cancelled", "among the cancelled, and has failed", |tx, keys| {
             let row = EndedRow { ending: Ending::Exhausted, at: START };

@@ -78,6 +78,7 @@ fn forget_former_tenant(batch: &mut Batch<'_>, id: &TenantId) -> Result<bool, Ap
         batch.things.remove((kind::TOMBSTONE, no.0.to_be_bytes().as_slice()))?;
         batch.catalog_mut().unbury(no);
         *batch.tally_mut(no) = Default::default();
+        batch.chapters.forget(no)?;
     }
     batch.things.remove(place)?;
     Ok(true)
