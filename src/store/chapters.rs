@@ -303,15 +303,16 @@ pub(super) fn newest_with(
     Ok(Some(start..end_of(starts, no, start)?))
 }
 
-/// The destinations that something is true of, found by one seek each. `looked_at` is told of each.
+/// The destinations that something is true of, found by one seek each, so many of them. `looked_at` is told of each.
 pub(super) fn destinations_with(
     facts: &impl ReadableTable<(u16, u32, u64), ()>,
     fact: Fact,
+    limit: usize,
     looked_at: impl Fn(),
 ) -> Result<Vec<DestinationNo>, StorageError> {
     let mut found = Vec::new();
     let mut from = Some(0);
-    while let Some(no) = from {
+    while let Some(no) = from.filter(|_| found.len() < limit) {
         looked_at();
         let row = facts.range((fact.0, no, 0)..=(fact.0, u32::MAX, u64::MAX))?.next().transpose()?;
         from = row.and_then(|(key, _)| {

@@ -22,7 +22,10 @@ const WAITING_MAX: usize = 4096;
 pub(super) const GOING_ON_MAX: usize = 1024;
 /// Destinations whose facts are asked for at once. Of more, a page is filled from the lists first: what is usual is found there.
 const DESTINATIONS_AT_ONCE: usize = 64;
-/// Rows that are looked at for that, about.
+/// Destinations whose facts are followed at all. Each is asked before the first is found, so that of more a page is filled from
+/// the lists alone.
+const DESTINATIONS_FOLLOWED_MAX: usize = 4096;
+/// Rows that are looked at in the lists first, about.
 pub(super) const TRIED_FIRST: u64 = 256;
 
 /// The places where a page looks, newest first.
@@ -30,6 +33,8 @@ pub(super) struct Candidates {
     source: Source,
     /// Nothing at or after this place comes any more.
     before: Option<Seq>,
+    /// Rows that were looked at on the way, to find out where else to look.
+    aside: u64,
 }
 
 enum Source {
@@ -63,7 +68,7 @@ impl Candidates {
             ..Asked::default()
         };
         let within = Within::new(runs_of(snapshot, before), asked, time_of(wanted));
-        Candidates { source: Source::Runs(within), before }
+        Candidates { source: Source::Runs(within), before, aside: 0 }
     }
 
     /// For a list of deliveries.
@@ -82,7 +87,7 @@ impl Candidates {
         if let (Some(DeliveryState::Pending | DeliveryState::Held), None | Some(Ends::Failures)) = (wanted.state, ends)
             && let Some(places) = waiting(snapshot, destinations.as_deref(), before)?
         {
-            return Ok(Candidates { source: Source::These(places), before });
+            return Ok(Candidates { source: Source::These(places), before, aside: 0 });
         }
         let (facts, further) = facts_of(snapshot, wanted, destinations.as_deref())?;
         // Only events of one type have these steps.
@@ -103,24 +108,33 @@ impl Candidates {
         let plain =
             || Within::new(Rc::clone(&runs), Asked { destinations: destinations.clone(), ..asked.clone() }, time);
         if ends.is_none() && facts.is_empty() {
-            return Ok(Candidates { source: Source::Runs(plain()), before });
+            return Ok(Candidates { source: Source::Runs(plain()), before, aside: 0 });
         }
         let is_of_few = destinations.as_ref().is_some_and(|nos| nos.len() <= DESTINATIONS_AT_ONCE);
         let within = (ends.is_none() && !is_of_few).then(plain);
-        let leads = Leads { ends, facts, destinations, further, within: Within::new(runs, asked, time) };
+        let all = Within::new(Rc::clone(&runs), asked.clone(), time);
+        let leads = Leads { ends, facts, destinations: destinations.clone(), further, within: all };
         let source = match within {
             Some(within) => {
                 let until = snapshot.looked_at() + TRIED_FIRST;
                 Source::First { within, until, then: Some(Box::new(leads)) }
             }
-            None => Source::Led(Box::new(leads.follow(snapshot, before)?)),
+            None => match leads.follow(snapshot, before)? {
+                Some(led) => Source::Led(Box::new(led)),
+                None => Source::Runs(plain()),
+            },
         };
-        Ok(Candidates { source, before })
+        Ok(Candidates { source, before, aside: 0 })
     }
 
     /// How far the walk has come: nothing at or after this place comes any more.
     pub(super) fn reached(&self) -> Option<Seq> {
         self.before
+    }
+
+    /// Rows that were looked at to find out where facts lead. They are bounded by themselves, and no page moves on by them.
+    pub(super) fn aside(&self) -> u64 {
+        self.aside
     }
 
     /// The next place.
@@ -129,7 +143,12 @@ impl Candidates {
             && snapshot.looked_at() >= *until
             && let Some(leads) = then.take()
         {
-            self.source = Source::Led(Box::new(leads.follow(snapshot, self.before)?));
+            let begun_at = snapshot.looked_at();
+            let led = leads.follow(snapshot, self.before)?;
+            self.aside += snapshot.looked_at() - begun_at;
+            if let Some(led) = led {
+                self.source = Source::Led(Box::new(led));
+            }
         }
         let step = match &mut self.source {
             Source::These(places) => places.pop().map_or(Step::End, Step::Look),
@@ -197,23 +216,30 @@ struct Leads {
 }
 
 impl Leads {
-    /// Goes to where each leads first, before a place.
-    fn follow(self, snapshot: &Snapshot, before: Option<Seq>) -> Result<Led, ReadError> {
-        let Leads { ends, facts, destinations, mut further, within } = self;
-        let nos = match (destinations, ends, facts.first()) {
-            (Some(nos), _, _) => nos,
+    /// The destinations to ask; `None` when they are too many.
+    fn destinations(&self, snapshot: &Snapshot) -> Result<Option<Vec<DestinationNo>>, ReadError> {
+        let nos = match (&self.destinations, self.ends, self.facts.first()) {
+            (Some(nos), _, _) => nos.clone(),
             (None, Some(ends), _) => snapshot.destinations_with_ends(ends)?,
             (None, None, group) => {
                 let mut nos = Vec::new();
                 for fact in group.into_iter().flatten() {
-                    nos.extend(snapshot.destinations_with(*fact)?);
+                    nos.extend(snapshot.destinations_with(*fact, DESTINATIONS_FOLLOWED_MAX + 1)?);
                 }
                 nos.sort_unstable();
                 nos.dedup();
                 nos
             }
         };
-        let mut heads = BinaryHeap::new();
+        // Each end is itself a place, so that of ends a page moves on however many destinations there are.
+        Ok(Some(nos).filter(|nos| self.ends.is_some() || nos.len() <= DESTINATIONS_FOLLOWED_MAX))
+    }
+
+    /// Goes to where each leads first, before a place; `None` when there are too many to go to.
+    fn follow(self, snapshot: &Snapshot, before: Option<Seq>) -> Result<Option<Led>, ReadError> {
+        let Some(nos) = self.destinations(snapshot)? else { return Ok(None) };
+        let Leads { ends, facts, mut further, within, .. } = self;
+        let (mut heads, mut lines) = (BinaryHeap::new(), HashMap::new());
         let first = before.map_or(u64::MAX, |before| before.0);
         for no in nos {
             let until = match (ends, facts.first()) {
@@ -221,7 +247,13 @@ impl Leads {
                 (None, Some(group)) => {
                     // What was committed after the runs were taken is in no list of theirs.
                     let last = Seq(first.min(snapshot.runs().end().0).saturating_sub(1));
-                    snapshot.chapter_with(group, no, last)?.map(|places| last.min(Seq(places.end - 1)))
+                    snapshot.chapter_with(group, no, last)?.map(|places| {
+                        let until = last.min(Seq(places.end - 1));
+                        let mut line = Line::new(ends, &facts, within.of_destination(no));
+                        line.chapters[0] = Some(places);
+                        lines.insert(no, line);
+                        until
+                    })
                 }
                 (None, None) => None,
             };
@@ -231,7 +263,7 @@ impl Leads {
         further.sort_unstable();
         further.dedup();
         heads.extend(further.last().map(|last| Head { until: *last, is_place: true, of: None }));
-        Ok(Led { ends, facts, further, within, lines: HashMap::new(), heads, until: Seq(u64::MAX) })
+        Ok(Some(Led { ends, facts, further, within, lines, heads, until: Seq(u64::MAX) }))
     }
 }
 
@@ -264,6 +296,12 @@ struct Line {
     chapters: Vec<Option<Range<u64>>>,
     /// Its deliveries, where nothing else names them.
     own: Option<Within>,
+}
+
+impl Line {
+    fn new(ends: Option<Ends>, facts: &[Vec<Fact>], own: Within) -> Self {
+        Line { chapters: vec![None; facts.len()], own: ends.is_none().then_some(own) }
+    }
 }
 
 impl Led {
@@ -299,10 +337,7 @@ impl Led {
             return Ok(self.further.last().map(|last| Head { until: *last, is_place: true, of: None }));
         };
         let (ends, within) = (self.ends, &self.within);
-        let line = self.lines.entry(no).or_insert_with(|| Line {
-            chapters: vec![None; self.facts.len()],
-            own: ends.is_none().then(|| within.of_destination(no)),
-        });
+        let line = self.lines.entry(no).or_insert_with(|| Line::new(ends, &self.facts, within.of_destination(no)));
         let mut until = head.until;
         for (group, at_hand) in self.facts.iter().zip(&mut line.chapters) {
             if !at_hand.as_ref().is_some_and(|places| places.contains(&until.0)) {

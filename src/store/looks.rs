@@ -15,13 +15,17 @@ use crate::model::{
 };
 
 use super::audit::{Effect, Steer};
+use super::chapters::Fact;
 use super::history;
 use super::op::*;
 use super::segments::pack::Hash;
 use super::segments::tests::{child, soak};
 use super::tests::{attempt, destination, event, subscription};
 use super::writer::{ApplyError, Batch};
-use super::{DeliveriesWanted, DueRow, EventsWanted, Place, Plan, Settings, Store, Window, lock};
+use super::{
+    DeliveriesWanted, DueRow, EventsWanted, InMemoryBackend, Place, Plan, Settings, Store, Window, WriterRuns, lock,
+    tables,
+};
 
 /// Runs that either form has, the open one included.
 const RUNS: usize = 21;
@@ -525,4 +529,46 @@ async fn a_page_of_the_audit_log_looks_at_few_rows_however_many_there_are() {
     }
     println!("{total} records: {} rows at most for a page of the audit log, for {}", most.0, most.1);
     store.close().await;
+}
+
+/// Where thousands of destinations have had a status, to ask where each leads was most of what a page may look at, and
+/// each page moved on by a few hundred rows.
+#[tokio::test]
+async fn a_status_that_thousands_of_destinations_have_had_is_found_on_the_first_page() {
+    let settings = Settings { run_events: 1000, ..Settings::at("memory", super::tests::keys()) };
+    let clock = Clock::of_runtime(Timestamp::from_millis(1_700_000_000_000));
+    let store = Store::open_on(InMemoryBackend::new(), &settings, clock, 7, WriterRuns::Inline).unwrap();
+    let created = store.steer(&Actor::SYSTEM, CreateDestination { destination: destination("d") }).await;
+    let no = created.unwrap().answer.unwrap().no;
+    let all = subscription("*", &[no]);
+    store.steer(&Actor::SYSTEM, CreateSubscription { subscription: all }).await.unwrap().answer.unwrap();
+    for _ in 0..5 {
+        let events = (0..500).map(|_| event("a", None, "1")).collect();
+        let accepted = store.submit(Accept { events, waiting_max: u64::MAX }).await.unwrap().answer;
+        assert!(accepted.iter().all(Result::is_ok));
+    }
+    let lane = move |snapshot: &super::Snapshot| snapshot.lane(no, (Timestamp::ZERO, Seq(0)), 2500);
+    for row in store.read(lane).await.unwrap() {
+        // The oldest is the only one with this status.
+        let status = if row.seq == Seq(1) { 503 } else { 200 };
+        let attempt = Attempt { status: Some(status), ..attempt(row, Outcome::Succeeded, None) };
+        let _ = store.submit(Finish { row, attempt, next: Next::Succeeded, health: None }).await.unwrap();
+    }
+    // Of others the fact is left over, or leads far back.
+    let others = |nos: std::ops::Range<u32>| {
+        let transaction = store.0.db.begin_write().unwrap();
+        let mut facts = transaction.open_table(tables::FACTS).unwrap();
+        for no in nos {
+            facts.insert((Fact::ended_with(503).number(), no, 0), ()).unwrap();
+        }
+        drop(facts);
+        transaction.commit().unwrap();
+    };
+    for nos in [1000..1100, 1100..4000, 4000..8000] {
+        others(nos.clone());
+        let look = |snapshot: &super::Snapshot| Ok((snapshot.deliveries(&status(503), PAGE)?, snapshot.looked_at()));
+        let (page, looked_at) = store.read(look).await.unwrap();
+        println!("{looked_at} rows for a status of {} destinations", nos.end - 1000 + 1);
+        assert_eq!((page.items.len(), page.next), (1, None), "with {nos:?}, after {looked_at} rows");
+    }
 }

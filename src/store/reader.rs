@@ -29,7 +29,7 @@ use super::tables::{Read, Records};
 use super::writer::{ApplyError, META_AUDIT};
 use super::{audit, codec, dedup, op, tables};
 
-/// Rows that one page looks at, at most: events, deliveries, lists.
+/// Rows that one page looks at, at most: events, deliveries, lists. What is asked once to find out where to look comes on top.
 pub(super) const LOOKED_AT_MAX: u64 = 20_000;
 /// Waiting deliveries at each end of a lane that are asked for the oldest.
 const WAITING_ASKED: usize = 1000;
@@ -401,9 +401,9 @@ impl Snapshot {
         Ok(newest)
     }
 
-    /// The destinations of which this fact is true, found by one seek each.
-    pub(super) fn destinations_with(&self, fact: Fact) -> Result<Vec<DestinationNo>, ReadError> {
-        Ok(chapters::destinations_with(&self.facts, fact, || self.look())?)
+    /// The destinations of which this fact is true, found by one seek each; at most so many.
+    pub(super) fn destinations_with(&self, fact: Fact, limit: usize) -> Result<Vec<DestinationNo>, ReadError> {
+        Ok(chapters::destinations_with(&self.facts, fact, limit, || self.look())?)
     }
 
     /// The events that wait for another attempt to one destination, or to any, in no particular order; `None` when more than so
@@ -689,7 +689,7 @@ impl Snapshot {
         let begun_at = self.looked_at();
         loop {
             let here = candidates.reached().map(|seq| Place { seq, destination: DestinationNo(u32::MAX) });
-            if self.looked_at() - begun_at >= LOOKED_AT_MAX {
+            if self.looked_at() - begun_at - candidates.aside() >= LOOKED_AT_MAX {
                 return Ok(here);
             }
             let seq = match candidates.step(self)? {
