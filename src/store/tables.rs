@@ -113,10 +113,7 @@ pub fn shown(table: &str, key: &[u8]) -> String {
     match table {
         "meta" => <&str>::from_bytes(key).to_owned(),
         "things" => shown_thing(<(u8, &[u8])>::from_bytes(key)),
-        "due" => {
-            let (no, at, seq) = <(u32, u64, u64)>::from_bytes(key);
-            format!("{no}/{at}/{seq}")
-        }
+        "due" | "ordered" => shown_place(<(u32, u64, u64)>::from_bytes(key)),
         "attempts" => {
             let (seq, no, number) = <(u64, u32, u32)>::from_bytes(key);
             format!("{seq}/{no}/{number}")
@@ -149,6 +146,11 @@ pub fn shown(table: &str, key: &[u8]) -> String {
         "events" | "replays" | "commands" | "audit" => u64::from_bytes(key).to_string(),
         _ => hex(key),
     }
+}
+
+/// A place in a lane or in its order in words.
+pub fn shown_place((no, at, seq): (u32, u64, u64)) -> String {
+    format!("{no}/{at}/{seq}")
 }
 
 fn shown_thing((kind, key): (u8, &[u8])) -> String {

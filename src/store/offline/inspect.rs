@@ -361,7 +361,13 @@ impl<'a> Inspection<'a> {
             ended.entry(no).or_default().0 += 1;
             let is_failure = decoded::<EndedRow>(place, record)?.ending.state() == DeliveryState::Failed;
             events.must_target(no, seq)?;
-            if is_failure { Ok(()) } else { Err("it lies among the failed, and was cancelled".into()) }
+            // What cannot be read is reported where it lies.
+            let is_listed = failures.as_ref().is_none_or(|rows| !matches!(rows.get((no, seq)), Ok(None)));
+            match (is_failure, is_listed) {
+                (true, true) => Ok(()),
+                (true, false) => Err("it was given up, and is not among the failures".into()),
+                (false, _) => Err("it lies among the failed, and was cancelled".into()),
+            }
         });
         let mut events = self.event_rows();
         let failed = tables::ENDED.read(self.transaction, self.keys).ok();
@@ -382,21 +388,20 @@ impl<'a> Inspection<'a> {
     /// destination has its place.
     fn ordered(&mut self, catalog: &Catalog) {
         let mut events = self.event_rows();
+        let mut places = BTreeMap::new();
+        self.walk_keys((tables::ORDERED_NAME, tables::ORDERED), |(no, place, seq): (u32, u64, u64)| {
+            let other = places.insert((no, seq), place);
+            events.must_target(no, seq)?;
+            if other.is_none() { Ok(()) } else { Err("the delivery has another place as well".into()) }
+        });
+        let is_ordered =
+            |no: u32| catalog.destination(DestinationNo(no)).is_some_and(|destination| destination.ordered);
+        let mut nos: BTreeSet<_> = catalog.destinations().map(|it| it.no.0).filter(|no| is_ordered(*no)).collect();
+        nos.extend(places.keys().map(|(no, _)| *no));
         let walked = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
             let failed = |error: &dyn std::fmt::Display| format!("the table cannot be read on: {error}");
-            let rows = self.transaction.open_table(tables::ORDERED).map_err(|error| failed(&error))?;
             let due = tables::DUE.read(self.transaction, self.keys).map_err(|error| failed(&error))?;
             let lanes = tables::LANES.read(self.transaction, self.keys).map_err(|error| failed(&error))?;
-            let count = rows.len().map_err(|error| failed(&error))?;
-            let mut places = BTreeSet::new();
-            for entry in rows.iter().map_err(|error| failed(&error))?.take(count as usize) {
-                let (no, place, seq) = entry.map_err(|error| failed(&error))?.0.value();
-                self.records += 1;
-                places.insert((no, seq));
-                if let Err(reason) = events.must_target(no, seq) {
-                    self.tell(tables::ORDERED_NAME, format!("{no}/{place}/{seq}"), reason);
-                }
-            }
             let is_whole = |no: u32| match lanes.get(no) {
                 Ok(None) => true,
                 Ok(Some(record)) => {
@@ -404,25 +409,21 @@ impl<'a> Inspection<'a> {
                 }
                 Err(_) => false,
             };
-            for destination in catalog.destinations() {
-                let no = destination.no.0;
-                if !destination.ordered && !places.iter().any(|(other, _)| *other == no) {
-                    continue;
-                }
-                let mut waiting = BTreeSet::new();
+            for no in nos {
+                let mut waiting = BTreeMap::new();
                 for entry in due.range((no, 0, 0)..=(no, u64::MAX, u64::MAX)).map_err(|error| failed(&error))? {
-                    waiting.insert(entry.map_err(|error| failed(&error))?.0.value().2);
+                    let (_, at, seq) = entry.map_err(|error| failed(&error))?.0.value();
+                    waiting.insert(seq, at);
                 }
-                for (_, seq) in places.range((no, 0)..=(no, u64::MAX)).filter(|(_, seq)| !waiting.contains(seq)) {
-                    self.tell(tables::ORDERED_NAME, format!("{no}/{seq}"), "no such delivery waits");
+                let own = places.range((no, 0)..=(no, u64::MAX));
+                for ((_, seq), place) in own.filter(|((_, seq), _)| !waiting.contains_key(seq)) {
+                    let key = tables::shown_place((no, *place, *seq));
+                    self.tell(tables::ORDERED_NAME, key, "no such delivery waits");
                 }
-                if destination.ordered && is_whole(no) {
-                    for seq in waiting.into_iter().filter(|seq| !places.contains(&(no, *seq))) {
-                        self.tell(
-                            tables::DUE.name,
-                            format!("{no}/{seq}"),
-                            "its destination is ordered, and it has no place",
-                        );
+                if is_ordered(no) && is_whole(no) {
+                    for (seq, at) in waiting.into_iter().filter(|(seq, _)| !places.contains_key(&(no, *seq))) {
+                        let key = tables::shown_place((no, at, seq));
+                        self.tell(tables::DUE.name, key, "its destination is ordered, and it has no place");
                     }
                 }
             }
@@ -445,14 +446,22 @@ impl<'a> Inspection<'a> {
             let failed = |error: &dyn std::fmt::Display| format!("the table cannot be read on: {error}");
             let rows = self.transaction.open_table(definition).map_err(|error| failed(&error))?;
             let count = rows.len().map_err(|error| failed(&error))?;
-            for entry in rows.iter().map_err(|error| failed(&error))?.take(count as usize) {
+            let mut seen = 0;
+            for entry in rows.iter().map_err(|error| failed(&error))? {
                 let (key, _) = entry.map_err(|error| failed(&error))?;
+                seen += 1;
+                if seen > count {
+                    break;
+                }
                 self.records += 1;
                 if let Err(reason) = look(key.value()) {
                     self.tell(name, tables::shown(name, K::as_bytes(&key.value()).as_ref()), reason);
                 }
             }
-            Ok(())
+            if seen == count {
+                return Ok(());
+            }
+            Err(format!("the table says it has {count} rows, and has others"))
         }));
         match walked {
             Ok(Ok(())) => {}

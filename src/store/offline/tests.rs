@@ -319,7 +319,7 @@ async fn records_that_contradict_each_other_are_found() {
     ) -> Write<'tx, K> {
         definition.write(transaction, keys).unwrap()
     }
-    let damages: [(&str, &str, &str, Damage); 21] = [
+    let damages: [(&str, &str, &str, Damage); 24] = [
         ("failures", "attempts", "not among the failures", |tx, _| {
             tx.open_table(tables::FAILURES).unwrap().retain(|_, ()| false).unwrap()
         }),
@@ -328,6 +328,17 @@ async fn records_that_contradict_each_other_are_found() {
         }),
         ("a place too many", "ordered", "no such delivery waits", |tx, _| {
             tx.open_table(tables::ORDERED).unwrap().insert((2, 0, 1), ()).unwrap();
+        }),
+        ("two places", "ordered", "has another place", |tx, _| {
+            let mut ordered = tx.open_table(tables::ORDERED).unwrap();
+            let (no, _, seq) = ordered.first().unwrap().unwrap().0.value();
+            ordered.insert((no, 5, seq), ()).unwrap();
+        }),
+        ("a place of a deleted destination's", "ordered", "no such delivery waits", |tx, _| {
+            tx.open_table(tables::ORDERED).unwrap().insert((3, 0, 1), ()).unwrap();
+        }),
+        ("failures of what was given up", "ended", "not among the failures", |tx, _| {
+            tx.open_table(tables::FAILURES).unwrap().retain(|(no, _), ()| no != 2).unwrap()
         }),
         ("what leads to a record", "audit", "does not lead to it", |tx, _| {
             tx.open_table(tables::AUDIT_TERMS).unwrap().pop_last().unwrap();
