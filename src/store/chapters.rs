@@ -3,7 +3,8 @@
 //! The deliveries of a destination are divided into chapters of so many neighbours. A chapter has facts: what is true of one of
 //! its deliveries at least, or was once. A fact is written with the first delivery that it is true of, so that it costs a row
 //! without a value for a whole chapter, whatever becomes of the others, and however late. Facts only point: whoever follows one
-//! looks at each delivery of the chapter, and finds one as a rule. No fact is missing, and a fact may be left over.
+//! looks at each delivery of the chapter, and finds one as a rule. No fact is missing, and a fact may be left over. Only where a
+//! delivery's last attempt is damaged, so that it shows the status of the one before, nothing may point to that.
 //!
 //! A destination's first chapter has no row of its own: it begins at 0. Its last one stays as long as its number is known.
 //! Any other goes with the run of events that it ends in, unless one of its deliveries is left; what then ends in no run is
@@ -19,7 +20,8 @@ use crate::model::{DeliveryKey, DestinationNo, Seq};
 use super::codec;
 use super::tables::{self, Records};
 
-/// Deliveries in a chapter: what a fact leads to in vain at most, but for the one that it is true of.
+/// Deliveries in a chapter: what a fact leads to in vain at most, but for the one that it is true of. Where a damaged tally was
+/// counted anew, one chapter may have nearly twice as many.
 const DELIVERIES: usize = 64;
 /// Of a run of so many events, whatever it holds, a chapter is one part: that is [`DELIVERIES`] of a run as long as a daemon's.
 const PER_RUN: usize = 1024;

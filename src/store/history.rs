@@ -1,9 +1,9 @@
 //! Where a page of a list looks: the places of events that may be wanted, newest first.
 //!
 //! Whoever walks looks at each event itself: what is named here may be gone or not wanted after all, but nothing that is
-//! wanted is left out. Waiting deliveries are few as a rule and lie in their lanes; what was given up, cancelled or ever failed
-//! has rows by destination; what succeeded, and each status, is found by the facts of chapters; everything else, and every time,
-//! by the lists of the runs.
+//! wanted is left out, unless a damaged record hides it (see [`super::chapters`]). Waiting deliveries are few as a rule and lie
+//! in their lanes; what was given up, cancelled or ever failed has rows by destination; what succeeded, and each status, is
+//! found by the facts of chapters; everything else, and every time, by the lists of the runs.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;

@@ -41,7 +41,7 @@ pub struct Plan {
     /// How many attempts in a row, just before this one, ended with the daemon's own end.
     pub cut_off: u32,
     /// Whether it has a place in its lane's line, should its destination be ordered: it was due when its event was accepted, and
-    /// has not ended since. What was to come later, is a test, or was sent again stands beside the line.
+    /// has not ended since. What was to come later, is a test, or was sent again after its end stands beside the line.
     pub in_line: bool,
 }
 

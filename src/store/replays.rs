@@ -4,7 +4,7 @@
 //! come are one transaction, so that a crash neither skips nor repeats a delivery. A slice that was found before another one
 //! was done is not done any more.
 //!
-//! Failed and cancelled deliveries lie by destination in a table of their own; successes are found by the lists of the runs.
+//! Failed deliveries and cancelled ones lie by destination in a table each; successes are found by the lists of the runs.
 //! A slice looks at a bounded number of rows in any case, and goes on with the next.
 
 use redb::{ReadableTable, ReadableTableMetadata};
