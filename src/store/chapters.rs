@@ -312,30 +312,20 @@ pub(super) fn destinations_with(
     limit: usize,
     looked_at: impl Fn(),
 ) -> Result<Vec<DestinationNo>, StorageError> {
-    let mut found = Vec::new();
-    let mut from = Some(0);
-    while let Some(no) = from.filter(|_| found.len() < limit) {
+    let nos = tables::leading(limit, |no| -> Result<_, StorageError> {
         looked_at();
         let row = facts.range((fact.0, no, 0)..=(fact.0, u32::MAX, u64::MAX))?.next().transpose()?;
-        from = row.and_then(|(key, _)| {
-            let no = key.value().1;
-            found.push(DestinationNo(no));
-            no.checked_add(1)
-        });
-    }
-    Ok(found)
+        Ok(row.map(|(key, _)| key.value().1))
+    })?;
+    Ok(nos.into_iter().map(DestinationNo).collect())
 }
 
 /// Every fact that is true of anything, found by one seek each.
 fn every(facts: &impl ReadableTable<(u16, u32, u64), ()>) -> Result<BTreeSet<u16>, StorageError> {
-    let mut found = BTreeSet::new();
-    let mut from = Some(0);
-    while let Some(fact) = from {
+    let found = tables::leading(usize::MAX, |fact| -> Result<_, StorageError> {
+        let Ok(fact) = u16::try_from(fact) else { return Ok(None) };
         let row = facts.range((fact, 0, 0)..)?.next().transpose()?;
-        from = row.and_then(|(key, _)| {
-            found.insert(key.value().0);
-            key.value().0.checked_add(1)
-        });
-    }
-    Ok(found)
+        Ok(row.map(|(key, _)| u32::from(key.value().0)))
+    })?;
+    Ok(found.into_iter().filter_map(|fact| u16::try_from(fact).ok()).collect())
 }

@@ -368,16 +368,8 @@ impl Snapshot {
             };
             Ok(row.transpose()?.map(|(no, _)| no))
         };
-        let mut found = Vec::new();
-        let mut from = 0;
-        while let Some(no) = first_from(from)? {
-            found.push(DestinationNo(no));
-            match no.checked_add(1) {
-                Some(next) => from = next,
-                None => break,
-            }
-        }
-        Ok(found)
+        let nos = tables::leading(usize::MAX, first_from)?;
+        Ok(nos.into_iter().map(DestinationNo).collect())
     }
 
     /// The newest chapter of a destination, at or before a place, of which one of these facts is true.
@@ -516,18 +508,11 @@ impl Snapshot {
 
     /// The destinations that have waiting deliveries, found by one seek each.
     pub fn lanes_with_work(&self) -> Result<Vec<DestinationNo>, ReadError> {
-        let mut found = Vec::new();
-        let mut from = 0;
-        while let Some(entry) = self.due.range((from, 0, 0)..)?.next() {
-            let (key, _) = entry?;
-            let (no, _, _) = key.value();
-            found.push(DestinationNo(no));
-            match no.checked_add(1) {
-                Some(next) => from = next,
-                None => break,
-            }
-        }
-        Ok(found)
+        let nos = tables::leading(usize::MAX, |no| -> Result<_, ReadError> {
+            let row = self.due.range((no, 0, 0)..)?.next().transpose()?;
+            Ok(row.map(|(key, _)| key.value().0))
+        })?;
+        Ok(nos.into_iter().map(DestinationNo).collect())
     }
 
     /// One delivery with its attempts.

@@ -20,7 +20,7 @@ use super::audit::{Effect, Steer};
 use super::codec;
 use super::op::{self, Steered};
 use super::reader::{ReadError, Snapshot};
-use super::segments::{Answer, Asked, Stretch};
+use super::segments::{Answer, Asked, Stretch, Time};
 use super::tables::Records;
 use super::writer::{ApplyError, Batch, Op};
 
@@ -175,11 +175,8 @@ impl Snapshot {
     }
 
     fn search<'a>(&self, wanted: &'a ReplayWanted, until: Seq, looks: u64) -> Search<'a> {
-        let in_time = |run: &Stretch| {
-            let (oldest, newest) = run.accepted();
-            wanted.from.is_none_or(|from| newest >= from) && wanted.to.is_none_or(|to| oldest < to)
-        };
-        let mut runs: Vec<_> = self.runs().newest_first().filter(in_time).collect();
+        let time = Time { from: wanted.from, to: wanted.to };
+        let mut runs: Vec<_> = self.runs().newest_first().filter(|run| time.may_hold(run.accepted())).collect();
         runs.reverse();
         let from = runs.first().map_or(until, Stretch::first);
         let until = runs.last().map_or(until, |run| run.end().min(until));

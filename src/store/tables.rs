@@ -148,6 +148,20 @@ pub fn shown(table: &str, key: &[u8]) -> String {
     }
 }
 
+/// The numbers that keys begin with, in ascending order, found by one seek each: `first_from` answers the first at or after one.
+/// At most so many.
+pub fn leading<E>(limit: usize, mut first_from: impl FnMut(u32) -> Result<Option<u32>, E>) -> Result<Vec<u32>, E> {
+    let (mut found, mut from) = (Vec::new(), Some(0));
+    while found.len() < limit
+        && let Some(least) = from
+        && let Some(number) = first_from(least)?
+    {
+        found.push(number);
+        from = number.checked_add(1);
+    }
+    Ok(found)
+}
+
 /// A place in a lane or in its order in words.
 pub fn shown_place((no, at, seq): (u32, u64, u64)) -> String {
     format!("{no}/{at}/{seq}")

@@ -13,7 +13,7 @@ use crate::store::audit::{Effect, Steer};
 use crate::store::bell::Change;
 use crate::store::codec;
 use crate::store::record::{DueRow, LaneHealth, Plan};
-use crate::store::tables::Records;
+use crate::store::tables::{self, Records};
 use crate::store::writer::{ApplyError, Batch, Op};
 
 use super::deliveries::{end_waiting, find_waiting, last_attempt_in, plan_after};
@@ -103,16 +103,11 @@ pub(super) fn put_in_order(batch: &mut Batch<'_>, no: DestinationNo, limit: usiz
 pub(in crate::store) fn lined(
     ordered: &impl ReadableTable<(u32, u64, u64), ()>,
 ) -> Result<HashSet<DestinationNo>, StorageError> {
-    let mut found = HashSet::new();
-    let mut from = Some(0);
-    while let Some(no) = from
-        && let Some(entry) = ordered.range((no, 0, 0)..)?.next()
-    {
-        let (no, _, _) = entry?.0.value();
-        found.insert(DestinationNo(no));
-        from = no.checked_add(1);
-    }
-    Ok(found)
+    let nos = tables::leading(usize::MAX, |no| -> Result<_, StorageError> {
+        let row = ordered.range((no, 0, 0)..)?.next().transpose()?;
+        Ok(row.map(|(key, _)| key.value().0))
+    })?;
+    Ok(nos.into_iter().map(DestinationNo).collect())
 }
 
 /// The next deliveries of an ordered destination: the first in its line, and the first of those beside it.
