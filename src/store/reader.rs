@@ -82,6 +82,8 @@ pub struct Snapshot {
     meta: Read<&'static str>,
     runs: Runs,
     looked_at: Cell<u64>,
+    /// The event that was first in a line last, as far as it can be read: all that wait in the line stand behind it.
+    first_in_line: Cell<Option<(Seq, Option<EventId>)>>,
 }
 
 /// A delivery with everything that the store knows of it.
@@ -289,6 +291,7 @@ impl Snapshot {
             meta: tables::META.read(&transaction, keys)?,
             runs,
             looked_at: Cell::new(0),
+            first_in_line: Cell::new(None),
         })
     }
 
@@ -477,8 +480,17 @@ impl Snapshot {
             return Ok(None);
         };
         let seq = Seq(first.0.value().2);
-        let head = if seq < key.seq { self.readable_head(seq)? } else { None };
-        Ok(head.map(|head| EventId::new(head.epoch, seq)))
+        if seq >= key.seq {
+            return Ok(None);
+        }
+        match self.first_in_line.get() {
+            Some((last, id)) if last == seq => Ok(id),
+            Some(_) | None => {
+                let id = self.readable_head(seq)?.map(|head| EventId::new(head.epoch, seq));
+                self.first_in_line.set(Some((seq, id)));
+                Ok(id)
+            }
+        }
     }
 
     /// Looks at so many deliveries of a lane that are due after a place, for those that a clock that ran ahead made due later than
