@@ -287,6 +287,12 @@ impl Deed {
         });
         record.to_string()
     }
+
+    /// The [`Record::terms`] of its record.
+    pub fn terms(&self, actor: &Actor) -> Vec<String> {
+        let objects = [self.object.as_deref(), Some(self.action.kind())];
+        terms_of(self.action.as_str(), objects, Some(&actor.who.to_string()), self.tenant.as_ref())
+    }
 }
 
 /// A SHA-256 of the chain.
@@ -474,16 +480,21 @@ impl Record {
 
     /// All that it can be found by, whatever its time: what a list asks for is among it, where the record is wanted.
     pub fn terms(&self) -> Vec<String> {
-        let dots = self.action.match_indices('.').map(|(dot, _)| format!("{}*", &self.action[..=dot]));
-        let actions = dots.chain([self.action.clone()]).map(|action| term("action", &action));
-        let objects = [&self.object.id, &self.object.kind].into_iter().flatten().map(|it| term("object", it));
-        let actor = self.actor.id.iter().map(|it| term("actor", it));
-        let tenant = self.tenant.iter().map(|it| term("tenant", it.as_str()));
-        let mut terms: Vec<_> = actions.chain(objects).chain(actor).chain(tenant).collect();
-        terms.sort_unstable();
-        terms.dedup();
-        terms
+        let objects = [self.object.id.as_deref(), self.object.kind.as_deref()];
+        terms_of(&self.action, objects, self.actor.id.as_deref(), self.tenant.as_ref())
     }
+}
+
+fn terms_of(action: &str, objects: [Option<&str>; 2], actor: Option<&str>, tenant: Option<&TenantId>) -> Vec<String> {
+    let dots = action.match_indices('.').map(|(dot, _)| format!("{}*", &action[..=dot]));
+    let actions = dots.chain([action.to_owned()]).map(|action| term("action", &action));
+    let objects = objects.into_iter().flatten().map(|it| term("object", it));
+    let actor = actor.map(|it| term("actor", it));
+    let tenant = tenant.map(|it| term("tenant", it.as_str()));
+    let mut terms: Vec<_> = actions.chain(objects).chain(actor).chain(tenant).collect();
+    terms.sort_unstable();
+    terms.dedup();
+    terms
 }
 
 /// What a record can be found by. Only of a tenant's name the case counts.

@@ -79,7 +79,7 @@ pub(super) fn note(batch: &mut Batch<'_>, actor: &Actor, deed: &Deed) -> Result<
     chain.head = chain.head.next(&row.text);
     let number = chain.head.number;
     batch.audit.put(number, &row)?;
-    batch.audit_leads()?.add(number, &row)?;
+    batch.audit_leads()?.add(number, &deed.terms(actor), now)?;
     Ok(())
 }
 
@@ -96,13 +96,12 @@ impl<'tx> Leads<'tx> {
         Ok(Leads { terms, times })
     }
 
-    fn add(&mut self, number: u64, kept: &Kept) -> Result<(), StorageError> {
-        // It was made a moment ago: it can be read.
-        let Ok(record) = Record::of(&kept.text) else { return Ok(()) };
-        for term in record.terms() {
-            self.terms.insert((hash_of(&term), number), ())?;
+    /// A record is new: what it can be found by, and when it was written.
+    fn add(&mut self, number: u64, terms: &[String], at: Timestamp) -> Result<(), StorageError> {
+        for term in terms {
+            self.terms.insert((hash_of(term), number), ())?;
         }
-        let Some(at) = record.at().map(Timestamp::as_millis) else { return Ok(()) };
+        let at = at.as_millis();
         for (level, records) in BLOCKS {
             let block = (level, number / records);
             let known = self.times.get(block)?.map(|row| row.value());
