@@ -14,6 +14,7 @@ pub mod event;
 pub mod event_type;
 pub mod filter;
 pub mod id;
+pub mod json;
 pub mod key;
 pub mod mask;
 pub mod milestone;
