@@ -1,7 +1,8 @@
 //! Filters of subscriptions: conditions on what stands at JSON pointers in an event's data.
 //!
-//! All conditions of all filters that an event meets are answered by one pass over its bytes: nothing but what a pointer
-//! leads to is copied, and nothing is parsed for an event that meets no filter. Data that is not JSON passes no filter.
+//! All conditions of all filters that an event meets are answered together: nothing but what a pointer leads to is copied, and
+//! nothing is parsed for an event that meets no filter. Data that is not JSON passes no filter. JSON passes those that hold for it
+//! whatever else stands in it: numbers of any width, any depth, halves of surrogate pairs, a mark of the encoding before it.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Invalid, Timestamp};
@@ -140,6 +142,23 @@ pub enum Plain {
 }
 
 impl Plain {
+    /// What stands in an event as this JSON, which is neither list nor object.
+    fn read(json: &str) -> Self {
+        match json.as_bytes().first() {
+            Some(b'"') => {
+                let text = super::json::text(json.as_bytes()).unwrap_or_default();
+                Plain::Text(beginning(&String::from_utf8_lossy(&text)).to_owned())
+            }
+            Some(b't' | b'f') => Plain::Bool(json == "true"),
+            Some(b'n') | None => Plain::Null,
+            Some(_) => match serde_json::from_str::<serde_json::Number>(json) {
+                Ok(number) => Plain::Number(number.to_string()),
+                // Beyond the doubles a number stays as it was written.
+                Err(_) => Plain::Number(Decimal::shortened(json).unwrap_or_else(|| json.to_owned())),
+            },
+        }
+    }
+
     fn view(&self) -> Value {
         match self {
             Plain::Null => Value::Null,
@@ -226,9 +245,17 @@ struct Decimal<'a> {
 
 impl<'a> Decimal<'a> {
     fn read(text: &'a str) -> Option<Self> {
-        if text.len() > DECIMAL_BYTES_MAX {
-            return None;
-        }
+        if text.len() <= DECIMAL_BYTES_MAX { Self::of(text) } else { None }
+    }
+
+    /// A number of more digits than are compared, by its first ones.
+    fn shortened(text: &'a str) -> Option<String> {
+        let number = Self::of(text).filter(|_| text.len() > DECIMAL_BYTES_MAX)?;
+        let digits: String = number.bytes().take(DECIMAL_BYTES_MAX / 2).map(char::from).collect();
+        Some(format!("{}0.{digits}e{}", if number.negative { "-" } else { "" }, number.places))
+    }
+
+    fn of(text: &'a str) -> Option<Self> {
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (number, exponent) = match text.split_once(['e', 'E']) {
             Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
@@ -295,13 +322,14 @@ impl Test {
     }
 }
 
-/// Which of these filters an event's data passes: one pass over the bytes answers for all of them.
+/// Which of these filters an event's data passes: one reading answers for all of them.
 ///
-/// What is not JSON passes none. The work grows with the bytes and with the conditions, not with one times the other.
+/// What is not JSON passes none. The work grows with the bytes and with the conditions, not with one times the other: a byte is
+/// read once for each step that leads to it.
 pub fn passed(filters: &[&Filter], data: &[u8]) -> Vec<bool> {
     let mut places = Places::default();
     let numbers: Vec<_> = conditions_of(filters).map(|condition| places.add(condition.pointer.as_str())).collect();
-    if places.look_into(data).is_err() {
+    if places.look_into(data).is_none() {
         return vec![false; filters.len()];
     }
     let found = places.found();
@@ -393,10 +421,26 @@ impl<'f> Places<'f> {
         above
     }
 
-    fn look_into(&mut self, data: &[u8]) -> Result<(), serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_slice(data);
-        Look { places: self, number: Some(ROOT) }.deserialize(&mut json)?;
-        json.end()
+    /// Looks for the places in an event's data; `None` if that is not JSON.
+    fn look_into(&mut self, data: &[u8]) -> Option<()> {
+        let text = std::str::from_utf8(data).ok()?;
+        // A reader may ignore the mark (RFC 8259, section 8.1).
+        let json: &RawValue = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).ok()?;
+        self.look_at(ROOT, json).ok()
+    }
+
+    /// Looks at the value at a place. It is taken as it was written, and never through a value that could not hold it.
+    fn look_at(&mut self, number: usize, json: &RawValue) -> Result<(), serde_json::Error> {
+        let json = json.get();
+        let at = At { places: self, number };
+        match json.as_bytes().first() {
+            Some(b'{') => serde_json::Deserializer::from_str(json).deserialize_map(at),
+            Some(b'[') => serde_json::Deserializer::from_str(json).deserialize_seq(at),
+            _ => {
+                self.note(number, || Found::Plain(Plain::read(json)));
+                Ok(())
+            }
+        }
     }
 
     /// What stands at each place.
@@ -457,59 +501,25 @@ impl<'de> DeserializeSeed<'de> for Look<'_, '_> {
         match self.number {
             // It is passed over, however deep it nests.
             None => IgnoredAny::deserialize(deserializer).map(drop),
-            Some(number) => deserializer.deserialize_any(At { places: self.places, number }),
+            Some(number) => {
+                let json = <&RawValue>::deserialize(deserializer)?;
+                self.places.look_at(number, json).map_err(Error::custom)
+            }
         }
     }
 }
 
-/// A value at a place.
+/// A list or an object at a place.
 struct At<'p, 'f> {
     places: &'p mut Places<'f>,
     number: usize,
-}
-
-impl At<'_, '_> {
-    fn plain(self, plain: impl FnOnce() -> Plain) {
-        self.places.note(self.number, || Found::Plain(plain()));
-    }
 }
 
 impl<'de> Visitor<'de> for At<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.plain(|| Plain::Null);
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.plain(|| Plain::Bool(value));
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.plain(|| Plain::Number(value.to_string()));
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.plain(|| Plain::Number(value.to_string()));
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        let number = || serde_json::Number::from_f64(value).map(|number| Plain::Number(number.to_string()));
-        self.plain(|| number().unwrap_or(Plain::Null));
-        Ok(())
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.plain(|| Plain::Text(beginning(value).to_owned()));
-        Ok(())
+        f.write_str("a list or an object")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
@@ -557,7 +567,8 @@ impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
+        // Half of a surrogate pair is in no text, and in no pointer.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -568,8 +579,8 @@ impl Visitor<'_> for Key<'_, '_> {
         f.write_str("a key")
     }
 
-    fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
-        Ok(self.places.member(self.of, key))
+    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Option<usize>, E> {
+        Ok(std::str::from_utf8(key).ok().and_then(|key| self.places.member(self.of, key)))
     }
 }
 
@@ -666,6 +677,43 @@ mod tests {
             assert!(!passes("/a", Test::Exists(false), data), "{data:?}");
         }
         assert!(passes("", Test::Eq(number("7")), " 7 "));
+    }
+
+    /// Legal JSON that a value of ours cannot hold is no reason to lose an event: beside the place that a condition asks for, on the
+    /// way to it and at it.
+    #[test]
+    fn whatever_stands_in_it_json_passes_the_filters_that_hold_for_it() {
+        let wide = format!("1{}", "0".repeat(400));
+        let deep = ["[".repeat(3000), "]".repeat(3000)].concat();
+        for odd in
+            [r#""\ud800":1"#, r#""b":"\udc00x""#, r#""b":-1e999"#, &format!(r#""b":{wide}"#), &format!(r#""b":{deep}"#)]
+        {
+            let data = format!(r#"{{{odd},"c":{{{odd},"amount":5,{odd}}},{odd}}}"#);
+            for (pointer, test) in [
+                ("/c/amount", Test::Gt(bound(number("3")))),
+                ("/c/amount", Test::Eq(number("5"))),
+                ("/b", Test::Exists(!odd.contains("ud800"))),
+                ("/c/b", Test::Ne(number("5"))),
+                ("/none", Test::Exists(false)),
+            ] {
+                assert!(passes(pointer, test.clone(), &data), "{pointer} {test:?} {odd}");
+                assert!(passes(pointer, test, &format!("\u{feff}{data}")), "{odd}");
+            }
+        }
+        assert!(passes("/b", Test::Prefix("a".into()), r#"{"b":"a\ud800"}"#));
+        let table = [
+            ("1e999", "1e308", true),
+            ("-1e999", "-1e308", false),
+            (&wide, "1e308", true),
+            (&format!("-{wide}"), "0", false),
+            (&format!("{wide}.5e-300"), "9e99", true),
+            (&format!("{wide}.5e-300"), "11e99", false),
+            (&format!("{wide}e-999"), "0", false),
+        ];
+        for (value, level, above) in table {
+            let data = format!(r#"{{"a":{value}}}"#);
+            assert_eq!(passes("/a", Test::Gt(bound(number(level))), &data), above, "{value} {level}");
+        }
     }
 
     #[test]
