@@ -23,7 +23,7 @@ use url::{Host, Url};
 use super::emit::{socket_path, unreachable};
 use super::{Details, Exit, Failure, FieldError, Trouble, unreadable};
 use crate::config::Places;
-use crate::model::{Secret, TenantId};
+use crate::model::{Secret, TenantId, json};
 
 /// Longest answer that is read; the API pages its lists well below it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -74,9 +74,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// What the body says; nothing is null.
+    /// What the body says; nothing is null. An event may carry what no value holds: see [`json::value`].
     pub(super) fn value(&self) -> Result<Value, Failure> {
-        if self.body.is_empty() { Ok(Value::Null) } else { self.read() }
+        match self.body.is_empty() {
+            true => Ok(Value::Null),
+            false => json::value(&self.body).map_err(|error| broken(&self.place, &error)),
+        }
     }
 
     /// The body as a type of its own.

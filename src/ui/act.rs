@@ -16,7 +16,7 @@ use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::{Query, Request};
 use crate::http::response::{Body, Response};
 use crate::http::route::{Access, Params, Route, Takes};
-use crate::model::{Role, TenantId};
+use crate::model::{Role, TenantId, json};
 use crate::service::{Service, Sight};
 
 /// What every page has at hand.
@@ -115,7 +115,8 @@ impl Visit {
     ) -> Result<Value, Problem> {
         let response = self.ask_raw(method, path, tenant, body).await?;
         let Body::Whole(bytes) = response.body() else { return Ok(Value::Null) };
-        Ok(serde_json::from_slice(bytes).unwrap_or(Value::Null))
+        // The sample of an event type may be any JSON.
+        Ok(json::value(bytes).unwrap_or(Value::Null))
     }
 
     /// As [`Visit::ask`], with the answer as it is.
