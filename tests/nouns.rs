@@ -376,6 +376,40 @@ fn an_event_is_followed_from_its_producers_id_to_its_last_attempt() {
     insta::assert_snapshot!(desk.transcript);
 }
 
+/// What an event carries is its producer's: legal JSON that no value of ours holds is in nobody's way. And nobody is shown it, nor
+/// noted as such, who asks what became of it.
+#[test]
+fn an_event_is_explained_whatever_it_carries() {
+    let receiver = Receiver::start(|_| Reaction::Answer(200));
+    let desk = Desk::new();
+    desk.destination(&receiver.url("/hook"), &[]);
+    let deep = ["[".repeat(200), "]".repeat(200)].concat();
+    for data in [r#"{"x":1e999}"#, r#"{"\ud800":"\udfff"}"#, &deep] {
+        desk.run(&["emit", "a.b", "--data", data]).code(0);
+    }
+    let ended =
+        || Some(desk.deliveries(&[])).filter(|all| all.len() == 3 && all.iter().all(|it| it["state"] == "succeeded"));
+    for delivery in wait_for("the deliveries", ended) {
+        let (event, delivery) = (delivery["event_id"].as_str().unwrap(), delivery["id"].as_str().unwrap());
+        desk.run(&["explain", event]).code(0);
+        desk.run(&["explain", delivery]).code(0);
+        desk.run(&["delivery", "resend", delivery, "--dry-run"]).code(0);
+        desk.run(&["event", "erase-payload", event, "--dry-run"]).code(0);
+    }
+    let noted = || desk.json(&["audit", "list", "--action", "event.read_payload"])["records"].as_array().unwrap().len();
+    assert_eq!(noted(), 0, "nobody was shown a payload");
+    for (event, data) in desk.json(&["event", "list"])["events"].as_array().unwrap().iter().zip([
+        &deep,
+        r#"{"\ud800":"\udfff"}"#,
+        r#"{"x":1e999}"#,
+    ]) {
+        let shown = desk.run(&["event", "show", event["id"].as_str().unwrap()]).code(0);
+        let shown = String::from_utf8(shown.get_output().stdout.clone()).unwrap();
+        assert!(shown.ends_with(&format!("\n\n{data}\n")), "{shown}");
+    }
+    assert_eq!(noted(), 3);
+}
+
 /// What a script reads is the API's own answer, to the last digit.
 #[test]
 fn json_is_the_answer_of_the_api() {

@@ -100,7 +100,7 @@ pub(super) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
     let story = match arguments.id {
         Subject::Delivery(id) => {
             let delivery = console.read(&format!("{}/{id}", delivery::PATH))?.value()?;
-            let event = console.find(&format!("{}/{}", event::PATH, cell_text(&delivery["event_id"])))?;
+            let event = console.find(&event::without_payload(cell_text(&delivery["event_id"])))?;
             let erased = event.map(|event| event.value()).transpose()?.is_none_or(|event| event["erased"] == true);
             of_delivery(&console, &delivery, erased)?
         }
@@ -169,7 +169,7 @@ fn of_delivery(console: &Console, delivery: &Value, erased: bool) -> Result<Stor
 }
 
 fn of_event(console: &Console, id: EventId) -> Result<Story, Failure> {
-    let event = console.read(&format!("{}/{id}", event::PATH))?.value()?;
+    let event = console.read(&event::without_payload(id))?.value()?;
     let path = Query::new().and("limit", Some(1000)).behind(&format!("{}/{id}/deliveries", event::PATH));
     let page = console.read(&path)?.value()?;
     let deliveries = page["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::api::caller::{Caller, forbidden};
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
-use crate::http::request::Peer;
+use crate::http::request::{Peer, Query};
 use crate::http::response::Response;
 use crate::model::event::{Body, Event, OrderingKey, ProducerId};
 use crate::model::mask::{Masked, PayloadMask};
@@ -176,9 +176,18 @@ pub(super) async fn post(mut call: Call, caller: Caller) -> Result<Response, Pro
 
 /// The names of the filters of the list, and what asks for payloads beside them.
 pub(super) const PARAMETERS: [&str; 6] = ["producer_id", "key", "type", "from", "to", PAYLOAD];
-/// Whether a list shows payloads, `true` or `false`: not unless it is asked for, since each time somebody is shown some stands in the
-/// audit log.
-const PAYLOAD: &str = "payload";
+/// Whether payloads are shown, `true` or `false`. A list does not unless it is asked to, since each time somebody is shown some stands
+/// in the audit log; of one event the payload is shown to those who may see it, unless they ask for it without.
+pub(super) const PAYLOAD: &str = "payload";
+
+/// What the query asks for; a caller who asks for payloads and may not see them is refused.
+fn asked_payload(query: &Query, caller: &Caller) -> Result<Option<bool>, Problem> {
+    let asked = query.parse::<bool>(PAYLOAD).map_err(|_| Problem::of_parameter(PAYLOAD, "must be true or false"))?;
+    if asked == Some(true) && !caller.sees_payloads() {
+        return Err(forbidden("?payload", "payloads are shown from the role operate on"));
+    }
+    Ok(asked)
+}
 
 /// `GET /v1/events`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
@@ -192,11 +201,7 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
         to: query.parse("to")?,
     };
     let producer_id = query.parse::<ProducerId>("producer_id")?;
-    let asked = query.parse::<bool>(PAYLOAD).map_err(|_| Problem::of_parameter(PAYLOAD, "must be true or false"))?;
-    let asked = asked.unwrap_or(false);
-    if asked && !caller.sees_payloads() {
-        return Err(forbidden("?payload", "payloads are shown from the role operate on"));
-    }
+    let asked = asked_payload(&query, &caller)?.unwrap_or(false);
     let list = match producer_id {
         // A producer's id names one event of a tenant, so that there is nothing to walk.
         Some(id) => {
@@ -238,8 +243,9 @@ async fn payload(call: &Call, caller: &Caller, events: &[Event]) -> Result<Paylo
 
 /// `GET /v1/events/{id}`
 pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
+    let asked = asked_payload(&call.request.query()?, &caller)?.unwrap_or(true);
     let event = call.service.event(&caller.sight(), call.params.parse("id")?).await?;
-    let payload = payload(&call, &caller, std::slice::from_ref(&event)).await?;
+    let payload = if asked { payload(&call, &caller, std::slice::from_ref(&event)).await? } else { Payload::Hidden };
     Ok(native::ok(&view(&call, &caller, &event, payload)))
 }
 

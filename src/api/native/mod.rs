@@ -64,7 +64,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(POST, "/v1/subscriptions/{type}/{id}/test", Operate, act!(subscription::test)),
         known(POST, "/v1/events", Ingest, act!(event::post)).with_body(),
         known(GET, "/v1/events", Read, act!(event::list)).list(&event::PARAMETERS),
-        known(GET, "/v1/events/{id}", Read, act!(event::read)),
+        known(GET, "/v1/events/{id}", Read, act!(event::read)).taking(&[event::PAYLOAD]),
         known(GET, "/v1/events/{id}/deliveries", Read, act!(event::deliveries)).list(&[]),
         known(DELETE, "/v1/events/{id}/payload", Operate, act!(event::erase)),
         known(GET, "/v1/deliveries", Read, act!(delivery::list)).list(&delivery::Filter::PARAMETERS),

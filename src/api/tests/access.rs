@@ -387,6 +387,11 @@ async fn payloads_are_hidden_from_read() {
         let key = world.key(role, Some("m1")).await;
         let one = world.ask(Who::Key(&key), "GET", &things.path("/v1/events/{id}"), Value::Null).await;
         assert_eq!((one.status, one.text.contains("5.00")), (200, shown), "{role}");
+        for (query, status, shown) in [("false", 200, false), ("true", if shown { 200 } else { 403 }, shown)] {
+            let path = format!("{}?payload={query}", things.path("/v1/events/{id}"));
+            let one = world.ask(Who::Key(&key), "GET", &path, Value::Null).await;
+            assert_eq!((one.status, one.text.contains("5.00")), (status, shown), "{role} {query}");
+        }
         // In a list where it is asked for only.
         for path in ["/v1/events", "/v1/events?payload=false"] {
             let list = world.ask(Who::Key(&key), "GET", path, Value::Null).await;

@@ -191,7 +191,7 @@ fn cannot_be_resent(console: &Console, delivery: &Value) -> Result<Option<String
     if console.find(&format!("{}/{}", destination::PATH, cell_text(&delivery["destination_id"])))?.is_none() {
         return Ok(Some("its destination has been deleted".to_owned()));
     }
-    let event = console.read(&format!("{}/{}", event::PATH, cell_text(&delivery["event_id"])))?.value()?;
+    let event = console.read(&event::without_payload(cell_text(&delivery["event_id"])))?.value()?;
     Ok((event["erased"] == true).then(|| "the event's payload has been erased; there is nothing to send".to_owned()))
 }
 

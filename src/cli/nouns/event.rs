@@ -1,5 +1,6 @@
 //! `event`: what was accepted, and what became of it.
 
+use std::fmt::Display;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Column, Console, Deed, Noun, Paging, Reach, Sure, delivery, table};
+use super::{Column, Console, Deed, Noun, Paging, Query, Reach, Sure, delivery, table};
 use crate::cli::{Exit, Failure, Form, Trouble};
 use crate::model::event::{OrderingKey, ProducerId};
 use crate::model::milestone::Milestone;
@@ -149,6 +150,11 @@ struct Erase {
     sure: Sure,
 }
 
+/// Where one is told of without its payload: whoever is shown that stands in the audit log.
+pub(in crate::cli) fn without_payload(id: impl Display) -> String {
+    Query::new().and("payload", Some(false)).behind(&format!("{PATH}/{id}"))
+}
+
 pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Failure> {
     let console = Console::new(&arguments.reach, form)?;
     let at = |id: &EventId| format!("{PATH}/{id}");
@@ -183,7 +189,7 @@ pub(in crate::cli) fn run(arguments: &Arguments, form: Form) -> Result<Exit, Fai
             console.list(&RUN, &query.behind("/v1/event_history"))
         }
         Command::ErasePayload(Erase { id, sure }) => {
-            let (path, act) = (at(id), format!("{}/payload", at(id)));
+            let (path, act) = (without_payload(id), format!("{}/payload", at(id)));
             let deed = Deed {
                 verb: "erase the payload of",
                 done: "without a payload",

@@ -248,7 +248,7 @@ impl Console {
     }
 
     fn destroy(&self, noun: &Noun, deed: &Deed<'_>, sure: &Sure) -> Result<Exit, Failure> {
-        let id = deed.path.rsplit('/').next().unwrap_or_default();
+        let id = deed.path.rsplit('/').next().and_then(|last| last.split('?').next()).unwrap_or_default();
         if sure.dry_run {
             self.show_at(noun, deed.path)?;
             self.say(format_args!("dry run: this {} would be {}; nothing has changed", noun.name, deed.done));
