@@ -101,10 +101,11 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let moment: jiff::Timestamp = text.parse().map_err(|_| {
             // Whoever means "never" writes a time that is well-formed and too late.
-            let pieces = Pieces::parse(text);
-            match pieces.is_ok_and(|pieces| pieces.time().is_some() && pieces.to_numeric_offset().is_some()) {
-                true => Invalid::new("lies beyond 9999-12-30T22:00:00Z"),
-                false => Invalid::new("not an RFC 3339 time such as 2026-01-31T09:30:00Z"),
+            let whole = |pieces: &Pieces<'_>| pieces.time().is_some() && pieces.to_numeric_offset().is_some();
+            match Pieces::parse(text).ok().filter(whole) {
+                Some(pieces) if pieces.date().year() < 1970 => Invalid::new("lies before 1970"),
+                Some(_) => Invalid::new("lies beyond 9999-12-30T22:00:00Z"),
+                None => Invalid::new("not an RFC 3339 time such as 2026-01-31T09:30:00Z"),
             }
         })?;
         u64::try_from(moment.as_millisecond()).map(Timestamp).map_err(|_| Invalid::new("lies before 1970"))
@@ -154,6 +155,9 @@ mod tests {
     fn what_is_not_a_time_is_refused() {
         for text in ["", "yesterday", "2024-01-15", "1969-12-31T23:59:59Z", "2024-13-01T00:00:00Z"] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+        for early in ["-009999-01-01T00:00:00Z", "1969-12-31T23:59:59Z"] {
+            assert_eq!(early.parse::<Timestamp>(), Err(Invalid::new("lies before 1970")), "{early}");
         }
         for never in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999-08:00"] {
             assert_eq!(never.parse::<Timestamp>(), Err(Invalid::new("lies beyond 9999-12-30T22:00:00Z")), "{never}");
