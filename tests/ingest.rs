@@ -153,7 +153,7 @@ impl House {
             schedule: String::new(),
             confirmation: Default::default(),
             mask: postrider::model::mask::PayloadMask::default(),
-            proof_lasts: service::people::FRESH_FOR,
+            proof_lasts: postrider::model::user::PROOF_LASTS,
             policy,
             chance,
         };

@@ -32,6 +32,7 @@ use value::{Ports, TenantName};
 
 use crate::model::mask::PayloadMask;
 use crate::model::schedule::JITTER_DEFAULT;
+use crate::model::user::PROOF_LASTS;
 use crate::model::{ConfirmationMode, EventType, EventTypes, KnownType, Schedule, TenantId, event_type};
 
 /// The file that shows every key with its default.
@@ -517,7 +518,7 @@ impl Admin {
         let insecure = section.value("insecure", false);
         let hosts = section.value("hosts", Vec::new());
         let seconds = Duration::from_secs;
-        let proof_lasts = section.within("proof_lasts", seconds(300), seconds(1)..=seconds(12 * 3600));
+        let proof_lasts = section.within("proof_lasts", PROOF_LASTS, seconds(1)..=seconds(12 * 3600));
         section.finish();
         let tls = match (cert, key) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),

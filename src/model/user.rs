@@ -24,6 +24,9 @@ use super::{Invalid, Role, Secret, TenantId, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UserId([u8; 6]);
 
+/// For how long a proof of the second factor counts, unless the configuration says otherwise.
+pub const PROOF_LASTS: Duration = Duration::from_secs(5 * 60);
+
 const PREFIX: &str = "usr_";
 
 impl UserId {

@@ -26,7 +26,7 @@ use crate::store::people::{
 
 use super::{Error, Service, Sight, created};
 
-pub use sessions::{AGE_MAX, FRESH_FOR, IDLE_MAX, Stage};
+pub use sessions::{AGE_MAX, IDLE_MAX, Stage};
 
 use hashing::Hashing;
 use sessions::{Session, Sessions, TOKEN_BYTES};

@@ -142,7 +142,7 @@ impl World {
                 schedule: "standard".to_owned(),
                 confirmation,
                 mask: crate::model::mask::PayloadMask::default(),
-                proof_lasts: service::people::FRESH_FOR,
+                proof_lasts: crate::model::user::PROOF_LASTS,
                 policy: Arc::new(policy),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
             },

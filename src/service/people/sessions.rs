@@ -33,8 +33,6 @@ pub const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 pub const AGE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Whoever is at the door has this long to come in.
 pub const DOOR_AGE_MAX: Duration = Duration::from_secs(15 * 60);
-/// For how long a proof of the second factor is fresh by default.
-pub const FRESH_FOR: Duration = Duration::from_secs(5 * 60);
 /// Sessions of one person, at most.
 pub(super) const PER_USER_MAX: usize = 8;
 /// Sessions in all, at most.

@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::model::audit::Wanted;
 use crate::model::event::Peer;
+use crate::model::user::PROOF_LASTS;
 use crate::model::{ConfirmationMode, Timestamp};
 use crate::service::{self, ConfirmationSettings, Window};
 use crate::store::tests::{Kept, keys};
@@ -30,7 +31,7 @@ fn open(disk: &Kept, clock: Clock) -> Service {
         schedule: "standard".to_owned(),
         confirmation: ConfirmationSettings { mode: ConfirmationMode::Off, reset_on_url_change: true },
         mask: crate::model::mask::PayloadMask::default(),
-        proof_lasts: FRESH_FOR,
+        proof_lasts: PROOF_LASTS,
         policy: Arc::new(|_| Ok(())),
         chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
     };
@@ -337,14 +338,14 @@ async fn a_fresh_proof_lasts_five_minutes() {
     let (key, _, inside) = house.enrolled("anna").await;
     let fresh = || house.service.seen(inside.expose()).unwrap().fresh_for;
     assert!(fresh().is_some());
-    tokio::time::advance(FRESH_FOR).await;
+    tokio::time::advance(PROOF_LASTS).await;
     assert_eq!(fresh(), None);
     assert_eq!(house.service.enrolment(inside.expose()), Err(DoorError::StepUp), "another app asks for a fresh proof");
     assert_eq!(house.service.step_up(&knock(), inside.expose(), "000000").await, Err(DoorError::WrongCode));
     assert_eq!(fresh(), None);
     let code = house.code(&key);
     house.service.step_up(&knock(), inside.expose(), &code).await.unwrap();
-    assert_eq!(fresh(), Some(FRESH_FOR));
+    assert_eq!(fresh(), Some(PROOF_LASTS));
     assert_eq!(house.service.step_up(&knock(), inside.expose(), &code).await, Err(DoorError::WrongCode), "a replay");
     // Another app: the old key and the old codes are worth nothing.
     let other = house.service.enrolment(inside.expose()).unwrap().key;

@@ -220,7 +220,7 @@ async fn what_is_grave_asks_for_a_fresh_proof() {
     person(&world, "anna", Role::Admin).await;
     let mut browser = Browser { world: &world, cookie: String::new() };
     let key = enrol(&mut browser, "anna").await;
-    tokio::time::advance(crate::service::people::FRESH_FOR).await;
+    tokio::time::advance(crate::model::user::PROOF_LASTS).await;
     let keys = async || world.done("GET", "/v1/keys", Value::Null).await["keys"].as_array().unwrap().len();
     let form = [("role", "read"), ("tenant", ""), ("name", "till \"1\"")];
     let asked = browser.fill("/ui/keys", &form).await.1;
@@ -236,7 +236,7 @@ async fn what_is_grave_asks_for_a_fresh_proof() {
     // The proof counts for what comes next, too, and no longer than it does.
     assert_eq!((browser.fill("/ui/keys", &form).await.1.status, keys().await), (200, 2));
 
-    tokio::time::advance(crate::service::people::FRESH_FOR).await;
+    tokio::time::advance(crate::model::user::PROOF_LASTS).await;
     let form = [("name", "ben"), ("role", "read"), ("tenant", ""), ("password", "a secret of ben's")];
     let asked = browser.fill("/ui/people", &form).await.1;
     assert!(asked.text.contains("Is it you?") && !asked.text.contains("a secret of"), "no secret is written back");
@@ -246,7 +246,7 @@ async fn what_is_grave_asks_for_a_fresh_proof() {
     assert_eq!((made.status, made.location.starts_with("/ui/people/usr_")), (303, true), "{made:?}");
 
     // What is asked for by looking: another app.
-    tokio::time::advance(crate::service::people::FRESH_FOR).await;
+    tokio::time::advance(crate::model::user::PROOF_LASTS).await;
     let turned = browser.look("/ui/enrol").await;
     assert_eq!((turned.status, turned.location.as_str()), (303, "/ui/step-up?next=%2Fui%2Fenrol"));
     assert!(browser.look(&turned.location).await.text.contains("Is it you?"));

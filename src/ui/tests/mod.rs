@@ -86,7 +86,7 @@ impl World {
                 schedule: "standard".to_owned(),
                 confirmation: service::ConfirmationSettings { mode, reset_on_url_change: true },
                 mask: crate::model::mask::PayloadMask::new(vec!["/customer/email".parse().unwrap()]),
-                proof_lasts: service::people::FRESH_FOR,
+                proof_lasts: crate::model::user::PROOF_LASTS,
                 policy: Arc::new(|_| Ok(())),
                 chance: Arc::new(move |bytes| rng.lock().unwrap().fill(bytes)),
             },
