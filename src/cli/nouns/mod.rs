@@ -212,7 +212,7 @@ impl Console {
     /// Rows as a table.
     fn print_rows(&self, noun: &Noun, rows: &[Value], out: &mut impl Write) -> Result<(), Failure> {
         match rows {
-            [] => self.say(format_args!("there is no such {}", noun.name)),
+            [] => self.say("there are none"),
             rows => write!(out, "{}", table::table(noun.columns, rows))?,
         }
         Ok(())
