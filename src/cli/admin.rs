@@ -429,16 +429,24 @@ fn refused(path: &str, place: &str, status: StatusCode, answer: &[u8]) -> Failur
     Failure { details, ..Failure::new(exit, Trouble::new(what, place, cause, help)) }
 }
 
-/// The command that shows how a thing stands, for whoever wanted of it what its state does not allow.
+/// The command that helps whoever wanted of a thing what its state does not allow: most often the one that shows how it stands.
 fn state_of(path: &str) -> String {
     let mut parts = path.split(['/', '?']).skip(2);
     let (kind, mut id) = (parts.next().unwrap_or_default(), parts.next());
     if kind == "destinations" {
         id = parts.next();
     }
+    let deed = path.split('?').next().and_then(|path| path.rsplit('/').next());
     match (kind, id) {
+        ("destinations", Some(id)) if deed == Some("rotate") => {
+            format!("postrider destination rotate-secret {id}{AT_ONCE}")
+        }
+        ("signing-keys", Some(id)) if deed == Some("rotate") => format!("postrider signing-key rotate {id}{AT_ONCE}"),
         ("deliveries" | "destinations", Some(id)) => {
             format!("postrider explain {id}    # says where it stands, and what can be done")
+        }
+        ("replays", None) => {
+            "postrider replay list    # those that run; postrider replay cancel ID ends one".to_owned()
         }
         ("replays", Some(id)) => format!("postrider replay show {id}    # says how far it has come"),
         ("tenants", Some(id)) => format!("postrider tenant delete {id} --dry-run    # names what belongs to it"),
@@ -451,6 +459,9 @@ fn state_of(path: &str) -> String {
         _ => "mend what the cause names".to_owned(),
     }
 }
+
+/// What a rotation is repeated with while the overlap of the one before it lasts.
+const AT_ONCE: &str = " --overlap 0s    # does so while an earlier overlap lasts: that ends at once";
 
 /// What helps whoever said something that cannot be.
 fn mending(details: &Details) -> &'static str {
@@ -557,6 +568,15 @@ mod tests {
         let table = [
             ("/v1/deliveries/dlv_1/cancel", 409, "{}", "postrider explain dlv_1 "),
             ("/v1/destinations/webhook/A-B/test", 409, "{}", "postrider explain A-B "),
+            (
+                "/v1/destinations/webhook/A-B/secret/rotate",
+                409,
+                "{}",
+                "postrider destination rotate-secret A-B --overlap 0s ",
+            ),
+            ("/v1/signing-keys/sgk_1/rotate", 409, "{}", "postrider signing-key rotate sgk_1 --overlap 0s "),
+            ("/v1/signing-keys/sgk_1", 409, "{}", "postrider signing-key show sgk_1 "),
+            ("/v1/replays", 409, "{}", "postrider replay list "),
             ("/v1/replays/rpl_7/cancel", 409, "{}", "postrider replay show rpl_7 "),
             ("/v1/tenants/m1", 409, "{}", "postrider tenant delete m1 --dry-run "),
             ("/v1/tenants", 409, "{}", "postrider tenant list "),
