@@ -969,14 +969,21 @@ impl Service {
         created(self.store.steer(actor, op::CreateEventType { known }).await?.answer, "event type")
     }
 
-    /// Replaces an event type that was added, if it still is what the caller saw.
-    pub async fn update_event_type(
+    /// Changes an event type that was added. The change is a function, as of a destination.
+    pub async fn update_event_type<E: From<Error>>(
         &self,
         actor: &Actor,
-        before: Arc<KnownType>,
-        after: KnownType,
-    ) -> Result<Arc<KnownType>, Error> {
-        created(self.store.steer(actor, op::UpdateEventType { before, after }).await?.answer, "event type")
+        name: &EventType,
+        change: impl Fn(&KnownType) -> Result<KnownType, E>,
+    ) -> Result<Arc<KnownType>, E> {
+        loop {
+            let before = self.event_type_to_change(name)?;
+            let after = change(&before)?;
+            match self.store.steer(actor, op::UpdateEventType { before, after }).await.map_err(Error::from)?.answer {
+                Err(Rejected::Stale) => {}
+                answer => return created(answer, "event type").map_err(E::from),
+            }
+        }
     }
 
     /// Takes an event type that was added out of the catalogue. Events and subscriptions of it stay.

@@ -19,7 +19,7 @@ use crate::model::{EventType, Invalid, KnownType, Timestamp};
 pub const PATH: &str = "/v1/event-types";
 
 /// The body of a create and of an update.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventTypeRequest {
     name: Patch<String>,
@@ -188,10 +188,11 @@ pub(super) async fn read(call: Call, _: Caller) -> Result<Response, Problem> {
 pub(super) async fn update(mut call: Call, caller: Caller) -> Result<Response, Problem> {
     may_change(&caller)?;
     let name = call.params.parse::<EventType>("name")?;
-    let stored = call.service.event_type_to_change(&name)?;
+    // What cannot be changed is refused before its change is read.
+    call.service.event_type_to_change(&name)?;
     let request: EventTypeRequest = call.request.json(call.settings.body_bytes_max).await?;
-    let after = request.update(&stored)?;
-    let known = call.service.update_event_type(caller.actor(), stored, after).await?;
+    let change = |stored: &KnownType| request.clone().update(stored);
+    let known = call.service.update_event_type(caller.actor(), &name, change).await?;
     Ok(native::ok(&EventTypeView::of(&known)))
 }
 

@@ -1,7 +1,11 @@
 //! The catalogue of event types: what it tells, who changes it, what it decides.
 
+use std::cell::Cell;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use super::*;
-use crate::model::{EventType, EventTypes, KnownType, event_type};
+use crate::model::{Actor, EventType, EventTypes, KnownType, event_type};
 
 const PATH: &str = "/v1/event-types";
 
@@ -49,6 +53,28 @@ async fn the_catalogue_is_read_in_pages_by_anybody_who_may_read() {
     let by_alias = world.get(&format!("{PATH}/refund.done")).await.json();
     assert_eq!((&by_alias["name"], &by_alias["origin"]), (&json!("refund.settled"), &json!("api")));
     assert_eq!((&by_alias["read_only"], by_alias["created"].is_string()), (&json!(false), true));
+}
+
+/// Two who change a type at once both have their way, as with everything else that is changed: nobody is told to try again.
+#[tokio::test]
+async fn changes_of_one_type_at_the_same_time_are_all_made() {
+    let world = World::new();
+    world.done(201, "POST", PATH, json!({"name": "refund.settled"})).await;
+    let (name, calls) = (kind("refund.settled"), Cell::new(0));
+    let named = |stored: &KnownType| {
+        Ok::<_, service::Error>(KnownType { aliases: vec![kind("refund.done")], ..stored.clone() })
+    };
+    let described = |stored: &KnownType| {
+        // Between its look and its change the other one's is made.
+        if calls.replace(calls.get() + 1) == 0 {
+            let mut other = pin!(world.service.update_event_type(&Actor::SYSTEM, &name, named));
+            let _ = other.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        Ok::<_, service::Error>(KnownType { description: Some("A refund".into()), ..stored.clone() })
+    };
+    let known = world.service.update_event_type(&Actor::SYSTEM, &name, described).await.unwrap();
+    assert_eq!((calls.get(), known.description.as_deref()), (2, Some("A refund")));
+    assert_eq!(known.aliases, [kind("refund.done")]);
 }
 
 /// What is built in or configured is read-only and says so; a spelling belongs to one type; what is added is changed and
