@@ -4,6 +4,10 @@
 //! code that verifies a card, the PIN, the track) cannot be told from other digits: it is known by its member's name, and the
 //! track's data also by the card number that it begins with.
 
+use serde_json::Value;
+
+use super::json;
+
 /// Digits of a card number (ISO/IEC 7812), and how many of the last ones stay, so that people can still tell cards apart.
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 const CARD_DIGITS_SHOWN: usize = 4;
@@ -215,29 +219,41 @@ pub fn masked_text(text: &str) -> String {
 /// A JSON text with its card data masked: it stays JSON, so a number that is masked becomes a text. The value of a member whose name
 /// says that it is a card's secret goes as a whole, unless it is nothing: `null`, `true`, `false`, an empty text.
 pub fn masked_json(text: &str) -> String {
-    let mut json = String::with_capacity(text.len() + 16);
+    let mut shown = String::with_capacity(text.len() + 16);
+    let masked = |bytes: &[u8]| {
+        let mut masked = bytes.to_vec();
+        mask_card_data(&mut masked);
+        masked
+    };
     let mut rest = text;
     while let Some(first) = rest.bytes().next() {
         let (token, after) = rest.split_at(token_end(rest.as_bytes()));
-        let mut bytes = token.as_bytes().to_vec();
-        mask_card_data(&mut bytes);
-        // Letters and digits of ASCII became asterisks, so it is as good a text as before.
-        let shown = String::from_utf8_lossy(&bytes);
-        match first {
-            b'-' | b'0'..=b'9' if shown != token => json.extend(["\"", &*shown, "\""]),
-            _ => json.push_str(&shown),
+        // Letters and digits may be written as escapes.
+        let plain = if first == b'"' && token.contains("\\u00") { json::text(token.as_bytes()) } else { None };
+        let plain = plain.as_deref();
+        match plain.filter(|plain| masked(plain) != *plain) {
+            Some(plain) => shown.push_str(&Value::from(String::from_utf8_lossy(&masked(plain))).to_string()),
+            None => {
+                let bytes = masked(token.as_bytes());
+                // Letters and digits of ASCII became asterisks, so it is as good a text as before.
+                let text = String::from_utf8_lossy(&bytes);
+                match first {
+                    b'-' | b'0'..=b'9' if text != token => shown.extend(["\"", &*text, "\""]),
+                    _ => shown.push_str(&text),
+                }
+            }
         }
         rest = after;
-        if first == b'"' && is_masked_name(token.trim_matches('"').as_bytes()) {
+        if first == b'"' && is_masked_name(plain.unwrap_or(token.trim_matches('"').as_bytes())) {
             let value = after.trim_start_matches([' ', '\t', '\r', '\n', ':']);
             let (between, is_member) = (&after[..after.len() - value.len()], after.len() > value.len());
             if is_member && between.contains(':') && !value.starts_with(['n', 't', 'f']) && !value.starts_with("\"\"") {
-                json.extend([between, MASK]);
+                shown.extend([between, MASK]);
                 rest = &value[value_end(value.as_bytes())..];
             }
         }
     }
-    json
+    shown
 }
 
 /// The bytes of the string, of the number, or of what lies between such, that begins here.
@@ -398,6 +414,8 @@ mod tests {
             ),
             (r#"{"form":"cvv=123&a=1","esc":"{\"pin\":\"1\"}"}"#, r#"{"form":"cvv=***&a=1","esc":"{\"pin\":\"*\"}"}"#),
             (r#"["cvv", 123]"#, r#"["cvv", 123]"#),
+            (r#"{"\u0063vv": 123, "a":"\u00e9"}"#, r#"{"\u0063vv": "***", "a":"\u00e9"}"#),
+            (r#"["\u0034111111111111111", "\u00634"]"#, r#"["************1111", "\u00634"]"#),
         ];
         for (text, masked) in table {
             assert_eq!(masked_json(text), masked);
