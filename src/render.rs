@@ -12,13 +12,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::model::destination::Format;
 use crate::model::event::EventHead;
-use crate::model::{Event, Timestamp};
+use crate::model::{Event, Timestamp, json};
 
 const JSON: &str = "application/json";
 const CLOUD_JSON: &str = "application/cloudevents+json";
@@ -244,11 +244,11 @@ const NOT_IN_HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// The attributes as headers, for the binary mode. The content type has a header of its own.
 fn ce_headers(event: &Event) -> Vec<(String, String)> {
-    /// A simple value of JSON as text: a string without its quotes and escapes, a number or a flag as it stands.
-    #[derive(Deserialize)]
-    struct Text(String);
-    let text =
-        |raw: &RawValue| serde_json::from_str(raw.get()).map_or_else(|_| raw.get().to_owned(), |Text(text)| text);
+    // A simple value of JSON as text: a string without its quotes and escapes, a number or a flag as it stands.
+    let text = |raw: &RawValue| match json::text(raw.get().as_bytes()) {
+        Some(text) => String::from_utf8_lossy(&text).into_owned(),
+        None => raw.get().to_owned(),
+    };
     let header = |(name, value)| {
         let value = match value {
             Attribute::Text(text) => text,
@@ -395,6 +395,10 @@ mod tests {
         ];
         assert_eq!(binary.headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!((binary.content_type, &binary.body[..]), ("application/vnd.shop+json", &b"1"[..]));
+        // Half of a surrogate pair is no character, which a header could hold.
+        event.head.cloud.as_mut().unwrap().others = vec![("odd".to_owned(), r#""a\ud800 b""#.to_owned())];
+        let binary = render(Format::CloudEventsBinary, &event, &Bytes::from_static(b"1"), &[]);
+        assert_eq!(binary.headers.last().unwrap().1, ["a", &"%EF%BF%BD".repeat(3), "%20b"].concat());
     }
 
     #[test]
