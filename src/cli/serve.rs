@@ -122,9 +122,21 @@ fn notify(state: NotifyState<'_>) {
     }
 }
 
-/// There is no master key, or not the right one.
+/// What helps where the system could not read or write, at a start and at anything else.
+const LOOK_AT_THE_DISK: &str = "look at the disk (dmesg, df), then try again: the store is as it was";
+
+/// There is no master key, or not the right one, or it could not be read.
 pub(super) fn master_key_failure(what: &str, error: &MasterKeyError) -> Failure {
-    Failure::new(Exit::BadConfig, Trouble::new(what, error.place(), error.to_string(), error.help()))
+    let (exit, help) = match error {
+        MasterKeyError::Io { cause, .. } if is_the_disk(cause) => (Exit::StoreFailed, LOOK_AT_THE_DISK.to_owned()),
+        MasterKeyError::Io { .. }
+        | MasterKeyError::Missing { .. }
+        | MasterKeyError::Wrong { .. }
+        | MasterKeyError::NoKey { .. }
+        | MasterKeyError::Open { .. }
+        | MasterKeyError::NoCredentials { .. } => (Exit::BadConfig, error.help()),
+    };
+    Failure::new(exit, Trouble::new(what, error.place(), error.to_string(), help))
 }
 
 /// A start that failed, with what helps.
@@ -155,10 +167,9 @@ pub(super) fn open_failure(what: &str, error: StartError) -> Failure {
         StartError::Store(OpenError::Locked { path }) => {
             (path.display().to_string(), "stop the other daemon, or give this one a store of its own (store.path)")
         }
-        StartError::Store(OpenError::Io { path, source }) if is_the_disk(source) => (
-            path.display().to_string(),
-            "look at the disk (dmesg, df), then start the daemon again: the store is as it was",
-        ),
+        StartError::Store(OpenError::Io { path, source }) if is_the_disk(source) => {
+            (path.display().to_string(), LOOK_AT_THE_DISK)
+        }
         StartError::Store(OpenError::Io { path, .. }) => {
             (path.display().to_string(), "give this user the folder, or choose another one (store.path)")
         }
@@ -205,17 +216,27 @@ mod tests {
 
     use super::*;
 
-    /// P10: a disk that fails for a while must not end in a service that has given up; a wrong path must.
+    /// P10: a disk that fails for a while must not end in a service that has given up; a wrong path must. The same of the store's
+    /// file and of the master key's.
     #[test]
     fn a_disk_that_fails_is_tried_again_and_a_wrong_path_is_not() {
-        let ends = |source: io::Error| {
-            open_failure("cannot start", StartError::Store(OpenError::Io { path: "store".into(), source })).exit
+        let of_store = |source: io::Error| StartError::Store(OpenError::Io { path: "store".into(), source });
+        let of_key =
+            |cause: io::Error| StartError::MasterKey(MasterKeyError::Io { doing: "read", key: "key".into(), cause });
+        let failures = |errno: nix::errno::Errno| {
+            [of_store(errno.into()), of_key(errno.into())].map(|error| open_failure("cannot open the store", error))
         };
         for transient in [nix::errno::Errno::EIO, nix::errno::Errno::ENOSPC, nix::errno::Errno::EMFILE] {
-            assert_eq!(ends(transient.into()), Exit::StoreFailed, "{transient}");
+            for failure in failures(transient) {
+                assert_eq!(failure.exit, Exit::StoreFailed, "{transient}");
+                assert_eq!(failure.troubles[0].help, LOOK_AT_THE_DISK, "it may be no daemon that is started");
+            }
         }
         for lasting in [nix::errno::Errno::ENOENT, nix::errno::Errno::EACCES, nix::errno::Errno::EROFS] {
-            assert_eq!(ends(lasting.into()), Exit::BadConfig, "{lasting}");
+            for failure in failures(lasting) {
+                assert_eq!(failure.exit, Exit::BadConfig, "{lasting}");
+                assert_ne!(failure.troubles[0].help, LOOK_AT_THE_DISK, "{lasting}");
+            }
         }
     }
 }

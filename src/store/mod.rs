@@ -71,7 +71,7 @@ use record::StartedRow;
 use segments::Runs;
 use segments::seal::{LoadedRuns, Sealer};
 use tables::Records;
-use writer::{Job, META_AUDIT, META_EPOCH, META_NUMBERS, Numbers, Submission, Writer};
+use writer::{CommitError, Job, META_AUDIT, META_EPOCH, META_NUMBERS, Numbers, Submission, Writer};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -329,8 +329,7 @@ impl Store {
             let db = builder(settings).create_with_backend(backend);
             let db = db.map_err(|error| open_error(path, error))?;
             let keys = unlock(&db, settings)?;
-            let founded = found(&db, &keys, clock, epoch);
-            founded.map_err(|why| OpenError::Damaged { path: path.clone(), why: why.0 })?;
+            found(&db, &keys, clock, epoch).map_err(|error| error.at(path))?;
             Ok((db, keys))
         };
         let draft = draft_of(path);
@@ -370,8 +369,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let db = builder(settings).create_with_backend(backend).map_err(|error| open_error(&settings.path, error))?;
         let keys = unlock(&db, settings)?;
-        let founded = found(&db, &keys, clock, epoch);
-        founded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
+        found(&db, &keys, clock, epoch).map_err(|error| error.at(&settings.path))?;
         Self::start(db, keys, settings, clock, runs)
     }
 
@@ -382,8 +380,7 @@ impl Store {
         clock: Clock,
         writer_runs: WriterRuns,
     ) -> Result<Self, OpenError> {
-        let loaded = load(&db, &keys, settings, clock.now());
-        let loaded = loaded.map_err(|why| OpenError::Damaged { path: settings.path.clone(), why: why.0 })?;
+        let loaded = load(&db, &keys, settings, clock.now()).map_err(|error| error.at(&settings.path))?;
         let Loaded { epoch, numbers, catalog, standing, runs, sealer, lined, cut_off, replays, commands } = loaded;
         let db = Arc::new(db);
         let shared = Arc::new(Shared {
@@ -400,12 +397,8 @@ impl Store {
         });
         let mut writer = Writer::new(Arc::clone(&db), clock, epoch, numbers, standing, sealer, Arc::clone(&shared));
         writer.set_lined(lined);
-        writer.end_cut_off(cut_off);
-        writer.run_left_over(commands);
-        let failure = shared.failure.borrow().clone();
-        if let Some(why) = failure {
-            return Err(OpenError::Damaged { path: settings.path.clone(), why });
-        }
+        let caught_up = writer.end_cut_off(cut_off).and_then(|()| writer.run_left_over(commands));
+        caught_up.map_err(|error| LoadError::from(error).at(&settings.path))?;
         let door = match writer_runs {
             WriterRuns::Inline => Door::Inline(Box::new(Mutex::new(writer))),
             WriterRuns::InThread => {
@@ -614,32 +607,96 @@ fn draft_of(path: &Path) -> PathBuf {
 fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned() },
-        // The system read it well; what it read is no store, or ends too early for one.
-        DatabaseError::Storage(redb::StorageError::Io(source))
-            if matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
-        {
-            OpenError::Damaged { path: path.to_owned(), why: source.to_string() }
-        }
-        DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Io { path: path.to_owned(), source },
-        other => OpenError::Damaged { path: path.to_owned(), why: other.to_string() },
+        other => LoadError::from(other).at(path),
     }
 }
 
-/// What a store's file could not be read for.
-struct LoadError(String);
+/// Why a store's file could not be used.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    /// The system could not read or write. That may pass, and says nothing of what the file holds.
+    #[error("{0}")]
+    System(std::io::Error),
+    /// What was read is no store, or a damaged one.
+    #[error("{0}")]
+    Damaged(String),
+}
 
-impl<E: std::fmt::Display> From<E> for LoadError {
-    fn from(error: E) -> Self {
-        LoadError(error.to_string())
+impl LoadError {
+    /// As an opening says it.
+    fn at(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            LoadError::System(source) => OpenError::Io { path, source },
+            LoadError::Damaged(why) => OpenError::Damaged { path, why },
+        }
+    }
+}
+
+impl From<redb::Error> for LoadError {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            // The system read it well; what it read is no store, or ends too early for one.
+            redb::Error::Io(source) if matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+                LoadError::Damaged(source.to_string())
+            }
+            redb::Error::Io(source) => LoadError::System(source),
+            // The system failed where redb could not tell of it, and redb has done nothing since.
+            redb::Error::PreviousIo => LoadError::System(std::io::Error::other(error.to_string())),
+            other => LoadError::Damaged(other.to_string()),
+        }
+    }
+}
+
+macro_rules! as_load_error {
+    ($($error:ty),*) => { $(impl From<$error> for LoadError {
+        fn from(error: $error) -> Self {
+            redb::Error::from(error).into()
+        }
+    })* };
+}
+
+as_load_error!(
+    DatabaseError,
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::CompactionError
+);
+
+impl From<ApplyError> for LoadError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Storage(error) => error.into(),
+            ApplyError::Table(error) => error.into(),
+        }
+    }
+}
+
+impl From<CommitError> for LoadError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Begin(error) => error.into(),
+            CommitError::Table(error) => error.into(),
+            CommitError::Apply(error) => error.into(),
+            CommitError::Commit(error) => error.into(),
+            CommitError::KeySpent => LoadError::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<codec::DecodeError> for LoadError {
+    fn from(error: codec::DecodeError) -> Self {
+        LoadError::Damaged(error.to_string())
     }
 }
 
 /// Reads the store's data keys, before anything is changed.
 fn unlock(db: &Database, settings: &Settings) -> Result<Arc<Keyring>, OpenError> {
-    let path = || settings.path.clone();
-    let rows = data_keys(db).map_err(|why| OpenError::Damaged { path: path(), why: why.0 })?;
+    let rows = data_keys(db).map_err(|error| error.at(&settings.path))?;
     let keyring = Keyring::open(&settings.keys, rows.into_iter());
-    keyring.map(Arc::new).map_err(|_| OpenError::WrongKey { path: path() })
+    keyring.map(Arc::new).map_err(|_| OpenError::WrongKey { path: settings.path.clone() })
 }
 
 fn data_keys(db: &Database) -> Result<Vec<(u32, Vec<u8>)>, LoadError> {
@@ -726,7 +783,7 @@ struct Loaded {
 fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp) -> Result<Loaded, LoadError> {
     let transaction = db.begin_read()?;
     let meta = tables::META.read(&transaction, keys)?;
-    let fact = |name: &str| meta.get(name)?.ok_or_else(|| LoadError(format!("the store has no {name} row")));
+    let fact = |name: &str| meta.get(name)?.ok_or_else(|| LoadError::Damaged(format!("the store has no {name} row")));
     let epoch: Epoch = needed(&meta, META_EPOCH, fact(META_EPOCH)?.value())?;
     let numbers: Numbers = needed(&meta, META_NUMBERS, fact(META_NUMBERS)?.value())?;
     let chain: Chain = needed(&meta, META_AUDIT, fact(META_AUDIT)?.value())?;
@@ -761,7 +818,7 @@ fn load(db: &Database, keys: &Arc<Keyring>, settings: &Settings, now: Timestamp)
             op::kind::KEY => catalog.put_key(needed::<_, ApiKey>(&things, key, record)?),
             op::kind::SIGNING_KEY => drop(catalog.put_signing_key(needed::<_, SigningKey>(&things, key, record)?)),
             op::kind::USER => drop(catalog.put_user(needed::<_, User>(&things, key, record)?)),
-            other => return Err(LoadError(format!("the store holds a thing of the unknown kind {other}"))),
+            other => return Err(LoadError::Damaged(format!("the store holds a thing of the unknown kind {other}"))),
         }
     }
 
@@ -832,7 +889,7 @@ fn load_runs(
         let broken = match segments::seal::load(&db.begin_read()?, keys, run_events, end, now)? {
             LoadedRuns::Whole(whole) => return Ok(*whole),
             LoadedRuns::Broken(_) if is_mended => {
-                return Err(LoadError("lists that were just written are damaged".into()));
+                return Err(LoadError::Damaged("lists that were just written are damaged".into()));
             }
             LoadedRuns::Broken(broken) => broken,
         };
@@ -857,7 +914,7 @@ fn needed<'k, K: redb::Key + 'static, T: DeserializeOwned>(
     let place = rows.place(&key);
     let (table, shown) = place.named();
     codec::decode(place, record).map_err(|error| {
-        LoadError(format!(
+        LoadError::Damaged(format!(
             "{shown} in the table {table} is damaged, and nothing is delivered without it: {error}; \
              see what else is with `postrider db check`, and put back the last copy of the store"
         ))

@@ -176,8 +176,7 @@ pub fn stat(settings: &Settings) -> Result<Stat, OpenError> {
     let db = builder.set_cache_size(settings.cache_bytes).create_with_backend(backend);
     let db = db.map_err(|error| open_error(path, error))?;
     let keys = unlock(&db, settings)?;
-    let damaged = |why: LoadError| OpenError::Damaged { path: path.clone(), why: why.0 };
-    count(&db, &keys, file_size).map_err(damaged)
+    count(&db, &keys, file_size).map_err(|error| error.at(path))
 }
 
 fn count(db: &Database, keys: &Arc<Keyring>, file: FileSize) -> Result<Stat, LoadError> {
@@ -185,7 +184,7 @@ fn count(db: &Database, keys: &Arc<Keyring>, file: FileSize) -> Result<Stat, Loa
     let mut counted = Vec::new();
     for name in tables::NAMES {
         let handle = transaction.list_tables()?.find(|handle| redb::TableHandle::name(handle) == name);
-        let handle = handle.ok_or_else(|| LoadError(format!("the store has no table {name}")))?;
+        let handle = handle.ok_or_else(|| LoadError::Damaged(format!("the store has no table {name}")))?;
         let table = transaction.open_untyped_table(handle)?;
         let stats = table.stats()?;
         let bytes = stats.stored_bytes();
@@ -194,7 +193,8 @@ fn count(db: &Database, keys: &Arc<Keyring>, file: FileSize) -> Result<Stat, Loa
     }
     let meta = tables::META.read(&transaction, keys)?;
     let fact = |name: &str| {
-        redb::ReadableTable::get(&*meta, name)?.ok_or_else(|| LoadError(format!("the store has no {name} row")))
+        redb::ReadableTable::get(&*meta, name)?
+            .ok_or_else(|| LoadError::Damaged(format!("the store has no {name} row")))
     };
     let epoch: crate::model::Epoch = codec::decode(meta.place(META_EPOCH), fact(META_EPOCH)?.value())?;
     let numbers: Numbers = codec::decode(meta.place(META_NUMBERS), fact(META_NUMBERS)?.value())?;
@@ -206,15 +206,14 @@ fn count(db: &Database, keys: &Arc<Keyring>, file: FileSize) -> Result<Stat, Loa
 /// what it holds is left alone.
 pub fn compact(settings: &Settings, now: Timestamp) -> Result<Compacted, OpenError> {
     let path = &settings.path;
-    let damaged = |why: LoadError| OpenError::Damaged { path: path.clone(), why: why.0 };
     let before = size(path)?;
     let backend = backend_of(path)?;
     let mut builder = Builder::new();
     builder.set_cache_size(settings.cache_bytes).set_check_integrity_on_open(true);
     let mut db = builder.create_with_backend(backend).map_err(|error| open_error(path, error))?;
     let keys = unlock(&db, settings)?;
-    let (dropped, findings) = drop_keys(&db, &keys, now).map_err(damaged)?;
-    db.compact().map_err(|error| damaged(error.into()))?;
+    let (dropped, findings) = drop_keys(&db, &keys, now).map_err(|error| error.at(path))?;
+    db.compact().map_err(|error| LoadError::from(error).at(path))?;
     db.close().map_err(|error| open_error(path, error))?;
     Ok(Compacted { before, after: size(path)?, data_keys_dropped: dropped, findings })
 }

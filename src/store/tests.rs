@@ -1079,6 +1079,89 @@ async fn after_a_failed_sync_nothing_is_acknowledged() {
     store.close().await;
 }
 
+/// A disk that does what it is asked so many times, and then fails: once, or from then on.
+#[derive(Debug)]
+struct Tired {
+    memory: Kept,
+    left: std::sync::atomic::AtomicI64,
+    for_good: bool,
+}
+
+impl Tired {
+    fn ask(&self) -> std::io::Result<()> {
+        match self.left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) {
+            1.. => Ok(()),
+            0 => Err(nix::errno::Errno::EIO.into()),
+            _ if self.for_good => Err(nix::errno::Errno::EIO.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for Tired {
+    fn len(&self) -> std::io::Result<u64> {
+        self.ask()?;
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.ask()?;
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.ask()?;
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.ask()?;
+        self.memory.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.ask()?;
+        self.memory.write(offset, data)
+    }
+}
+
+/// P10: a start over a disk that fails told of a damaged file, and the service gave up, wherever the disk failed after redb's own
+/// opening. At each of a start's reads, writes and syncs, in a new store and in one that a crash left with attempts under way, it
+/// is the disk that failed, and the next start finds everything.
+#[tokio::test(start_paused = true)]
+async fn a_start_over_a_disk_that_fails_says_so_wherever_it_fails() {
+    let crashed = Kept::default();
+    let store = crashed.open();
+    let no = with_destinations(&store, 1).await[0];
+    accept(&store, event("a", None, "1")).await.unwrap();
+    let [row] = rows(&store, no).await[..] else { panic!() };
+    start(&store, row).await;
+    let image = crashed.copied();
+    drop(store);
+
+    for (image, is_new) in [(image, false), (Kept::default(), true)] {
+        for for_good in [true, false] {
+            let mut failed = 0;
+            for asked in 0.. {
+                let memory = image.copied();
+                let disk = Tired { memory: memory.clone(), left: asked.into(), for_good };
+                let clock = Clock::of_runtime(START);
+                match Store::open_on(disk, &settings(), clock, 7, WriterRuns::Inline) {
+                    Ok(_) => break,
+                    Err(OpenError::Io { .. }) => failed += 1,
+                    Err(error) => panic!("after {asked} of what a start asks of the disk: {error}"),
+                }
+                // A new store's file is a draft until the opening has ended.
+                if !is_new {
+                    let store = memory.open();
+                    assert_eq!((store.standing(|it| it.events), rows_of_started(&store)), (1, 0), "after {asked}");
+                }
+            }
+            assert!(failed > 20, "{failed}");
+        }
+    }
+}
+
 /// A crash of an idle store leaves nothing to walk: a moment after the last commit, and from the start on, too. A store that
 /// has work leaves its file to be walked, so that work never waits for this.
 #[tokio::test]

@@ -225,9 +225,9 @@ impl Writer {
     }
 
     /// Ends the attempts that the last run left under way, before anything else.
-    pub(super) fn end_cut_off(&mut self, attempts: Vec<(DeliveryKey, Option<StartedRow>)>) {
+    pub(super) fn end_cut_off(&mut self, attempts: Vec<(DeliveryKey, Option<StartedRow>)>) -> Result<(), CommitError> {
         if attempts.is_empty() {
-            return;
+            return Ok(());
         }
         tracing::warn!(
             event = "attempts_cut_off",
@@ -235,15 +235,13 @@ impl Writer {
             "attempts were under way when the daemon ended"
         );
         self.marked = attempts.iter().map(|(key, _)| *key).collect();
-        // Nobody waits for the answer: a commit that fails is the store's failure.
-        self.commit(vec![Box::new(Submission::new(EndCutOff { attempts }, None, None))]);
+        self.commit_all(&mut vec![Box::new(Submission::new(EndCutOff { attempts }, None, None))])
     }
 
     /// Carries out the commands that the last run accepted and did not come to, before anything else.
-    pub(super) fn run_left_over(&mut self, commands: Vec<CommandId>) {
+    pub(super) fn run_left_over(&mut self, commands: Vec<CommandId>) -> Result<(), CommitError> {
         let run = |id| Box::new(Submission::new(RunCommand { id }, None, None)) as Box<dyn Job>;
-        // Nobody waits for the answers: a commit that fails is the store's failure.
-        self.commit(commands.into_iter().map(run).collect());
+        self.commit_all(&mut commands.into_iter().map(run).collect())
     }
 
     /// Applies the jobs in one transaction (or several, where they change much), syncs it, publishes what changed, and answers
@@ -253,22 +251,24 @@ impl Writer {
             jobs.into_iter().for_each(|job| job.settle(Err(StoreFailed)));
             return;
         }
+        if let Err(error) = self.commit_all(&mut jobs) {
+            self.shared.fail(&error);
+            jobs.into_iter().for_each(|job| job.settle(Err(StoreFailed)));
+        }
+    }
+
+    /// Takes the jobs out of the list as their commits are done; those of one that failed are left in it.
+    fn commit_all(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), CommitError> {
         while !jobs.is_empty() {
             let watch = Stopwatch::start();
-            match self.write(&mut jobs) {
-                Ok((applied, aftermath)) => {
-                    self.shared.metrics.committed(applied, watch.elapsed());
-                    self.commits += 1;
-                    let receipt = Receipt { commit: self.commits };
-                    self.publish(aftermath);
-                    jobs.drain(..applied).for_each(|job| job.settle(Ok(receipt)));
-                }
-                Err(error) => {
-                    self.shared.fail(&error);
-                    jobs.drain(..).for_each(|job| job.settle(Err(StoreFailed)));
-                }
-            }
+            let (applied, aftermath) = self.write(jobs)?;
+            self.shared.metrics.committed(applied, watch.elapsed());
+            self.commits += 1;
+            let receipt = Receipt { commit: self.commits };
+            self.publish(aftermath);
+            jobs.drain(..applied).for_each(|job| job.settle(Ok(receipt)));
         }
+        Ok(())
     }
 
     /// One commit; answers how many of the jobs are in it.

@@ -597,7 +597,7 @@ impl<'a> Inspection<'a> {
             }
             // Each damaged row has been reported: this is one that is not there.
             Ok(LoadedRuns::Broken(_)) => Err("a run does not have all rows that it names".to_owned()),
-            Err(error) => Err(error.0),
+            Err(error) => Err(error.to_string()),
         };
         if let Err(reason) = checked {
             self.tell(tables::SEGMENTS.name, String::new(), reason);
