@@ -27,7 +27,7 @@ use crate::model::{DestinationId, Ended, Outcome, TenantId, TypePattern};
 use crate::service::{Service, Sight};
 
 /// How long a client hears nothing at most: by then it gets a line that says nothing, which keeps what lies between awake,
-/// and shows whether the client is still there.
+/// and finds out a client that vanished without closing the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What has been told already when this many bytes are together is handed in, though more could be.
 const PIECE_BYTES: usize = 16 << 10;

@@ -43,7 +43,8 @@ pub enum Body {
 /// A body that is made while it is read.
 ///
 /// No task of its own stands behind it: it is made on the connection's, a piece at a time, and only as fast as the client
-/// takes it. So a client that does not read costs the few pieces that are under way, and one that has gone costs nothing.
+/// takes it. So a client that does not read costs the few pieces that are under way, and one that has closed the connection
+/// costs nothing.
 pub struct Stream {
     /// `None` when there will be no more pieces than `pieces` holds.
     making: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -182,7 +183,8 @@ impl Response {
     /// A 200 whose body is what `make` hands in, until it ends, the client leaves, or the server stops.
     ///
     /// The server lets so many run at once and answers a 503 beyond that. While the client takes nothing, `make` is not run.
-    /// It should hand in something every few seconds: a client that has gone is found out by writing to it.
+    /// It should hand in something every few seconds: a client that vanished without a word is found out by writing to it. One that
+    /// closes the connection, or its sending half, ends the body at once.
     pub fn stream<F>(content_type: &'static str, make: impl FnOnce(Pieces) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,

@@ -252,7 +252,8 @@ impl Server {
     /// Serves one connection to its end; after `shutdown` the running request is answered and no further one is read.
     ///
     /// It does not count against [`Settings::connections_max`], and nobody cuts it after [`Settings::drain`]: whoever accepted it bounds that.
-    /// A client that closes its sending half still gets its answers.
+    /// A client that closes its sending half still gets its answers, but for those without an end: whoever has left can be told
+    /// from whoever only asks no more by nothing else, and would keep its place among the streams.
     pub async fn serve_connection<S>(&self, io: S, peer: Peer, shutdown: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -269,7 +270,8 @@ impl Server {
             .half_close(true);
         let mark = StreamMark::default();
         let service = service_fn(|request| self.answer(request, peer, &mark, &shutdown));
-        let io = InWords::new(Impatient::new(io, settings.timeout_write), |status| self.unread(status));
+        let io = Impatient::new(Attentive::new(io, mark.clone()), settings.timeout_write);
+        let io = InWords::new(io, |status| self.unread(status));
         let io = TokioIo::new(io);
         let mut connection = pin!(builder.serve_connection(io, service));
         let served = tokio::select! {
@@ -479,6 +481,85 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
         self.weigh(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+/// A stream that looks for its peer's end while an answer without an end is given.
+///
+/// hyper does not read then, since it lets clients close their sending half, and who has gone would be found out by the second
+/// write after that. What is read on this occasion is the first byte of the next request, after which there is nothing to look for.
+struct Attentive<S> {
+    inner: S,
+    mark: StreamMark,
+    ahead: Option<u8>,
+}
+
+impl<S: AsyncRead + Unpin> Attentive<S> {
+    fn new(inner: S, mark: StreamMark) -> Self {
+        Attentive { inner, mark, ahead: None }
+    }
+
+    /// An error when the peer has gone; wakes the task of this context when it goes.
+    fn look(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.ahead.is_some() || !self.mark.is_set() {
+            return Ok(());
+        }
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        match Pin::new(&mut self.inner).poll_read(context, &mut buffer) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => {
+                self.ahead = buffer.filled().first().copied();
+                let gone = || io::Error::new(io::ErrorKind::ConnectionAborted, "the peer has left its stream");
+                self.ahead.map(drop).ok_or_else(gone)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Attentive<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.ahead.filter(|_| buffer.remaining() > 0) {
+            Some(byte) => {
+                self.ahead = None;
+                buffer.put_slice(&[byte]);
+                Poll::Ready(Ok(()))
+            }
+            None => Pin::new(&mut self.inner).poll_read(context, buffer),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Attentive<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    /// hyper flushes whenever its task has been woken.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look(context)?;
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -831,6 +912,11 @@ mod tests {
                         pieces.send(Bytes::from_static(b"one")).await;
                         std::future::pending().await
                     })),
+                    "/pause" => Ok(Response::stream("text/plain", async |mut pieces: Pieces| {
+                        pieces.send(Bytes::from_static(b"one")).await;
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        pieces.send(Bytes::from_static(b"two")).await;
+                    })),
                     "/flood" => Ok(Response::stream("text/plain", async move |mut pieces: Pieces| {
                         loop {
                             count.fetch_add(1, Ordering::Relaxed);
@@ -922,6 +1008,43 @@ mod tests {
         holding.await.unwrap();
         second.write_all(b"GET /two HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         assert_eq!(status(&read_until(&mut second, "0\r\n\r\n").await), "200");
+    }
+
+    /// A stream that nobody writes to keeps no place for a client that has closed it: eight reloads of a page locked its reader out
+    /// for half a minute. On TCP the first write after the end of the peer succeeds.
+    #[tokio::test]
+    async fn a_stream_that_its_client_has_closed_ends_at_once() {
+        let (server, _) = streaming(Settings { streams_max: 1, ..Settings::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for _ in 0..9 {
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (far, _) = listener.accept().await.unwrap();
+            let served = server.serve_connection(far, peer(), CancellationToken::new());
+            let client = async move {
+                near.write_all(b"GET /one HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+                let mut head = [0; 12];
+                near.read_exact(&mut head).await.unwrap();
+                assert_eq!(&head, b"HTTP/1.1 200");
+            };
+            let both = timeout(Duration::from_secs(60), async { tokio::join!(served, client) });
+            both.await.expect("nothing is written to it, and it ends all the same");
+        }
+    }
+
+    /// Also when only its sending half is closed; what has been asked for by then is answered.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_its_clients_sending_half_and_loses_no_byte_of_the_next_request() {
+        let (server, _) = streaming(Settings::default());
+        let (mut near, task) = connect_to(&server, &CancellationToken::new());
+        near.write_all(b"GET /pause HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        read_until(&mut near, "one\r\n").await;
+        near.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(read_until(&mut near, "0\r\n\r\n").await, "3\r\ntwo\r\n0\r\n\r\n");
+        assert_eq!(status(&read_until(&mut near, "hello").await), "200");
+        near.write_all(b"GET /one HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        read_until(&mut near, "one\r\n").await;
+        near.shutdown().await.unwrap();
+        timeout(Duration::from_millis(1), task).await.expect("it ends at once").unwrap();
     }
 
     /// The client's buffer and ours are full, and nothing more is made; then its patience is over.
