@@ -210,3 +210,32 @@ fn a_missing_damaged_or_wrong_master_key_ends_with_78_and_the_remedy() {
     assert_eq!(run(&home, &["db", "check"]).0, 0, "nothing was changed by all of that");
     assert_eq!(home.start().stop().code(), Some(0));
 }
+
+/// A disk that is not mounted at boot leaves a link to nothing where the store was: no new store takes its place.
+#[test]
+fn a_store_behind_a_link_to_nothing_ends_with_78_and_is_there_when_the_disk_is() {
+    let home = Home::new("");
+    live(&home, 1);
+    let (link, disk) = (store(&home), store(&home).with_extension("elsewhere"));
+    fs::rename(&link, &disk).unwrap();
+    let away = disk.with_extension("away");
+    std::os::unix::fs::symlink(&disk, &link).unwrap();
+    fs::rename(&disk, &away).unwrap();
+    let own = fs::read(key(&home)).unwrap();
+    for with_key in [true, false] {
+        if !with_key {
+            fs::remove_file(key(&home)).unwrap();
+        }
+        assert_eq!(home.spawn().ended().code(), Some(78));
+        for command in [&["check"][..], &["db", "check"], &["db", "stat"], &["db", "compact"]] {
+            let (code, _, told) = run(&home, command);
+            assert!(code == 78 && told.contains("is a symbolic link to"), "{command:?}: {code} {told}");
+        }
+        assert_eq!(key(&home).exists(), with_key, "a store that cannot be seen may have a key");
+    }
+    assert_eq!(fs::read_link(&link).unwrap(), disk);
+    fs::write(key(&home), own).unwrap();
+    fs::set_permissions(key(&home), Permissions::from_mode(0o600)).unwrap();
+    fs::rename(&away, &disk).unwrap();
+    assert_eq!(run(&home, &["db", "check"]).0, 0);
+}

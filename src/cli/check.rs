@@ -112,10 +112,16 @@ fn check_store(config: &Config, is_running: bool, troubles: &mut Vec<Trouble>) -
     let place = || format!("store.path = {}", path.display());
     let file = match std::fs::OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            check_folder("the store", path, place(), troubles);
-            return StoreState::New;
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match crate::store::is_there(path) {
+            Ok(_) => {
+                check_folder("the store", path, place(), troubles);
+                return StoreState::New;
+            }
+            Err(error) => {
+                troubles.extend(super::serve::open_failure("the store cannot be opened", error.into()).troubles);
+                return StoreState::Free;
+            }
+        },
         Err(error) => {
             let help = format!("ls -l {}    # the daemon's user reads and writes it", path.display());
             troubles.push(Trouble::new("the store cannot be opened", place(), error.to_string(), help));

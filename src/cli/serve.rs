@@ -177,6 +177,9 @@ pub(super) fn open_failure(what: &str, error: StartError) -> Failure {
             path.display().to_string(),
             "see what is damaged with `postrider db check`; move the file away and put back its last copy, or choose another one (store.path)",
         ),
+        StartError::Store(OpenError::Dangling { path, .. }) => {
+            (path.display().to_string(), "mount what it lies on, or set the link right; a new store is not made there")
+        }
         StartError::Store(OpenError::WrongKey { path }) => {
             (path.display().to_string(), "bring the store's own key file back, or name it (store.master_key)")
         }

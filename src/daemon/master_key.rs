@@ -13,7 +13,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
 
 use crate::config;
-use crate::store::{KEY_BYTES, MasterKey};
+use crate::store::{KEY_BYTES, MasterKey, is_there};
 
 use super::chance;
 
@@ -138,11 +138,12 @@ pub fn read_or_make(store: &config::Store) -> Result<MasterKey, MasterKeyError> 
         return Ok(found);
     }
     let made_here = store.master_key == config::MasterKey::Beside;
-    if !made_here && !store.path.exists() {
+    let is_new = matches!(is_there(&store.path), Ok(false));
+    if !made_here && is_new {
         let cause = io::Error::from(io::ErrorKind::NotFound);
         return Err(MasterKeyError::Io { doing: "read", key, cause });
     }
-    if made_here && !store.path.exists() {
+    if made_here && is_new {
         make(&key).map_err(|cause| MasterKeyError::Io { doing: "make", key: key.clone(), cause })?;
     }
     // Whoever came first has made it; when the store was there before, it is still missing.

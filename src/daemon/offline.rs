@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::clock::Clock;
 use crate::config;
-use crate::store::{Keys, OpenError, Settings, offline};
+use crate::store::{Keys, OpenError, Settings, is_there, offline};
 
 use super::master_key::{self, MasterKeyError};
 use super::{StartError, drawn};
@@ -56,7 +56,7 @@ pub fn compact(store: &config::Store) -> Result<Compacted, OfflineError> {
 }
 
 fn settings(store: &config::Store) -> Result<Settings, OfflineError> {
-    if !store.path.exists() {
+    if !is_there(&store.path).map_err(StartError::from)? {
         return Err(OfflineError::NoStore { path: store.path.clone() });
     }
     let master_key = master_key::read(store).map_err(StartError::from)?;

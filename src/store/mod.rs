@@ -127,6 +127,14 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The path is a symbolic link to nothing: a disk that is not mounted, most likely.
+    #[error("open {path}: it is a symbolic link to {target}, which is not there")]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+        /// What it names.
+        target: PathBuf,
+    },
     /// The master key is another store's.
     #[error("open {path}: the master key does not open the store's data keys; nothing was changed")]
     WrongKey {
@@ -333,7 +341,7 @@ impl Store {
             Ok((db, keys))
         };
         let draft = draft_of(path);
-        let (db, keys) = if path.exists() {
+        let (db, keys) = if is_there(path)? {
             make(open(path)?)?
         } else {
             // redb cannot open a file whose making a power cut has stopped. So it gets its name when a store is in it.
@@ -343,7 +351,7 @@ impl Store {
                 Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.clone() }),
                 Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: draft, source }),
             }
-            if path.exists() {
+            if is_there(path)? {
                 // Somebody else has made the store since we looked; nobody makes one while we hold the draft.
                 std::fs::remove_file(&draft).map_err(io(&draft))?;
                 make(open(path)?)?
@@ -580,6 +588,21 @@ impl Store {
                 let _ = tokio::task::spawn_blocking(move || thread.join()).await;
             }
         }
+    }
+}
+
+/// Whether there is a file for a store. What cannot be seen may be one, and is not taken for nothing: a new store would take its
+/// name.
+pub fn is_there(path: &Path) -> Result<bool, OpenError> {
+    let failed = |source| OpenError::Io { path: path.to_owned(), source };
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => match std::fs::read_link(path) {
+            Ok(target) => Err(OpenError::Dangling { path: path.to_owned(), target }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(error)),
+        },
+        Err(error) => Err(failed(error)),
     }
 }
 

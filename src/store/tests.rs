@@ -1061,6 +1061,33 @@ async fn a_file_that_is_no_store_is_named_and_left_alone() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
+/// A link whose target is not there was taken for no store: a new, empty one took its name, and the daemon said that it was
+/// ready. What cannot be seen for another reason is no more taken for nothing.
+#[tokio::test]
+async fn a_link_to_a_disk_that_is_not_mounted_is_no_place_for_a_new_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, target) = (folder.path().join("s.redb"), folder.path().join("mount/s.redb"));
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    let try_open = || Store::open(&Settings::at(&path, keys()), Clock::system(), 1);
+    let error = try_open().err().unwrap();
+    assert!(matches!(&error, OpenError::Dangling { target: named, .. } if *named == target), "{error}");
+    assert_eq!(std::fs::read_link(&path).unwrap(), target);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made beside it");
+
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    assert!(matches!(try_open(), Err(OpenError::Io { .. })), "a link to itself");
+    assert_eq!(std::fs::read_link(&path).unwrap(), path);
+
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(target.parent().unwrap()).unwrap();
+    let there = Settings::at(&target, keys());
+    Store::open(&there, Clock::system(), 1).unwrap().close().await;
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    try_open().unwrap().close().await;
+    assert_eq!(std::fs::read_link(&path).unwrap(), target, "a link to a store is as good as its name");
+}
+
 /// Invariant 1 and 9: a failed sync acknowledges nothing, and nothing is acknowledged after it.
 #[tokio::test]
 async fn after_a_failed_sync_nothing_is_acknowledged() {
