@@ -10,10 +10,10 @@ use ::http::StatusCode;
 use serde::Serialize;
 
 use crate::http::problem::{FieldError, Problem, ProblemCode};
-use crate::http::request::push_segment;
+use crate::http::request::{Peer, Request, push_segment};
 use crate::http::response::Response;
 use crate::model::TenantId;
-use crate::model::event::{NewEvent, Peer};
+use crate::model::event::NewEvent;
 use crate::service::submission::{self, Submission};
 use crate::service::{Code, Error, EventResult, Rejection, Service, TestError};
 
@@ -83,15 +83,22 @@ impl<'a> Line<'a> {
 
 /// Takes what a `POST /v1/events` carries: 202, a duplicate 200; a batch 202 with a result each.
 ///
-/// `tenant` is whose events are that name none; `admit` refuses those that this caller may not emit.
+/// The body has so many bytes at most. `tenant` is whose events are that name none; `admit` refuses those that this caller may not
+/// emit.
 pub async fn post_events(
     service: &Service,
-    body: &[u8],
+    mut request: Request,
+    body_max: usize,
     tenant: &TenantId,
-    peer: Option<Peer>,
     admit: impl Fn(Parsed) -> Parsed,
 ) -> Result<Response, Problem> {
-    match submission::parse(body, tenant)? {
+    let peer = match request.peer() {
+        Peer::Unix(peer) => Some(peer),
+        Peer::Tcp(_) => None,
+    };
+    request.says_json_or_form()?;
+    let body = request.body(body_max).await?;
+    match submission::parse(&body, tenant)? {
         Submission::Ping => Ok(Response::json(StatusCode::OK, &Line::PONG)),
         Submission::One(event) => {
             let result = service.hand_in(vec![admit(event)], peer).await.result().await;

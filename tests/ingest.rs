@@ -649,12 +649,18 @@ fn post(body: &str) -> String {
     format!("POST /v1/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
+/// The same with one more header.
+fn with(body: &str, header: &str) -> String {
+    post(body).replace("host: x\r\n", &format!("host: x\r\n{header}\r\n"))
+}
+
 fn json(reply: &str) -> Value {
     let (_, body) = reply.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{reply}"));
     serde_json::from_str(body).unwrap_or_else(|_| panic!("{reply}"))
 }
 
-/// The same socket speaks HTTP/1.1: 202, a duplicate 200, and problems as problem+json.
+/// The same socket speaks HTTP/1.1: 202, a duplicate 200, and problems as problem+json. What it takes is what the admin API takes:
+/// a body that says to be something else than JSON, or to be packed, was read as JSON here and refused there.
 #[tokio::test]
 async fn http_on_the_same_socket() {
     let house = House::new().await;
@@ -672,6 +678,9 @@ async fn http_on_the_same_socket() {
         (post(r#"{"type":"a","data":1,"tenant":"nobody"}"#), 400, Some("unknown_tenant")),
         (post(r#"{"type":"a","data":2,"id":"n"}"#), 409, Some("id_conflict")),
         (post(&long), 413, None),
+        (with(EVENT, "content-type: application/x-www-form-urlencoded"), 202, None),
+        (with(EVENT, "content-type: text/xml"), 415, Some("unsupported_media_type")),
+        (with(EVENT, "content-encoding: gzip"), 415, Some("unsupported_media_type")),
         (post(EVENT).replace("/v1/events", "/v1/status"), 404, Some("not_found")),
         (post(EVENT).replace("/v1/events", "/"), 404, Some("not_found")),
         (post(EVENT).replace("POST", "GET"), 405, None),

@@ -14,7 +14,7 @@ use super::{LongLines, SHORT_LINE, default_tenant};
 
 /// Answers the requests of the ingest socket.
 pub(super) fn handler(service: Service, rules: Arc<Rules>, body_max: usize, long: LongLines) -> impl Handler {
-    move |mut request: Request| {
+    move |request: Request| {
         let service = service.clone();
         let peer = match request.peer() {
             Peer::Unix(peer) => Some(peer),
@@ -39,8 +39,7 @@ pub(super) fn handler(service: Service, rules: Arc<Rules>, body_max: usize, long
                 Some(length) if length <= SHORT_LINE => None,
                 Some(_) | None => Some(long.room().await),
             };
-            let body = request.body(body_max).await?;
-            mouth::post_events(&service, &body, &default_tenant(), peer, |event| allowed(&may, event)).await
+            mouth::post_events(&service, request, body_max, &default_tenant(), |event| allowed(&may, event)).await
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::api::caller::{Caller, forbidden};
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
-use crate::http::request::{Peer, Query};
+use crate::http::request::Query;
 use crate::http::response::Response;
 use crate::model::event::{Body, Event, OrderingKey, ProducerId};
 use crate::model::mask::{Masked, PayloadMask};
@@ -155,13 +155,7 @@ impl EventView {
 }
 
 /// `POST /v1/events`
-pub(super) async fn post(mut call: Call, caller: Caller) -> Result<Response, Problem> {
-    let peer = match call.request.peer() {
-        Peer::Unix(peer) => Some(peer),
-        Peer::Tcp(_) => None,
-    };
-    call.request.says_json_or_form()?;
-    let body = call.request.body(call.settings.events_bytes_max).await?;
+pub(super) async fn post(call: Call, caller: Caller) -> Result<Response, Problem> {
     let sight = caller.sight();
     let admit = |event: Parsed| {
         let event = event?;
@@ -171,7 +165,7 @@ pub(super) async fn post(mut call: Call, caller: Caller) -> Result<Response, Pro
             Err(Rejection::of_field(Code::NotAllowed, "tenant", "is another one than the caller acts for"))
         }
     };
-    mouth::post_events(&call.service, &body, &caller.tenant(), peer, admit).await
+    mouth::post_events(&call.service, call.request, call.settings.events_bytes_max, &caller.tenant(), admit).await
 }
 
 /// The names of the filters of the list, and what asks for payloads beside them.
