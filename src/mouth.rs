@@ -15,7 +15,7 @@ use crate::http::response::Response;
 use crate::model::TenantId;
 use crate::model::event::NewEvent;
 use crate::service::submission::{self, Submission};
-use crate::service::{Code, Error, EventResult, Rejection, Service, TestError};
+use crate::service::{About, Code, Error, EventResult, Rejection, Service, TestError};
 
 /// An event as it was read, or why it cannot be one.
 pub type Parsed = Result<Box<NewEvent>, Rejection>;
@@ -23,7 +23,7 @@ pub type Parsed = Result<Box<NewEvent>, Rejection>;
 /// A reply, as it is written: a line of the socket, or a body over HTTP.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Line<'a> {
+pub enum Line {
     /// To a ping.
     Pong {
         /// `true`.
@@ -45,24 +45,24 @@ pub enum Line<'a> {
         /// `false`.
         ok: bool,
         /// Why.
-        error: LineError<'a>,
+        error: LineError,
     },
 }
 
 /// Why something was not taken, as it is written.
 #[derive(Debug, Serialize)]
-pub struct LineError<'a> {
+pub struct LineError {
     code: &'static str,
-    message: &'a str,
+    message: String,
     retryable: bool,
 }
 
-impl<'a> Line<'a> {
+impl Line {
     /// The reply to a ping.
-    pub const PONG: Line<'static> = Line::Pong { ok: true };
+    pub const PONG: Line = Line::Pong { ok: true };
 
     /// The reply to one event.
-    pub fn of(result: &'a EventResult) -> Self {
+    pub fn of(result: &EventResult) -> Self {
         match result {
             Ok(accepted) => Line::Accepted {
                 ok: true,
@@ -75,8 +75,8 @@ impl<'a> Line<'a> {
     }
 
     /// The reply to what was not taken.
-    pub fn refused(rejection: &'a Rejection) -> Self {
-        let Rejection { code, message, field: _ } = rejection;
+    pub fn refused(rejection: &Rejection) -> Self {
+        let (code, message) = (rejection.code, rejection.message());
         Line::Refused { ok: false, error: LineError { code: code.as_str(), message, retryable: code.is_retryable() } }
     }
 }
@@ -119,7 +119,7 @@ pub async fn post_events(
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
-        let Rejection { code, message, field } = rejection;
+        let Rejection { code, why, about } = rejection;
         let code = match code {
             Code::BadJson => ProblemCode::BadJson,
             Code::UnknownField => ProblemCode::UnknownField,
@@ -135,15 +135,13 @@ impl From<Rejection> for Problem {
             Code::Draining => ProblemCode::Draining,
             Code::StoreFailed => ProblemCode::StoreFailed,
         };
-        match field {
-            None => Problem::new(code, message),
-            Some(field) => {
-                let detail = message.strip_prefix(&format!("{field}: ")).unwrap_or(&message).to_owned();
+        match about {
+            None => Problem::new(code, why),
+            Some(About::Whole) => Problem::of_fields(code, vec![FieldError { pointer: String::new(), detail: why }]),
+            Some(About::Member(name)) => {
                 let mut pointer = String::new();
-                if !field.is_empty() {
-                    push_segment(&mut pointer, &field);
-                }
-                Problem::of_fields(code, vec![FieldError { pointer, detail }])
+                push_segment(&mut pointer, &name);
+                Problem::of_fields(code, vec![FieldError { pointer, detail: why }])
             }
         }
     }
@@ -170,6 +168,40 @@ impl From<Error> for Problem {
             Error::Busy(detail) => Problem::new(ProblemCode::Busy, detail),
             Error::Store(detail) => Problem::new(ProblemCode::StoreFailed, detail),
             Error::Damaged(detail) => Problem::new(ProblemCode::Internal, detail),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// RFC 6901: the pointer of a field is the name as it was sent, however it is written in words and however long it is. Only a
+    /// card number is not repeated.
+    #[test]
+    fn the_pointer_of_a_member_names_it() {
+        let long = "n".repeat(200);
+        let table = [
+            (json!({"a\"b": 1}), "/a\"b"),
+            (json!({"": 1}), "/"),
+            (json!({"a/b~c": 1}), "/a~1b~0c"),
+            (json!({"\u{1}ä": 1}), "/\u{1}ä"),
+            (json!({&long: 1}), &format!("/{long}")),
+            (json!({"4111111111111111": 1}), "/************1111"),
+            (json!({"specversion": "1.0", "A": 1}), "/A"),
+            (json!({"type": 1}), "/type"),
+            (json!([]), ""),
+        ];
+        for (sent, pointer) in table {
+            let rejection = match submission::parse(sent.to_string().as_bytes(), &TenantId::default_tenant()) {
+                Err(rejection) | Ok(Submission::One(Err(rejection))) => rejection,
+                other => panic!("{sent}: {other:?}"),
+            };
+            let problem = Problem::from(rejection);
+            let pointers: Vec<_> = problem.errors().iter().map(|error| error.pointer.as_str()).collect();
+            assert_eq!(pointers, [pointer], "{sent}");
+            assert!(!problem.errors()[0].detail.contains(&sent.to_string()), "{problem:?}");
         }
     }
 }

@@ -161,7 +161,7 @@ impl Problem {
     pub fn of_fields(code: ProblemCode, errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [FieldError { pointer, detail }] if pointer.is_empty() => detail.clone(),
-            [FieldError { pointer, detail }] => format!("{pointer}: {detail}"),
+            [FieldError { pointer, detail }] => format!("{}: {detail}", pointer.escape_debug()),
             several => format!("{} fields are not valid; see errors", several.len()),
         };
         Problem { code, detail, errors, allow: None }

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::model::audit::{Action, Actor};
+use crate::model::card::masked_text;
 use crate::model::event::{NewEvent, Peer, Target};
 use crate::model::event_type::Origin;
 use crate::model::id::hex;
@@ -154,21 +155,50 @@ impl Code {
 pub struct Rejection {
     /// In a word.
     pub code: Code,
-    /// In words, with what to do; begins with the field's name, where it is about one.
-    pub message: String,
-    /// The member of the event that it is about, where there is one; the empty text for the whole of what was handed in.
-    pub field: Option<String>,
+    /// In words, with what to do; without what it is about.
+    pub why: String,
+    /// What it is about, where that can be named.
+    pub about: Option<About>,
 }
+
+/// What of a submission a rejection is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// All of it.
+    Whole,
+    /// The member of an event that has this name, as it was written but for card numbers.
+    Member(String),
+}
+
+/// Characters of a member's name in a message at most.
+const NAME_CHARS_MAX: usize = 64;
 
 impl Rejection {
     /// A rejection.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Rejection { code, message: message.into(), field: None }
+    pub fn new(code: Code, why: impl Into<String>) -> Self {
+        Rejection { code, why: why.into(), about: None }
+    }
+
+    /// A rejection for what the whole of what was handed in is.
+    pub fn of_whole(code: Code, why: impl Into<String>) -> Self {
+        Rejection { about: Some(About::Whole), ..Rejection::new(code, why) }
     }
 
     /// A rejection for what one member of the event is.
-    pub fn of_field(code: Code, field: &str, why: impl std::fmt::Display) -> Self {
-        Rejection { code, message: format!("{field}: {why}"), field: Some(field.to_owned()) }
+    pub fn of_member(code: Code, name: &str, why: impl std::fmt::Display) -> Self {
+        Rejection { about: Some(About::Member(masked_text(name))), ..Rejection::new(code, why.to_string()) }
+    }
+
+    /// In words, with what to do; begins with the member's name, where it is about one, as far as it may be repeated.
+    pub fn message(&self) -> String {
+        let Rejection { code: _, why, about } = self;
+        match about {
+            None | Some(About::Whole) => why.clone(),
+            Some(About::Member(name)) => {
+                let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+                format!("{}: {why}", name.escape_debug())
+            }
+        }
     }
 }
 
@@ -176,18 +206,18 @@ impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::UnknownTenant => {
-                Rejection::of_field(Code::UnknownTenant, "tenant", "there is none of this id; create it first")
+                Rejection::of_member(Code::UnknownTenant, "tenant", "there is none of this id; create it first")
             }
             Refusal::UnknownType => {
                 let why =
                     "it is not in the catalogue (GET /v1/event-types), and types are strict (events.strict_types)";
-                Rejection::of_field(Code::UnknownType, "type", why)
+                Rejection::of_member(Code::UnknownType, "type", why)
             }
             Refusal::IdConflict(id) => {
                 let why = format!("{id} was accepted with this id and another type, key or data");
-                Rejection::of_field(Code::IdConflict, "id", why)
+                Rejection::of_member(Code::IdConflict, "id", why)
             }
-            Refusal::Expired => Rejection::of_field(Code::Expired, "expires_at", "has passed already"),
+            Refusal::Expired => Rejection::of_member(Code::Expired, "expires_at", "has passed already"),
             Refusal::QueueFull => {
                 Rejection::new(Code::QueueFull, "too many deliveries wait (ingest.pending_max); try again later")
             }

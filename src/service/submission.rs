@@ -42,10 +42,7 @@ pub fn parse(text: &[u8], tenant: &TenantId) -> Result<Submission, Rejection> {
     if first == Some(&b'[') {
         let items: Vec<&RawValue> = serde_json::from_slice(text).map_err(bad_json)?;
         if items.is_empty() {
-            return Err(Rejection {
-                field: Some(String::new()),
-                ..Rejection::new(Code::BadField, "a batch holds at least one event")
-            });
+            return Err(Rejection::of_whole(Code::BadField, "a batch holds at least one event"));
         }
         if items.len() > BATCH_EVENTS_MAX {
             let message = format!("a batch holds at most {BATCH_EVENTS_MAX} events; this one has {}", items.len());
@@ -275,7 +272,7 @@ impl Draft<'_> {
 }
 
 fn bad_field(field: &str, why: impl fmt::Display) -> Rejection {
-    Rejection::of_field(Code::BadField, field, why)
+    Rejection::of_member(Code::BadField, field, why)
 }
 
 /// What there is instead of a field that an event does not have.
@@ -285,7 +282,7 @@ const EXTENSION: &str = "is not an attribute of a CloudEvent, whose names are of
 true or false";
 
 fn unknown_field(name: &str, why: &str) -> Rejection {
-    Rejection::of_field(Code::UnknownField, &shown(name).escape_debug().to_string(), why)
+    Rejection::of_member(Code::UnknownField, name, why)
 }
 
 fn text<'a>(field: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, Rejection> {
@@ -369,7 +366,7 @@ mod tests {
                 Ok(other) => panic!("{text}: {other:?}"),
             };
             assert_eq!(rejections.len(), 1, "{text}");
-            let message = &rejections[0].message;
+            let message = rejections[0].message();
             assert!(!message.contains("411111111111") && !message.contains("4111 1111 1111"), "{text}: {message}");
         }
     }
@@ -463,8 +460,9 @@ mod tests {
                 Ok(Submission::One(Err(rejection))) => rejection,
                 Ok(other) => panic!("{text}: {other:?}"),
             };
-            assert_eq!(outcome.code, code, "{text}: {}", outcome.message);
-            assert!(outcome.message.contains(part), "{text}: {}", outcome.message);
+            let message = outcome.message();
+            assert_eq!(outcome.code, code, "{text}: {message}");
+            assert!(message.contains(part), "{text}: {message}");
         }
     }
 

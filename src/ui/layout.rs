@@ -80,7 +80,7 @@ impl Page<'_> {
                     @else { header.brand { (mark()) span { "Postrider" } } }
                     main #main tabindex="-1" {
                         @if let Some(rejection) = refuses {
-                            (notice(Icon::Alert, "bad", html! { strong { "No events are taken: " } (rejection.message) }))
+                            (notice(Icon::Alert, "bad", html! { strong { "No events are taken: " } (rejection.message()) }))
                         }
                         @if let Some(done) = done {
                             div role="status" { (notice(Icon::Check, "good", html! { (done) })) }

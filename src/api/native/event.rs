@@ -162,7 +162,7 @@ pub(super) async fn post(call: Call, caller: Caller) -> Result<Response, Problem
         if sight.takes(&event.tenant) {
             Ok(event)
         } else {
-            Err(Rejection::of_field(Code::NotAllowed, "tenant", "is another one than the caller acts for"))
+            Err(Rejection::of_member(Code::NotAllowed, "tenant", "is another one than the caller acts for"))
         }
     };
     mouth::post_events(&call.service, call.request, call.settings.events_bytes_max, &caller.tenant(), admit).await
