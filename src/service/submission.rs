@@ -192,9 +192,12 @@ fn cloud_event(fields: Fields<'_>, tenant: &TenantId) -> Result<NewEvent, Reject
                 // Context attributes are simple values with names of a-z and 0-9 (CloudEvents 1.0, 3.1).
                 let named =
                     !other.is_empty() && other.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-                let simple = !raw.get().starts_with(['{', '[']) && raw.get().len() <= TEXT_MAX;
+                let simple = !raw.get().starts_with(['{', '[']);
                 if !named || !simple {
                     return Err(unknown_field(other, EXTENSION));
+                }
+                if raw.get().len() > TEXT_MAX {
+                    return Err(bad_field(other, format_args!("must have at most {TEXT_MAX} bytes, as it is written")));
                 }
                 others.push((other.to_owned(), raw.get().to_owned()));
             }
@@ -419,6 +422,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
+        let extension = |bytes: usize| {
+            let text = "x".repeat(bytes - 2);
+            format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"{text}"}}"#)
+        };
+        assert!(one(&extension(TEXT_MAX)).is_ok());
         let table = [
             ("", Code::BadJson, "EOF"),
             ("{", Code::BadJson, "EOF"),
@@ -451,6 +459,7 @@ mod tests {
                 Code::UnknownField,
                 "x: is not an attribute",
             ),
+            (&extension(TEXT_MAX + 1), Code::BadField, "subject: must have at most 1024 bytes"),
             (r#"{"op":"pong"}"#, Code::BadField, "ping"),
             ("[]", Code::BadField, "at least one"),
         ];
