@@ -302,7 +302,7 @@ impl Server {
         let settings = &self.0.settings;
         let problem = match status {
             StatusCode::BAD_REQUEST => {
-                let detail = "the request line or a header is not HTTP/1.1; does the client speak TLS or HTTP/2 here?";
+                let detail = "the request line or a header is not HTTP/1.1; does the client speak TLS here?";
                 Problem::new(ProblemCode::BadRequest, detail)
             }
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
