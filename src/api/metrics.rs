@@ -66,7 +66,10 @@ fn weight(ranges: &[&str], name: &str) -> f32 {
     let named = ranges.iter().filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
         parts.next().filter(|named| named.eq_ignore_ascii_case(name))?;
-        let weight = parts.find_map(|parameter| parameter.strip_prefix("q="));
+        let weight = parts.find_map(|parameter| {
+            let (name, weight) = parameter.split_once('=')?;
+            name.eq_ignore_ascii_case("q").then_some(weight)
+        });
         Some(weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0)))
     });
     named.fold(0.0, f32::max)
@@ -84,6 +87,7 @@ mod tests {
         assert_eq!(weight(&ranges, "application/openmetrics-text"), 0.5);
         assert_eq!(weight(&ranges, "text/plain"), 0.2);
         assert_eq!(weight(&["Text/Plain"], "text/plain"), 1.0);
+        assert_eq!(weight(&["text/plain;Q=0.1"], "text/plain"), 0.1);
         assert_eq!(weight(&["text/plain;q=0"], "text/plain"), 0.0);
         assert_eq!(weight(&["text/plain;q=much"], "text/plain"), 0.0);
         assert_eq!(weight(&["*/*"], "text/plain"), 0.0);
