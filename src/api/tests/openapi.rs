@@ -321,7 +321,6 @@ fn every_closed_list_is_whole() {
     }
 }
 
-/// Whoever generates a client from the document meets no loose end, and its examples are what they say.
 /// README.md has a table of a destination's fields and one of a key's forms: what the document knows stands there, and nothing
 /// else does.
 #[test]
@@ -357,6 +356,7 @@ fn the_readme_names_every_field_of_a_destination_and_every_form_of_a_key() {
     assert!(shown.iter().any(|it| it.starts_with("Authorization: Bearer ")), "{shown:?}");
 }
 
+/// Whoever generates a client from the document meets no loose end, and its examples are what they say.
 #[test]
 fn the_document_is_in_order() {
     assert_eq!(DOCUMENT["info"]["version"], env!("CARGO_PKG_VERSION"));
