@@ -108,10 +108,16 @@ impl EventView {
         let (mut data, mut data_base64) = (None, None);
         if let (Payload::Shown(_), Body::Kept(bytes)) = (payload, &event.body) {
             // JSON is shown as the producer wrote it, what is masked aside; anything else cannot stand in JSON as it is.
-            match mask.show(bytes, head.content_type.as_deref()) {
-                Masked::Json(text) => match RawValue::from_string(text.clone()) {
+            let masked = || mask.show(bytes, head.content_type.as_deref());
+            match masked() {
+                Masked::Json(text) => match RawValue::from_string(text) {
                     Ok(raw) => data = Some(raw),
-                    Err(_) => data_base64 = Some(STANDARD.encode(text)),
+                    // What was accepted as JSON is JSON. So it is masked anew here, and not copied each time for the case.
+                    Err(_) => {
+                        if let Masked::Json(text) = masked() {
+                            data_base64 = Some(STANDARD.encode(text));
+                        }
+                    }
                 },
                 Masked::Other(bytes) => data_base64 = Some(STANDARD.encode(bytes)),
             }
