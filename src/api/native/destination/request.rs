@@ -350,7 +350,7 @@ impl DestinationRequest {
         faults.set("/ordered", self.ordered, &mut to.ordered, Ok);
         // One at a time is what order means: more is not silently less.
         if to.ordered && to.in_flight_max.is_some_and(|most| most > 1) {
-            faults.note("/in_flight_max", "is 1 or absent (null) where `ordered` is true: one delivery at a time");
+            faults.note("/in_flight_max", "must be 1 or null where `ordered` is true: one delivery at a time");
         }
         faults.set("/allow_private", self.allow_private, &mut to.allow_private, Ok);
         faults.set("/gone_at_once", self.gone_at_once, &mut to.gone_at_once, Ok);
