@@ -95,6 +95,18 @@ impl Faults {
         }
     }
 
+    /// Weighs a field that nobody changes: it may be sent as it is. `is_same` is asked of what was sent, of `null` with `None`.
+    pub fn read_only<T>(&mut self, pointer: &str, field: &Patch<T>, is_same: impl FnOnce(Option<&T>) -> bool) {
+        let is_same = match field {
+            Patch::Absent => true,
+            Patch::Null => is_same(None),
+            Patch::Value(value) => is_same(Some(value)),
+        };
+        if !is_same {
+            self.note(pointer, "is read-only; leave it out or send it as it is");
+        }
+    }
+
     /// Whether nothing is wrong so far.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

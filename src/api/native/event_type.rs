@@ -72,18 +72,9 @@ impl EventTypeRequest {
             ("/origin", &self.origin, Some(shown.origin.to_owned())),
             ("/created", &self.created, shown.created),
         ] {
-            let is_same = match field {
-                Patch::Absent => true,
-                Patch::Null => own.is_none(),
-                Patch::Value(text) => own.as_ref() == Some(text),
-            };
-            if !is_same {
-                faults.note(pointer, "is read-only; leave it out or send it as it is");
-            }
+            faults.read_only(pointer, field, |sent| sent == own.as_ref());
         }
-        if !matches!(self.read_only, Patch::Absent | Patch::Value(false)) {
-            faults.note("/read_only", "is read-only; leave it out or send it as it is");
-        }
+        faults.read_only("/read_only", &self.read_only, |sent| sent == Some(&false));
         let mut known = stored.clone();
         self.weigh(&mut known, &mut faults);
         faults.into_result().map(|()| known)

@@ -74,9 +74,7 @@ impl KeyRequest {
             ("/tenant", self.tenant, stored.tenant.as_ref().map(|tenant| tenant.to_string())),
         ];
         for (pointer, field, own) in texts {
-            if field != Patch::Absent && field.value() != own {
-                faults.note(pointer, "is read-only; leave it out or send it as it is");
-            }
+            faults.read_only(pointer, &field, |sent| sent == own.as_ref());
         }
         let mut key = stored.clone();
         faults.set("/role", self.role, &mut key.role, |text| text.parse());

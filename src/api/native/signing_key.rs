@@ -76,15 +76,10 @@ impl SigningKeyRequest {
             ("/tenant", self.tenant, Some(&view.tenant)),
             ("/previous_expires_at", self.previous_expires_at, view.previous_expires_at.as_ref()),
         ];
-        const READ_ONLY: &str = "is read-only; leave it out or send it as it is";
         for (pointer, field, own) in texts {
-            if field != Patch::Absent && field.value().as_ref() != own {
-                faults.note(pointer, READ_ONLY);
-            }
+            faults.read_only(pointer, &field, |sent| sent == own);
         }
-        if self.kind != Patch::Absent && self.kind.value().as_deref() != Some(view.kind) {
-            faults.note("/kind", READ_ONLY);
-        }
+        faults.read_only("/kind", &self.kind, |sent| sent.is_some_and(|kind| kind == view.kind));
         if self.destinations != Patch::Absent && self.destinations.value().as_ref() != Some(&view.destinations) {
             faults.note("/destinations", "is changed at the destinations: each names the key that it signs with");
         }

@@ -144,17 +144,9 @@ impl SubscriptionRequest {
                 "/id" | "/url" => text.eq_ignore_ascii_case(&own),
                 _ => *text == own,
             };
-            match field {
-                Patch::Absent => {}
-                Patch::Value(text) if is_same(&text) => {}
-                Patch::Value(_) | Patch::Null => faults.note(pointer, READ_ONLY),
-            }
+            faults.read_only(pointer, &field, |sent| sent.is_some_and(is_same));
         }
-        match (self.dialect, dialect_of(stored)) {
-            (Patch::Absent, _) | (Patch::Null, None) => {}
-            (Patch::Value(text), Some(own)) if text == own => {}
-            (Patch::Value(_), _) | (Patch::Null, Some(_)) => faults.note("/dialect", READ_ONLY),
-        }
+        faults.read_only("/dialect", &self.dialect, |sent| sent.map(String::as_str) == dialect_of(stored));
         let mut change = SubscriptionChange::default();
         faults.set_or("/name", self.name, &mut change.name, Some(None), |text| name(text).map(Some));
         faults.set("/roll_up", self.roll_up, &mut change.roll_up, |roll_up| Ok(Some(roll_up)));
@@ -206,8 +198,6 @@ fn destinations(texts: Vec<String>, faults: &mut Faults) -> Vec<DestinationId> {
     }
     ids
 }
-
-const READ_ONLY: &str = "is read-only; leave it out or send it as it is";
 
 fn dialect_of(subscription: &Subscription) -> Option<&str> {
     subscription.registered.as_ref().map(|registered| registered.dialect.as_str())

@@ -54,11 +54,7 @@ impl TenantRequest {
         for (pointer, field, own) in
             [("/id", self.id, stored.id.to_string()), ("/created", self.created, stored.created.to_string())]
         {
-            match field {
-                Patch::Absent => {}
-                Patch::Value(text) if text == own => {}
-                Patch::Value(_) | Patch::Null => faults.note(pointer, "is read-only; leave it out or send it as it is"),
-            }
+            faults.read_only(pointer, &field, |sent| sent == Some(&own));
         }
         let mut tenant = stored.clone();
         faults.set("/name", self.name, &mut tenant.name, |text| plain_text(text, 1, NAME_CHARS_MAX));

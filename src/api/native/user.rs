@@ -102,17 +102,13 @@ impl UserRequest {
             ("/locked", self.locked, stored.failures.lock()),
             ("/one_time_password", self.one_time_password, stored.one_time),
         ];
-        let changed =
-            texts.into_iter().filter(|(_, field, own)| *field != Patch::Absent && field.clone().value() != *own);
-        let mut changed: Vec<_> = changed.map(|(pointer, ..)| pointer).collect();
-        let flags = flags.into_iter().filter(|(_, field, own)| *field != Patch::Absent && *field != Patch::Value(*own));
-        changed.extend(flags.map(|(pointer, ..)| pointer));
-        if self.recovery_codes != Patch::Absent && self.recovery_codes != Patch::Value(stored.recovery.len()) {
-            changed.push("/recovery_codes");
+        for (pointer, field, own) in texts {
+            faults.read_only(pointer, &field, |sent| sent == own.as_ref());
         }
-        for pointer in changed {
-            faults.note(pointer, "is read-only; leave it out or send it as it is");
+        for (pointer, field, own) in flags {
+            faults.read_only(pointer, &field, |sent| sent == Some(&own));
         }
+        faults.read_only("/recovery_codes", &self.recovery_codes, |sent| sent == Some(&stored.recovery.len()));
         let (mut name, mut role) = (stored.name.clone(), stored.role);
         faults.set("/name", self.name, &mut name, |text| text.parse());
         faults.set("/role", self.role, &mut role, |text| User::role_of(&text));

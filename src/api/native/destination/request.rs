@@ -285,24 +285,19 @@ impl DestinationRequest {
         signing: &mut Signing<'_>,
     ) -> Result<Weighed, Problem> {
         let mut faults = Faults::default();
-        let id = std::mem::take(&mut self.id);
-        read_only(&mut faults, "/id", id, |text| text.parse() == Ok(stored.id));
-        let tenant = std::mem::take(&mut self.tenant);
-        read_only(&mut faults, "/tenant", tenant, |text| text == stored.tenant.as_str());
-        let created = std::mem::take(&mut self.created);
-        read_only(&mut faults, "/created", created, |text| text.parse() == Ok(stored.created));
-        let url = std::mem::take(&mut self.url);
-        read_only(&mut faults, "/url", url, |text| text.eq_ignore_ascii_case(&path_of(stored.id)));
-        let confirmed = std::mem::take(&mut self.confirmed);
-        read_only(&mut faults, "/confirmed", confirmed, |confirmed| *confirmed == stored.is_confirmed());
-        let named = std::mem::take(&mut self.lane);
+        let own_path = path_of(stored.id);
+        faults.read_only("/id", &self.id, |sent| sent.is_some_and(|id| id.parse() == Ok(stored.id)));
+        faults.read_only("/tenant", &self.tenant, |sent| sent.is_some_and(|tenant| tenant == stored.tenant.as_str()));
+        faults.read_only("/created", &self.created, |sent| sent.is_some_and(|at| at.parse() == Ok(stored.created)));
+        faults.read_only("/url", &self.url, |sent| sent.is_some_and(|url| url.eq_ignore_ascii_case(&own_path)));
+        faults.read_only("/confirmed", &self.confirmed, |sent| sent == Some(&stored.is_confirmed()));
         let is_lane = |Object(named): &Object<LaneRequest>| named.state.as_deref() == Some(lane.state);
-        match named {
-            Patch::Value(other) if !is_lane(&other) => {
+        match &self.lane {
+            Patch::Value(other) if !is_lane(other) => {
                 let why = format!("is read-only, and {} by now; leave it out", lane.state);
                 faults.note("/lane/state", why);
             }
-            named => read_only(&mut faults, "/lane", named, is_lane),
+            named => faults.read_only("/lane", named, |sent| sent.is_some_and(is_lane)),
         }
         self.refuse_steering(lane.is_paused(), &mut faults);
         let keep = |signature: &SignedWith| Signed { signature: signature.clone(), is_fresh: false };
@@ -381,14 +376,6 @@ fn block<T, U: Default>(field: Patch<T>, slot: &mut U, rule: impl FnOnce(T, &U) 
                 *slot = value;
             }
         }
-    }
-}
-
-fn read_only<T>(faults: &mut Faults, pointer: &str, field: Patch<T>, is_same: impl FnOnce(&T) -> bool) {
-    match field {
-        Patch::Absent => {}
-        Patch::Value(value) if is_same(&value) => {}
-        Patch::Value(_) | Patch::Null => faults.note(pointer, "is read-only; leave it out or send it as it is"),
     }
 }
 
