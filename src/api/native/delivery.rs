@@ -222,6 +222,11 @@ fn joined(headers: &Headers) -> BTreeMap<String, String> {
     map
 }
 
+/// A delivery as this caller sees it.
+pub(super) fn view(call: &Call, caller: &Caller, seen: &SeenDelivery) -> DeliveryView {
+    DeliveryView::of(seen, Replies::of(caller, call.service.mask()))
+}
+
 /// `GET /v1/deliveries`
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
@@ -234,24 +239,20 @@ pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem
             // Nothing goes to a destination that never was.
             None => {
                 let none = service::Page { items: Vec::<SeenDelivery>::new(), skipped: 0, next: None };
-                return Ok(native::ok(&page.found("deliveries", none, |seen| {
-                    DeliveryView::of(&seen, Replies::of(&caller, call.service.mask()))
-                })?));
+                return Ok(native::ok(&page.found("deliveries", none, |seen| view(&call, &caller, &seen))?));
             }
         },
     };
     let events = EventsWanted { tenant: None, kind, key: None, from, to };
     let wanted = DeliveriesWanted { events, destination, state, status, ..DeliveriesWanted::default() };
     let found = call.service.deliveries(&Sight::One(caller.tenant()), wanted, page.window()).await?;
-    Ok(native::ok(
-        &page.found("deliveries", found, |seen| DeliveryView::of(&seen, Replies::of(&caller, call.service.mask())))?,
-    ))
+    Ok(native::ok(&page.found("deliveries", found, |seen| view(&call, &caller, &seen))?))
 }
 
 /// `GET /v1/deliveries/{id}`
 pub(super) async fn read(call: Call, caller: Caller) -> Result<Response, Problem> {
     let delivery = call.service.delivery(&caller.sight(), call.params.parse("id")?).await?;
-    Ok(native::ok(&DeliveryView::of(&delivery, Replies::of(&caller, call.service.mask()))))
+    Ok(native::ok(&view(&call, &caller, &delivery)))
 }
 
 /// `POST /v1/deliveries/{id}/resend`
@@ -259,10 +260,7 @@ pub(super) async fn resend(call: Call, caller: Caller) -> Result<Response, Probl
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
     call.service.resend(caller.actor(), &sight, id).await?;
     let delivery = call.service.delivery(&sight, id).await?;
-    Ok(Response::json(
-        ::http::StatusCode::ACCEPTED,
-        &DeliveryView::of(&delivery, Replies::of(&caller, call.service.mask())),
-    ))
+    Ok(Response::json(::http::StatusCode::ACCEPTED, &view(&call, &caller, &delivery)))
 }
 
 /// `POST /v1/deliveries/{id}/cancel`
@@ -270,7 +268,7 @@ pub(super) async fn cancel(call: Call, caller: Caller) -> Result<Response, Probl
     let (sight, id) = (caller.sight(), call.params.parse("id")?);
     call.service.cancel(caller.actor(), &sight, id).await?;
     let delivery = call.service.delivery(&sight, id).await?;
-    Ok(native::ok(&DeliveryView::of(&delivery, Replies::of(&caller, call.service.mask()))))
+    Ok(native::ok(&view(&call, &caller, &delivery)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::delivery::{DeliveryView, Replies};
+use super::delivery;
 use crate::api::caller::{Caller, forbidden};
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
@@ -255,9 +255,7 @@ pub(super) async fn deliveries(call: Call, caller: Caller) -> Result<Response, P
     let query = call.request.query()?;
     let page = Page::from_query(call.request.path(), &query)?;
     let found = call.service.deliveries_of(&caller.sight(), id, page.window()).await?;
-    Ok(native::ok(
-        &page.found("deliveries", found, |seen| DeliveryView::of(&seen, Replies::of(&caller, call.service.mask())))?,
-    ))
+    Ok(native::ok(&page.found("deliveries", found, |seen| delivery::view(&call, &caller, &seen))?))
 }
 
 /// `DELETE /v1/events/{id}/payload`
