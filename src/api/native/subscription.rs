@@ -102,12 +102,14 @@ impl SubscriptionRequest {
     /// A new subscription to `pattern`, which the path names.
     pub fn create(self, pattern: TypePattern) -> Result<NewSubscription, Problem> {
         let mut faults = Faults::default();
-        for (pointer, field) in
-            [("/id", &self.id), ("/created", &self.created), ("/url", &self.url), ("/dialect", &self.dialect)]
-        {
+        for (pointer, field) in [("/id", &self.id), ("/created", &self.created), ("/url", &self.url)] {
             if *field != Patch::Absent {
                 faults.note(pointer, "is given by the daemon");
             }
+        }
+        // Of a native one this is `null` in every answer: it says the same as nothing.
+        if let Patch::Value(_) = self.dialect {
+            faults.note("/dialect", "is given by the daemon");
         }
         if self.r#type != Patch::Absent && self.r#type != Patch::Value(pattern.to_string()) {
             faults.note("/type", "must be the one in the path");
