@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use ::http::{Method, StatusCode};
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::super::act::Visit;
 use super::super::form::Form;
@@ -18,6 +19,7 @@ use super::deliveries::tenant_select;
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
 use crate::model::destination::SignedWith;
+use crate::model::id::hex;
 use crate::model::signing_key::{SigningKeyId, SigningKeyKind};
 use crate::model::{Destination, DestinationId, Role, Subscription, TenantId, TypePattern};
 use crate::service::{DestinationHealth, Service};
@@ -176,8 +178,33 @@ struct Draft {
     /// What is stored that this form does not offer.
     kept_signature: String,
     further: Further,
+    /// What was stored when the form was shown, so that nobody saves over what another has changed meanwhile.
+    shown: Shown,
+    /// What is stored now where the form says something else: label by label, when it was changed meanwhile.
+    stands: Vec<(&'static str, String)>,
     /// What is wrong, by the field's name; without a name what is wrong with the whole.
     faults: Vec<(String, String)>,
+}
+
+/// What a form was made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Shown {
+    /// A hash over all that the form can change; empty in a form that does not say.
+    hash: String,
+    /// The newest record of the audit log at that moment.
+    audited: u64,
+}
+
+impl Shown {
+    /// The same in a field of the form.
+    fn field(&self) -> String {
+        format!("{}.{}", self.hash, self.audited)
+    }
+
+    fn of_field(text: &str) -> Self {
+        let (hash, audited) = text.split_once('.').unwrap_or_default();
+        Shown { hash: hash.to_owned(), audited: audited.parse().unwrap_or_default() }
+    }
 }
 
 /// What folds away.
@@ -310,7 +337,7 @@ impl Draft {
             Some("bearer") => "Bearer token".to_owned(),
             _ => "None".to_owned(),
         };
-        Draft {
+        let mut draft = Draft {
             id: Some(id),
             tenant: text(&view["tenant"]),
             label: text(&view["name"]),
@@ -322,7 +349,68 @@ impl Draft {
             kept_signature,
             further: Further::of_view(view),
             ..Draft::default()
-        }
+        };
+        let all = draft.parts().into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        let hash = Sha256::digest(json!(all).to_string());
+        draft.shown = Shown { hash: hex(&hash[..12]), audited: service.chain().head.number };
+        draft
+    }
+
+    /// Each part that the form can change, by its label and as it stands there.
+    fn parts(&self) -> Vec<(&'static str, String)> {
+        let signature = match self.signature.as_str() {
+            "source" => format!("Source Key {}", self.source_key),
+            "signature" => "Signature Key".to_owned(),
+            "kept" => self.kept_signature.clone(),
+            _ => "None".to_owned(),
+        };
+        let Further {
+            description,
+            format,
+            schedule,
+            delays,
+            attempts_max,
+            timeout,
+            in_flight_max,
+            rate_events,
+            rate_per,
+            ordered,
+            tls_ca,
+            tls_pin,
+        } = &self.further;
+        let rate = match rate_events.is_empty() {
+            true => String::new(),
+            false => format!("{rate_events} in each {}", if rate_per.is_empty() { "1s" } else { rate_per }),
+        };
+        vec![
+            ("Webhook Label", self.label.clone()),
+            ("Hook URL", self.url.clone()),
+            ("Events", self.events.join(", ")),
+            ("Authentication", self.kept.clone()),
+            ("Signature", signature),
+            ("Description", description.clone()),
+            ("Format of the body", format.clone()),
+            ("Retry schedule", if delays.is_empty() { schedule } else { delays }.clone()),
+            ("Attempts at most", attempts_max.clone()),
+            ("Rate", rate),
+            ("At once at most", in_flight_max.clone()),
+            ("Time limit of an attempt", timeout.clone()),
+            ("In order, one at a time", if *ordered { "yes" } else { "no" }.to_owned()),
+            ("Further certificate authorities", tls_ca.clone()),
+            ("Pinned certificate", tls_pin.clone()),
+        ]
+    }
+
+    /// Notes that what is stored is not what the form was made from, and how it stands. Saved again, the form goes over it.
+    fn overtaken(&mut self, stored: &Draft, by: &str) {
+        let words = format!(
+            "Nothing was saved: this webhook was changed{by} while you had it open. What you typed is still here. Look at what \
+             stands now; Save Changes then puts your form in its place."
+        );
+        self.fault("", words);
+        let both = stored.parts().into_iter().zip(self.parts());
+        self.stands = both.filter(|((_, stored), (_, typed))| stored != typed).map(|(stored, _)| stored).collect();
+        self.shown = stored.shown.clone();
     }
 
     /// What somebody typed over it.
@@ -340,6 +428,9 @@ impl Draft {
         self.signature = text("signature");
         self.source_key = text("source_key");
         self.further = Further::of_form(form);
+        if let Some(shown) = form.given("shown") {
+            self.shown = Shown::of_field(shown);
+        }
         if self.id.is_none() && !text("tenant").is_empty() {
             self.tenant = text("tenant");
         }
@@ -646,6 +737,11 @@ pub(super) async fn save(visit: Visit) -> Result<Response, Problem> {
     let destination = visit.service().destination(&visit.sight()?, id)?;
     let tenant = destination.tenant.clone();
     let mut draft = before.clone().typed(&form);
+    if !draft.shown.hash.is_empty() && draft.shown.hash != before.shown.hash {
+        let by = changed_by(&visit, &destination, draft.shown.audited).await?;
+        draft.overtaken(&before, &by);
+        return show(&visit, StatusCode::CONFLICT, draft).await;
+    }
     draft.check(&form);
     if !draft.faults.is_empty() {
         return show(&visit, StatusCode::BAD_REQUEST, draft).await;
@@ -692,6 +788,33 @@ pub(super) async fn save(visit: Visit) -> Result<Response, Problem> {
         }
     }
     Ok(to(&format!("{PLACE}?done=saved")))
+}
+
+/// Who has changed a webhook or what is sent to it since that record of the audit log, for viewers who may read that.
+async fn changed_by(visit: &Visit, destination: &Destination, since: u64) -> Result<String, Problem> {
+    if !visit.viewer.may(Role::Admin) {
+        return Ok(String::new());
+    }
+    let found = visit.ask(Method::GET, "/v1/audit?limit=100", Some(&destination.tenant), None).await?;
+    let id = destination.id.to_string();
+    let changes = |record: &Value| {
+        let action = record["action"].as_str().unwrap_or_default();
+        // A subscription names its destinations before or after.
+        action == "destination.update" && record["object"]["id"] == id.as_str()
+            || action.starts_with("subscription.") && record.to_string().contains(&id)
+    };
+    let mut records = found["records"].as_array().into_iter().flatten();
+    let newest = records.find(|row| row["number"].as_u64().is_some_and(|it| it > since) && changes(&row["record"]));
+    let Some(record) = newest.map(|row| &row["record"]) else { return Ok(String::new()) };
+    let who = &record["actor"];
+    let key = |id: &str| visit.service().catalog().key(id.parse().ok()?).map(|key| key.name.clone());
+    Ok(match (who["type"].as_str(), who["name"].as_str(), who["id"].as_str().unwrap_or_default()) {
+        (Some("user"), Some(name), _) => format!(" by {name}"),
+        (Some("key"), _, id) => {
+            format!(" with the key {}", key(id).filter(|it| !it.is_empty()).unwrap_or(id.to_owned()))
+        }
+        (_, _, id) => format!(" by {id}"),
+    })
 }
 
 /// `GET /ui/webhooks/{id}/delete`: the second confirmation.
@@ -751,10 +874,15 @@ fn form_card(draft: &Draft, offer: &Offer, others: &[String]) -> Markup {
                 div role="alert" { (notice(Icon::Alert, "bad", html! {
                     @if draft.has_fault("") { @for (_, why) in draft.faults.iter().filter(|(field, _)| field.is_empty()) { p { (why) } } }
                     @else { "Not saved yet: see what is marked below." }
+                    @if !draft.stands.is_empty() {
+                        dl.facts { @for (label, value) in &draft.stands { dt { (label) " now" } dd { @if value.is_empty() { "–" } @else { (shortened(value)) } } } }
+                        @if let Some(id) = draft.id { p { a href={ (PLACE) "/" (id) } target="_blank" { "Open what stands now in another tab" } } }
+                    }
                 })) }
             }
             form method="post" action=(action) data-dirty=(if draft.faults.is_empty() { "" } else { "refused" }) novalidate[!draft.faults.is_empty()] {
                 p.hint { "All fields are required." }
+                @if draft.id.is_some() { input type="hidden" name="shown" value=(draft.shown.field()); }
                 @if !offer.tenants.is_empty() && offer.tenants.len() > 1 && draft.id.is_none() {
                     div.field { label for="w-tenant" { "Tenant" }
                         select #w-tenant name="tenant" { @for tenant in &offer.tenants { option value=(tenant) selected[*tenant == draft.tenant] { (tenant) } } } (draft.told("tenant")) }

@@ -63,6 +63,13 @@ impl Answered {
         let link = self.text.split("href=\"").filter(|it| it.contains("rel=\"next\"")).last()?;
         Some(link.split('"').next()?.replace("&amp;", "&"))
     }
+
+    /// The value of a form's hidden field.
+    fn hidden(&self, name: &str) -> String {
+        let field = format!("type=\"hidden\" name=\"{name}\" value=\"");
+        let value = self.text.split(&field).nth(1).unwrap_or_else(|| panic!("no {name}: {}", self.text));
+        value.split('"').next().unwrap().to_owned()
+    }
 }
 
 /// Somebody with this role, bound to this tenant or to none.

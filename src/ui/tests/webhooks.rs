@@ -229,6 +229,56 @@ async fn a_refused_save_changes_nothing() {
     assert_eq!(events_of(&world, &id), ["own.type", "refund.settled", "transaction.*"]);
 }
 
+/// Two people edit a webhook at once: whoever saves later is told that it was changed, by whom where he may know that, and how it
+/// stands; what he typed stays, and nothing is lost before he has seen it. The same where only a subscription was changed.
+#[tokio::test]
+async fn nobody_saves_over_what_another_changed_meanwhile() {
+    let world = World::new();
+    let id = added(&world, &WHOLE).await;
+    let (operate, admin, path) = (viewer(Role::Operate, None), viewer(Role::Admin, None), format!("/ui/webhooks/{id}"));
+    let view = async || world.done("GET", &format!("/v1/destinations/webhook/{id}"), Value::Null).await;
+    let typed = |page: &Answered, label: &'static str, url: &'static str| {
+        let shown = page.hidden("shown");
+        let mut pairs = WHOLE.to_vec();
+        pairs[0] = ("label", label);
+        pairs[1] = ("url", url);
+        pairs.push(("shown", &shown));
+        form(&pairs)
+    };
+    let mine = world.look(&admin, &path).await;
+    let theirs = world.look(&operate, &path).await;
+    let saved = world.act(&operate, "POST", &path, &typed(&theirs, "Cart", "https://new.example/hook")).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    let late = typed(&mine, "Basket", "https://cart.example/hook");
+    let refused = world.act(&admin, "POST", &path, &late).await;
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    assert!(refused.text.contains("was changed by uid:7 while you had it open"), "{}", refused.text);
+    assert!(refused.text.contains("value=\"Basket\"") && refused.text.contains("https://new.example/hook"));
+    assert!(refused.text.contains("Hook URL now") && refused.text.contains(&format!("href=\"{path}\" target")));
+    assert_eq!(view().await["http_endpoint_url"], "https://new.example/hook");
+    // The audit log is for administrators; that something was changed is for everybody.
+    let untold = world.act(&operate, "POST", &path, &late).await;
+    assert!(untold.status == 409 && untold.text.contains("was changed while you had it open"), "{}", untold.text);
+    // Seen and meant: then it is saved.
+    let again = world.act(&admin, "POST", &path, &typed(&refused, "Basket", "https://cart.example/hook")).await;
+    assert_eq!(again.status, 303, "{}", again.text);
+    assert_eq!(view().await["name"], "Basket");
+
+    // A subscription alone, and what is no change of the form: a pause.
+    let mine = world.look(&admin, &path).await;
+    world.done("POST", "/v1/subscriptions/refund.settled", json!({"destinations": [id]})).await;
+    let refused = world.act(&admin, "POST", &path, &typed(&mine, "Basket", "https://cart.example/hook")).await;
+    assert!(refused.status == 409 && refused.text.contains("was changed by uid:1000"), "{}", refused.text);
+    assert!(refused.text.contains("Events now") && events_of(&world, &id).contains(&"refund.settled".to_owned()));
+    world.done("POST", &format!("/v1/destinations/webhook/{id}/pause"), json!({})).await;
+    let saved = world.act(&admin, "POST", &path, &typed(&refused, "Basket 2", "https://cart.example/hook")).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    // A form that was refused for something else still knows what it was made from.
+    let mine = world.look(&admin, &path).await;
+    let faulty = world.act(&admin, "POST", &path, &typed(&mine, "", "https://cart.example/hook")).await;
+    assert_eq!((faulty.status, faulty.hidden("shown")), (400, mine.hidden("shown")));
+}
+
 /// A webhook is made by several requests to the API. When a later one is refused, there is one message, at the events, everything
 /// typed is still in the form, and nothing of the webhook is there: neither it nor what was to send to it.
 #[tokio::test]
