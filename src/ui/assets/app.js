@@ -49,6 +49,7 @@
   };
 
   const fill = (dialog, { part, title }) => {
+    const focused = dialog.contains(document.activeElement) && document.activeElement.id;
     const heading = make('h2', { id: `d-title-${dialog.dataset.depth}` }, title);
     dialog.setAttribute('aria-labelledby', heading.id);
     dialog.classList.toggle('small', part.dataset.dialogBody === 'small');
@@ -56,7 +57,7 @@
     part.prepend(heading);
     dialog.replaceChildren(part);
     enhance(dialog);
-    (dialog.querySelector('[aria-invalid]') ?? dialog.querySelector('input:not([type=hidden], [type=search]), .buttons a, button'))?.focus();
+    (dialog.querySelector('[aria-invalid]') ?? (focused ? document.getElementById(focused) : null) ?? dialog.querySelector('input:not([type=hidden], [type=search]), .buttons a, button'))?.focus();
   };
 
   // Whoever was signed out meanwhile keeps what was typed.
@@ -82,10 +83,10 @@
       const form = event.target;
       if (form.method !== 'post' || event.defaultPrevented) return;
       event.preventDefault();
-      const button = form.querySelector('button[type=submit]');
+      const button = event.submitter ?? form.querySelector('button.primary');
       button.disabled = true;
       try {
-        const sent = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form)) });
+        const sent = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form, event.submitter)) });
         if (sent.redirected && new URL(sent.url).searchParams.has('undone')) { signedOut(form); return; }
         if (sent.redirected) { location.assign(sent.url); return; }
         const again = dialogPart(await sent.text());
@@ -198,6 +199,14 @@
     show();
   };
 
+  // What depends on a choice is fetched when another one is made: without script a button does.
+  const choosing = (button) => {
+    const choice = document.getElementById(button.dataset.chosen);
+    if (choice?.tagName !== 'SELECT') return;
+    button.hidden = true;
+    choice.addEventListener('change', () => choice.form.requestSubmit(button));
+  };
+
   const copying = (button) => {
     if (!navigator.clipboard) return;
     button.hidden = false;
@@ -214,6 +223,7 @@
   const enhance = (root) => {
     all('[data-types]', root).forEach(types);
     all('[data-reset]', root).forEach(reset);
+    all('[data-chosen]', root).forEach(choosing);
     all('[data-copy]', root).forEach(copying);
   };
   enhance(document);

@@ -106,6 +106,24 @@ pub(super) fn shown_once(secret: &str, words: Markup, back: &str) -> Markup {
     }
 }
 
+/// Tenants that a form offers by name: with more of them every page would be heavy.
+const TENANTS_OFFERED_MAX: usize = 100;
+
+/// The choice of a tenant in a form, or a field for its id, where there are many. The label is the form's own.
+pub(super) fn tenant_field(visit: &Visit, id: &str, chosen: &str) -> Markup {
+    let catalog = visit.service().catalog();
+    let tenants: Vec<_> = catalog.tenants().map(|it| it.id.as_str()).take(TENANTS_OFFERED_MAX + 1).collect();
+    html! {
+        @if tenants.len() > TENANTS_OFFERED_MAX { input #(id) type="text" name="tenant" value=(chosen) autocomplete="off" spellcheck="false"; }
+        @else {
+            select #(id) name="tenant" {
+                @if !tenants.contains(&chosen) { option value=(chosen) selected { (chosen) } }
+                @for tenant in tenants { option value=(tenant) selected[tenant == chosen] { (tenant) } }
+            }
+        }
+    }
+}
+
 /// Whose a thing is.
 pub(super) fn reach(thing: &Value) -> Markup {
     html! { @match thing["tenant"].as_str() { Some(tenant) => (tenant), None => em { "all tenants" } } }

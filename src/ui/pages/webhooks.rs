@@ -16,6 +16,7 @@ use super::super::layout::Page;
 use super::super::parts::{Icon, Links, empty, icon, lane_badge, notice, number, text_field};
 use super::super::to;
 use super::deliveries::tenant_select;
+use super::things::tenant_field;
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
 use crate::model::destination::SignedWith;
@@ -31,6 +32,8 @@ const API: &str = "/v1/destinations/webhook";
 const ROWS: usize = 25;
 /// With more webhooks than these there is a search for them.
 const SEARCHED_FROM: usize = 20;
+/// The button that asks for the keys of the chosen tenant.
+const CHANGE_TENANT: &str = "change_tenant";
 /// Characters of a URL in the list: the form shows all of it.
 const URL_CHARS_SHOWN: usize = 120;
 
@@ -182,6 +185,8 @@ struct Draft {
     shown: Shown,
     /// What is stored now where the form says something else: label by label, when it was changed meanwhile.
     stands: Vec<(&'static str, String)>,
+    /// Whether it was sent already, though nothing is wrong with it.
+    was_sent: bool,
     /// What is wrong, by the field's name; without a name what is wrong with the whole.
     faults: Vec<(String, String)>,
 }
@@ -530,8 +535,13 @@ impl Draft {
                 "tenant" => "tenant",
                 _ => "",
             };
-            let why =
-                if field.is_empty() { format!("{}: {}", error.pointer, error.detail) } else { error.detail.clone() };
+            // The API tells of its own routes and ids.
+            let why = match field {
+                "" => format!("{}: {}", error.pointer, error.detail),
+                "signature" if self.signature == "signature" => "the tenant has no signature key yet".to_owned(),
+                "source_key" => "choose a source key of this tenant".to_owned(),
+                _ => error.detail.clone(),
+            };
             self.fault(field, why);
         }
     }
@@ -579,12 +589,19 @@ struct Offer {
     source_keys: Vec<(String, String)>,
     has_signature_key: bool,
     makes_keys: bool,
-    tenants: Vec<String>,
+    /// The choice of the tenant, where there is one.
+    tenants: Option<Markup>,
     schedules: Vec<&'static str>,
 }
 
 impl Offer {
-    async fn of(visit: &Visit, tenant: Option<&TenantId>, chosen: &[String]) -> Result<(Self, Vec<String>), Problem> {
+    /// What there is for the draft's tenant, and the chosen events that are no entry of the list.
+    async fn of(visit: &Visit, draft: &Draft) -> Result<(Self, Vec<String>), Problem> {
+        let (reaches_all, chosen) = (visit.viewer.caller().reaches_all(), &draft.events);
+        let tenant: Option<TenantId> = draft.tenant.parse().ok();
+        // Of one that there is not nothing is offered but the choice of another.
+        let tenant = tenant.filter(|tenant| reaches_all && visit.service().catalog().tenant(tenant).is_some());
+        let tenant = tenant.as_ref();
         let known = visit.ask(Method::GET, "/v1/event-types?limit=1000", tenant, None).await?;
         let mut types: Vec<(String, Vec<(String, String)>)> = Vec::new();
         for known in known["event_types"].as_array().into_iter().flatten() {
@@ -614,16 +631,13 @@ impl Offer {
         let kind = |key: &Value, kind: &str| key["kind"] == kind;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let sources = keys.iter().filter(|key| kind(key, "source"));
-        let tenants = match (tenant, visit.viewer.caller().reaches_all()) {
-            (None, true) => visit.service().catalog().tenants().map(|it| it.id.to_string()).collect(),
-            _ => Vec::new(),
-        };
+        let has_choice = draft.id.is_none() && reaches_all && visit.service().catalog().tenants().count() > 1;
         let offer = Offer {
             types,
             source_keys: sources.map(|key| (text(&key["id"]), text(&key["name"]))).collect(),
             has_signature_key: keys.iter().any(|key| kind(key, "signature")),
             makes_keys: visit.viewer.may(Role::Admin),
-            tenants,
+            tenants: has_choice.then(|| tenant_field(visit, "w-tenant", &draft.tenant)),
             schedules: crate::model::Schedule::named().into_iter().map(|(name, _)| name).collect(),
         };
         Ok((offer, others))
@@ -643,12 +657,19 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     let form = visit.form.clone();
     let own = visit.viewer.caller().tenant().to_string();
     let mut draft = Draft { tenant: own, ..Draft::default() }.typed(&form);
-    draft.check(&form);
-    if !draft.faults.is_empty() {
-        return show(&visit, StatusCode::BAD_REQUEST, draft).await;
+    // Another tenant has other keys: the form comes again with those, and all that was typed.
+    if form.is_ticked(CHANGE_TENANT) {
+        return show(&visit, StatusCode::OK, Draft { was_sent: true, ..draft }).await;
     }
-    let tenant: TenantId =
-        draft.tenant.parse().map_err(|why| Problem::new(ProblemCode::BadField, format!("tenant: {why}")))?;
+    draft.check(&form);
+    let tenant = draft.tenant.parse::<TenantId>().ok();
+    let tenant = tenant.filter(|it| visit.service().catalog().tenant(it).is_some());
+    if tenant.is_none() {
+        draft.fault("tenant", "there is no tenant of this id");
+    }
+    let Some(tenant) = tenant.filter(|_| draft.faults.is_empty()) else {
+        return show(&visit, StatusCode::BAD_REQUEST, draft).await;
+    };
     let body = draft.body(&form, &Draft::default(), &Value::Null);
     let made = match visit.ask(Method::POST, API, Some(&tenant), Some(body)).await {
         Ok(made) => made,
@@ -856,8 +877,7 @@ pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
 }
 
 async fn show(visit: &Visit, status: StatusCode, draft: Draft) -> Result<Response, Problem> {
-    let tenant: Option<TenantId> = draft.id.and_then(|_| draft.tenant.parse().ok());
-    let (offer, others) = Offer::of(visit, tenant.as_ref(), &draft.events).await?;
+    let (offer, others) = Offer::of(visit, &draft).await?;
     let title = if draft.id.is_some() { "Edit Webhook" } else { "Add Webhook" };
     let body = form_card(&draft, &offer, &others);
     Ok(Page { title, place: PLACE, actions: html! {}, body }.show_as(status, visit))
@@ -880,12 +900,14 @@ fn form_card(draft: &Draft, offer: &Offer, others: &[String]) -> Markup {
                     }
                 })) }
             }
-            form method="post" action=(action) data-dirty=(if draft.faults.is_empty() { "" } else { "refused" }) novalidate[!draft.faults.is_empty()] {
+            form method="post" action=(action) data-dirty=(if draft.faults.is_empty() && !draft.was_sent { "" } else { "refused" }) novalidate[!draft.faults.is_empty()] {
+                // The first button is what Enter in a field presses.
+                button type="submit" hidden {}
                 p.hint { "All fields are required." }
                 @if draft.id.is_some() { input type="hidden" name="shown" value=(draft.shown.field()); }
-                @if !offer.tenants.is_empty() && offer.tenants.len() > 1 && draft.id.is_none() {
-                    div.field { label for="w-tenant" { "Tenant" }
-                        select #w-tenant name="tenant" { @for tenant in &offer.tenants { option value=(tenant) selected[*tenant == draft.tenant] { (tenant) } } } (draft.told("tenant")) }
+                @if let Some(tenants) = &offer.tenants {
+                    div.field { label for="w-tenant" { "Tenant" } (tenants)
+                        button type="submit" name=(CHANGE_TENANT) value="yes" formnovalidate data-chosen="w-tenant" { "Use its signing keys" } (draft.told("tenant")) }
                 }
                 (line(draft, "label", "Webhook Label", &draft.label, "The name of the webhook.", "text", 124))
                 (line(draft, "url", "Hook URL", &draft.url, "Where the data is sent when an event happens. The other application gives it to you.", "url", 2048))
@@ -953,7 +975,7 @@ fn authentication(draft: &Draft) -> Markup {
         div.row.only-basic {
             div.field { label for="w-username" { "Username" } input #w-username type="text" name="username" value=(draft.username) autocomplete="off" spellcheck="false" aria-invalid=[draft.has_fault("username").then_some("true")]; (draft.told("username")) }
             div.field { label for="w-password" { "Password" } input #w-password type="password" name="password" autocomplete="new-password" aria-invalid=[draft.has_fault("password").then_some("true")]; (draft.told("password"))
-                @if !draft.faults.is_empty() && draft.authentication == "basic" { p.hint data-retype="" { "A password is not sent back: type it once more." } } }
+                @if (draft.was_sent || !draft.faults.is_empty()) && draft.authentication == "basic" { p.hint data-retype="" { "A password is not sent back: type it once more." } } }
         }
     };
     html! {
@@ -979,20 +1001,25 @@ fn signature(draft: &Draft, offer: &Offer) -> Markup {
             (choice("signature", "none", &draft.signature, "None", "No signature is sent."))
             (choice("signature", "source", &draft.signature, "Source Key", "The chosen source key signs; the signature stands in X-Signature."))
             div.field.only-source {
-                @if offer.source_keys.is_empty() { p.hint { "There is no source key yet. " (make_key(offer, "Make one")) } }
+                @if offer.source_keys.is_empty() { p.hint { "There is no source key yet. " (make_key(draft, offer, "Make one")) } }
                 @else { label.hidden for="w-source" { "Source key" } select #w-source name="source_key" { option value="" { "Choose a source key" } @for (id, name) in &offer.source_keys { option value=(id) selected[*id == draft.source_key] { (name) } } } }
                 (draft.told("source_key"))
             }
             (choice("signature", "signature", &draft.signature, "Signature Key", "The key that is unique to the tenant signs; the signature stands in X-Signature."))
-            @if draft.signature == "signature" && !offer.has_signature_key { p.hint { "The tenant has no signature key yet. " (make_key(offer, "Make it")) } }
+            div.field.only-signature { @if !offer.has_signature_key { p.hint { "The tenant has no signature key yet. " (make_key(draft, offer, "Make it")) } } }
             (draft.told("signature"))
         }
     }
 }
 
 /// Where a signing key comes from, for whoever may make one and whoever may not.
-fn make_key(offer: &Offer, words: &str) -> Markup {
-    html! { @if offer.makes_keys { a href="/ui/signing-keys" { (words) } " first." } @else { "An administrator can make one." } }
+fn make_key(draft: &Draft, offer: &Offer, words: &str) -> Markup {
+    let tenant = url::form_urlencoded::byte_serialize(draft.tenant.as_bytes()).collect::<String>();
+    // Beside the form, so that what was typed stays.
+    html! {
+        @if offer.makes_keys { a href={ "/ui/signing-keys?tenant=" (tenant) } target="_blank" { (words) " in another tab" } " first." }
+        @else { "An administrator can make one." }
+    }
 }
 
 fn further(draft: &Draft, offer: &Offer) -> Markup {

@@ -208,6 +208,49 @@ async fn a_source_key_or_the_signature_key_signs() {
     }
 }
 
+/// Whoever sees all tenants is offered the keys of the tenant that he has chosen, also without script; what is missing is told in
+/// the dashboard's words, with the page where it is made.
+#[tokio::test]
+async fn a_form_offers_the_keys_of_its_tenant() {
+    let world = World::new();
+    world.done("POST", "/v1/tenants", json!({"id": "shop"})).await;
+    world.done("POST", "/v1/signing-keys", json!({"kind": "source", "name": "of the house"})).await;
+    let source = json!({"kind": "source", "name": "of the shop"});
+    let source = world.done_for("shop", "POST", "/v1/signing-keys", source).await;
+    let source = source["id"].as_str().unwrap();
+    let admin = viewer(Role::Admin, None);
+    let is_of_shop = |page: &Answered| page.text.contains(">of the shop<") && !page.text.contains(">of the house<");
+    let first = world.look(&admin, "/ui/webhooks/new").await;
+    assert!(first.text.contains(">of the house<") && !first.text.contains(">of the shop<"), "{}", first.text);
+    assert!(is_of_shop(&world.look(&admin, "/ui/webhooks/new?tenant=shop").await));
+    // The button without script: another tenant's keys, and all that was typed.
+    let mut typed: Vec<_> = WHOLE.into_iter().filter(|(name, _)| *name != "signature").collect();
+    typed.extend([("tenant", "shop"), ("signature", "source"), ("change_tenant", "yes")]);
+    let changed = world.act(&admin, "POST", "/ui/webhooks", &form(&typed)).await;
+    assert!(changed.status == 200 && is_of_shop(&changed), "{}", changed.text);
+    assert!(changed.text.contains("value=\"Shopping cart\"") && !changed.text.contains("role=\"alert\""));
+    typed.retain(|(name, _)| *name != "change_tenant");
+    let refused = world.act(&admin, "POST", "/ui/webhooks", &form(&typed)).await;
+    assert!(refused.status == 400 && is_of_shop(&refused), "{}", refused.text);
+    typed.push(("source_key", source));
+    let made = world.act(&admin, "POST", "/ui/webhooks", &form(&typed)).await;
+    assert_eq!(made.status, 303, "{}", made.text);
+    // A key of another tenant, a key that there is not, a tenant that there is not.
+    let with = |tenant: &'static str, signature: &'static str| {
+        let mut pairs = typed.clone();
+        pairs.retain(|(name, _)| !["tenant", "signature"].contains(name));
+        pairs.extend([("tenant", tenant), ("signature", signature)]);
+        form(&pairs)
+    };
+    let foreign = world.act(&admin, "POST", "/ui/webhooks", &with("default", "source")).await;
+    assert!(foreign.status == 400 && foreign.text.contains("choose a source key of this tenant"), "{}", foreign.text);
+    let none = world.act(&admin, "POST", "/ui/webhooks", &with("shop", "signature")).await;
+    assert!(none.status == 400 && none.text.contains("the tenant has no signature key yet"), "{}", none.text);
+    assert!(none.text.contains("/ui/signing-keys?tenant=shop") && !none.text.contains("/v1/"), "{}", none.text);
+    let nobody = world.act(&admin, "POST", "/ui/webhooks", &with("nobody", "none")).await;
+    assert!(nobody.status == 400 && nobody.text.contains("id=\"e-tenant\""), "{}", nobody.text);
+}
+
 /// A save that is refused leaves the webhook as it was: also the events that were ticked with what was refused.
 #[tokio::test]
 async fn a_refused_save_changes_nothing() {
