@@ -2,7 +2,7 @@
 
 use crate::model::audit::Actor;
 use crate::model::replay::ReplayWalk;
-use crate::model::{DestinationId, Rate, Replay, ReplayId, ReplayWanted, Seq, TenantId};
+use crate::model::{DestinationId, Rate, Replay, ReplayId, ReplayWanted, Seq};
 use crate::store::replays::{
     Bounds, CancelReplay, CreateReplay, NotStopped, RUNNING_MAX, RUNNING_PER_TENANT_MAX, Refused, Scope,
 };
@@ -88,9 +88,13 @@ impl Service {
         found.map(|replay| self.see_replay(replay)).ok_or(Error::NotFound("replay"))
     }
 
-    /// The bulk replays of a tenant, newest first. Only so many are kept.
-    pub async fn replays(&self, tenant: TenantId) -> Result<Vec<SeenReplay>, Error> {
-        let found = self.store.read(move |snapshot| snapshot.replays(Some(&tenant))).await?;
+    /// The bulk replays in sight, newest first. Only so many are kept.
+    pub async fn replays(&self, sight: &Sight) -> Result<Vec<SeenReplay>, Error> {
+        let tenant = match sight {
+            Sight::One(tenant) => Some(tenant.clone()),
+            Sight::All => None,
+        };
+        let found = self.store.read(move |snapshot| snapshot.replays(tenant.as_ref())).await?;
         Ok(found.into_iter().map(|replay| self.see_replay(replay)).collect())
     }
 

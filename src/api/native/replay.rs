@@ -14,6 +14,7 @@ use crate::http::response::Response;
 use crate::model::{
     DeliveryState, DestinationId, Invalid, Rate, Replay, ReplayId, ReplayState, ReplayWanted, TenantId, Timestamp,
 };
+use crate::service::Sight;
 use crate::service::replays::{Count, SeenReplay};
 
 /// Where they live.
@@ -228,7 +229,7 @@ pub(super) async fn create(mut call: Call, caller: Caller) -> Result<Response, P
 pub(super) async fn list(call: Call, caller: Caller) -> Result<Response, Problem> {
     let query = call.request.query()?;
     let page = Page::from_query(call.request.path(), &query)?;
-    let replays = call.service.replays(caller.tenant()).await?;
+    let replays = call.service.replays(&Sight::One(caller.tenant())).await?;
     let cursor = |seen: &SeenReplay| Cursor { place: u64::MAX - seen.replay.id.0, second: 0 };
     Ok(native::ok(&page.of("replays", replays, cursor, |seen| ReplayView::of(&seen))))
 }

@@ -11,9 +11,11 @@ use super::super::layout::Page;
 use super::super::parts::{Icon, Links, badge, empty, icon, moment, notice, number};
 use super::super::to;
 use super::deliveries::{Filter, destination_select, tenant_choice, tenant_select};
+use super::things::stretch;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::model::{DeliveryState, ReplayId, ReplayState, ReplayWanted, Role, TenantId};
+use crate::service::Sight;
 use crate::service::replays::SeenReplay;
 
 const PLACE: &str = "/ui/replays";
@@ -25,15 +27,18 @@ const STOPPED: &str = "The replay does not go on, and cannot be taken up again: 
 pub(super) const PARAMETERS: [&str; 11] =
     ["state", "destination", "type", "status", "from", "to", "key", "id", "tenant", "rate", "count"];
 
+/// Other tenants whose deliveries are counted at a glance beside the chosen one's.
+const OTHERS_COUNTED_MAX: usize = 20;
+
 fn tenant_of(visit: &Visit) -> Result<Option<TenantId>, Problem> {
     visit.tenant_asked()
 }
 
 /// `GET /ui/replays`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
-    let caller = visit.viewer.caller().clone().naming(tenant_of(&visit)?, visit.service())?;
     let (service, now) = (visit.service(), visit.service().now());
-    let replays = service.replays(caller.tenant()).await?;
+    let replays = service.replays(&visit.sight()?).await?;
+    let (rows, pager) = stretch(&visit, &replays)?;
     let body = html! {
         @if visit.viewer.caller().reaches_all() {
             form.card method="get" action=(PLACE) { div.filters { (tenant_select(&visit, &service.catalog())) div.buttons { button type="submit" { "Show" } } } }
@@ -42,8 +47,8 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
             @if replays.is_empty() { (empty("No bulk resends", html! { "What has failed can be sent again in bulk, once its receiver is well." })) }
             @else { div.scroll { table.stack {
                 thead { tr { th scope="col" { "Replay" } th scope="col" { "State" } th scope="col" { "Of" } th.num scope="col" { "Resent" } th.num scope="col" { "Matched" } th scope="col" { "Begun" } th scope="col" { span.hidden { "Actions" } } } }
-                tbody { @for seen in &replays { (row(&visit, seen, now)) } }
-            } } }
+                tbody { @for seen in rows { (row(&visit, seen, now)) } }
+            } } (pager) }
         }
     };
     let actions = html! { @if visit.viewer.may(Role::Operate) { a.button.primary href="/ui/replays/new?state=failed" { (icon(Icon::Replay)) "Resend in bulk…" } } };
@@ -64,7 +69,7 @@ fn row(visit: &Visit, seen: &SeenReplay, now: crate::model::Timestamp) -> Markup
         tr {
             th scope="row" { (replay.id) }
             td data-label="State" { (badge(tone, picture, replay.state.as_str())) }
-            td data-label="Of" { (replay.wanted.state.as_str()) " to " (name) @if let Some(kind) = &replay.wanted.kind { ", " code { (kind) } } }
+            td data-label="Of" { (replay.wanted.state.as_str()) " to " (name) @if visit.viewer.caller().reaches_all() { " of " (replay.wanted.tenant) } @if let Some(kind) = &replay.wanted.kind { ", " code { (kind) } } }
             td.num data-label="Resent" { (number(replay.done)) }
             td.num data-label="Matched" { @if !replay.exact { "at least " } (number(replay.matched)) }
             td data-label="Begun" { (moment(replay.created, now)) }
@@ -135,6 +140,22 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
             (count.matched, !count.exact)
         }
     };
+    // Who did not ask for one tenant may think that this is about all of them.
+    let mut others = Vec::new();
+    let (mut left_out, sight) = (0, visit.sight()?);
+    if sight == Sight::All && tenant.is_none() {
+        let tenants: Vec<_> = catalog.tenants().filter(|it| it.id != whose).map(|it| it.id.clone()).collect();
+        left_out = tenants.len().saturating_sub(OTHERS_COUNTED_MAX);
+        for other in tenants.into_iter().take(OTHERS_COUNTED_MAX) {
+            let (kind, from, to) = (filter.kind.clone(), filter.from, filter.to);
+            let wanted = ReplayWanted { tenant: other.clone(), destination: None, kind, from, to, state };
+            let count = visit.service().glance_at_replayable(&wanted).await?;
+            if count.matched > 0 || !count.exact {
+                others.push((other, count));
+            }
+        }
+    }
+    let has_deleted = destination.is_none() && catalog.tombstones().any(|it| sight.takes(&it.tenant));
     let is_glance = visit.query.text("count") != Some("all");
     let what = html! {
         @if at_least { "at least " } strong { (number(matched)) } " " (state.as_str()) @if matched == 1 { " delivery" } @else { " deliveries" }
@@ -146,7 +167,6 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
     };
     let states: Vec<_> =
         ["failed", "cancelled", "succeeded"].iter().map(|state| ((*state).to_owned(), (*state).to_owned())).collect();
-    let sight = visit.sight()?;
     let body = html! {
         section.card.narrow {
             h2 { "1. Which deliveries" }
@@ -166,6 +186,15 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
             h2 { "2. Resend them" }
             p role="status" { "This matches " (what) "." }
             @if at_least && is_glance { p { a href=(Links::of(&visit).with("count", "all").path()) { "Count them all" } } }
+            @if !others.is_empty() {
+                p { "A replay is of one tenant. The same of others, each by itself:" }
+                ul { @for (other, count) in &others { li {
+                    a href=(Links::of(&visit).without("count").with("tenant", other.as_str()).path()) { (other) }
+                    ": " @if !count.exact { "at least " } (number(count.matched)) " " (state.as_str())
+                } } }
+            }
+            @if left_out > 0 { p.muted { (number(left_out as u64)) " further tenants were not looked at: choose one above." } }
+            @if has_deleted { p.muted { "Deliveries of deleted webhooks are left out: there is nowhere to send them." } }
             @if state == DeliveryState::Succeeded { (notice(Icon::Alert, "warn", html! { "These were taken already. Receivers get them a second time." })) }
             @if matched == 0 && !at_least { p.muted { "There is nothing to send." } }
             @else {

@@ -1,18 +1,20 @@
 //! Signing keys: the tenant's own, and source keys with names, as source 001 tells of them.
 
-use ::http::Method;
+use ::http::{Method, StatusCode};
 use maud::html;
 use serde_json::{Value, json};
 
 use super::super::act::Visit;
 use super::super::between::Question;
+use super::super::fields::Draft;
 use super::super::layout::Page;
-use super::super::parts::{Icon, empty, icon, notice, text_field};
+use super::super::parts::{Icon, empty, icon, moment, notice};
 use super::super::to;
-use super::things::{text, when};
+use super::things::{stretch, tenant_field, text};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
-use crate::model::TenantId;
+use crate::model::{SigningKeyKind, TenantId};
+use crate::service::Sight;
 
 const SIGNING_KEYS: &str = "/ui/signing-keys";
 /// What it means to rotate a key.
@@ -23,56 +25,82 @@ const DELETED: &str = "The key is gone for good. One that a webhook still signs 
 
 /// `GET /ui/signing-keys`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
-    let tenant = visit.tenant_asked()?;
-    let found = visit.ask(Method::GET, "/v1/signing-keys?limit=1000", tenant.as_ref(), None).await?;
-    let keys = found["signing_keys"].as_array().cloned().unwrap_or_default();
-    let service = visit.service();
-    let whose = tenant.map_or_else(|| visit.viewer.caller().tenant().to_string(), |tenant| tenant.to_string());
-    let has_own = keys.iter().any(|key| key["kind"] == "signature");
+    show(&visit, &Draft::default())
+}
+
+fn show(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
+    let (service, sight, now) = (visit.service(), visit.sight()?, visit.service().now());
+    let (catalog, reaches_all) = (service.catalog(), visit.viewer.caller().reaches_all());
+    let mut keys = service.signing_keys(&sight);
+    keys.sort_by_cached_key(|key| (key.tenant.clone(), key.created, key.id.to_string()));
+    let (rows, pager) = stretch(visit, &keys)?;
+    let one = match &sight {
+        Sight::One(tenant) => tenant.clone(),
+        Sight::All => visit.viewer.caller().tenant(),
+    };
+    let whose = draft.value("tenant", one.as_str());
+    // Where the tenant can still be chosen, nobody knows yet.
+    let has_own = sight != Sight::All && keys.iter().any(|key| key.kind == SigningKeyKind::Signature);
+    let kind = draft.value("kind", "source");
     let body = html! {
         p.lead { "Secrets that several webhooks sign with: the tenant's own signature key, and source keys, each with a name. A rotation reaches every webhook that uses it." }
-        @if visit.viewer.caller().reaches_all() {
-            form.card method="get" action=(SIGNING_KEYS) { div.filters { (super::deliveries::tenant_select(&visit, &service.catalog())) div.buttons { button type="submit" { "Show" } } } }
+        @if reaches_all {
+            form.card method="get" action=(SIGNING_KEYS) { div.filters { (super::deliveries::tenant_select(visit, &catalog)) div.buttons { button type="submit" { "Show" } } } }
         }
         section.card.flush {
             @if keys.is_empty() { (empty("No signing keys yet", html! { "A webhook whose signature is Source Key or Signature Key needs one." })) }
             @else { div.scroll { table.stack {
                 thead { tr { th scope="col" { "Name" } th scope="col" { "Kind" } th.num scope="col" { "Webhooks" } th scope="col" { "Created" } th scope="col" { span.hidden { "Actions" } } } }
-                tbody { @for key in &keys { @let id = text(key, "id"); tr {
-                    th scope="row" { div { (text(key, "name")) span.sub.muted.small { code { (id) } } } }
-                    td data-label="Kind" { @if key["kind"] == "signature" { "Signature Key" } @else { "Source Key" } }
-                    td.num data-label="Webhooks" { (key["destinations"].as_array().map_or(0, Vec::len)) }
-                    td data-label="Created" { (when(&visit, key, "created")) }
+                tbody { @for key in rows { tr {
+                    th scope="row" { div { (key.name) span.sub.muted.small { @if reaches_all { (key.tenant) " · " } code { (key.id) } } } }
+                    td data-label="Kind" { @if key.kind == SigningKeyKind::Signature { "Signature Key" } @else { "Source Key" } }
+                    td.num data-label="Webhooks" { (catalog.signed_with(key.id).count()) }
+                    td data-label="Created" { (moment(key.created, now)) }
                     td { div.actions {
-                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/reveal" } { button type="submit" { "Show" span.hidden { " " (text(key, "name")) } } }
-                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/rotate" } data-confirm=(ROTATED) { button type="submit" { "Rotate" span.hidden { " " (text(key, "name")) } } }
-                        form method="post" action={ (SIGNING_KEYS) "/" (id) "/delete" } data-confirm=(DELETED) { button.danger type="submit" { "Delete" span.hidden { " " (text(key, "name")) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/reveal" } { button type="submit" { "Show" span.hidden { " " (key.name) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/rotate" } data-confirm=(ROTATED) { button type="submit" { "Rotate" span.hidden { " " (key.name) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/delete" } data-confirm=(DELETED) { button.danger type="submit" { "Delete" span.hidden { " " (key.name) } } }
                     } }
                 } } }
-            } } }
+            } } (pager) }
         }
         section.card.narrow {
             h2 { "Add a signing key" }
+            (draft.summary())
             form method="post" action=(SIGNING_KEYS) {
-                input type="hidden" name="tenant" value=(whose);
-                fieldset.field { legend { "Kind, for the tenant " (whose) }
-                    label.choice { input type="radio" name="kind" value="source" checked; span { "Source Key" span.sub { "One of several, known by its name." } } }
-                    label.choice { input type="radio" name="kind" value="signature" disabled[has_own]; span { "Signature Key" span.sub { @if has_own { "The tenant has it already." } @else { "Unique to the tenant." } } } }
+                @if sight == Sight::All { div.field { label for="k-tenant" { "Tenant" } (tenant_field(visit, "k-tenant", whose)) } }
+                @else { input type="hidden" name="tenant" value=(one); }
+                fieldset.field { legend { "Kind" @if sight != Sight::All { ", for the tenant " (one) } }
+                    label.choice { input type="radio" name="kind" value="source" checked[kind != "signature" || has_own]; span { "Source Key" span.sub { "One of several, known by its name." } } }
+                    label.choice { input type="radio" name="kind" value="signature" checked[kind == "signature" && !has_own] disabled[has_own]; span { "Signature Key" span.sub { @if has_own { "The tenant has it already." } @else { "Unique to the tenant." } } } }
                 }
-                (text_field("name", "Name", "", "point of sale"))
+                (draft.line("name", "Name", "", "A source key is known by it: point of sale, say.", false))
                 div.buttons { button.primary type="submit" { "Add signing key" } }
             }
         }
     };
-    Ok(Page { title: "Signing keys", place: SIGNING_KEYS, actions: html! {}, body }.show(&visit))
+    let status = if draft.was_refused() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    Ok(Page { title: "Signing keys", place: SIGNING_KEYS, actions: html! {}, body }.show_as(status, visit))
 }
 
 /// `POST /ui/signing-keys`
 pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     let form = visit.form.clone();
-    let tenant: Option<TenantId> = form.given("tenant").and_then(|tenant| tenant.parse().ok());
-    let body = json!({"kind": form.text("kind"), "name": form.text("name")});
-    let made = visit.ask(Method::POST, "/v1/signing-keys", tenant.as_ref(), Some(body)).await?;
+    let tenant = match form.given("tenant").map(str::parse::<TenantId>).transpose() {
+        Ok(tenant) => tenant,
+        Err(why) => {
+            let problem = Problem::new(ProblemCode::BadField, format!("tenant: {why}"));
+            return show(&visit, &Draft::refused(form, problem));
+        }
+    };
+    let mut body = json!({"kind": form.text("kind")});
+    if let Some(name) = form.given("name") {
+        body["name"] = name.into();
+    }
+    let made = match visit.ask(Method::POST, "/v1/signing-keys", tenant.as_ref(), Some(body)).await {
+        Ok(made) => made,
+        Err(problem) => return show(&visit, &Draft::refused(form, problem)),
+    };
     let words = "Receivers check signatures with it. An administrator can have it shown again.";
     Ok(secret_page(&visit, "The signing key was made", SIGNING_KEYS, words, text(&made, "secret")))
 }

@@ -7,12 +7,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::super::act::Visit;
-use super::super::parts::{moment, pager};
+use super::super::parts::{Links, moment, number, pager};
 use crate::http::problem::Problem;
 use crate::model::Timestamp;
 
 /// Rows on a page.
 const ROWS: &str = "25";
+/// The same, of a list that is in memory.
+const ROWS_IN_MEMORY: usize = 25;
 
 /// The roles of keys, with what each may do.
 pub(super) const KEY_ROLES: [(&str, &str); 4] = [
@@ -73,6 +75,22 @@ pub(super) async fn rows(visit: &Visit, path: &str, plural: &str) -> Result<(Vec
         _ => Vec::new(),
     };
     Ok((rows, pager(next, "Older")))
+}
+
+/// The rows of a page of a list that is in memory, and the link to the next one.
+pub(super) fn stretch<'a, T>(visit: &Visit, all: &'a [T]) -> Result<(&'a [T], Markup), Problem> {
+    let from = visit.asked::<usize>("offset")?.unwrap_or(0).min(all.len());
+    let rows = &all[from..all.len().min(from + ROWS_IN_MEMORY)];
+    let end = from + rows.len();
+    let next = html! {
+        @if end < all.len() {
+            nav.pager aria-label="Pages" {
+                span.muted { (number(from as u64 + 1)) " to " (number(end as u64)) " of " (number(all.len() as u64)) }
+                a.button href=(Links::of(visit).with("offset", &end.to_string()).path()) rel="next" { "More" }
+            }
+        }
+    };
+    Ok((rows, next))
 }
 
 /// How a thing is deleted: what that means, and the button, after which it is asked once more.

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::things::Things;
 use super::*;
 
 const XSS: &str = "<img src=x onerror=alert(1)>";
@@ -332,4 +333,43 @@ async fn an_events_deliveries_are_paged_by_destination() {
     // What the event carries is shown on the same page by a form: its list goes on at the page.
     let shown = world.act(&viewer(Role::Operate, None), "POST", &format!("{path}/payload"), "").await;
     assert_eq!((of(&shown), shown.next()), (25, Some(next)));
+}
+
+/// Whoever sees all tenants and names none is shown what all of them have; what is of one tenant only says so.
+#[tokio::test]
+async fn all_tenants_are_all_of_them() {
+    let world = World::new();
+    let own = Things::make(&world, "shop").await;
+    for number in 0..30 {
+        let key = json!({"kind": "source", "name": format!("till {number:02}")});
+        world.done("POST", "/v1/signing-keys", key).await;
+    }
+    let (all, bound) = (viewer(Role::Admin, None), viewer(Role::Admin, Some("default")));
+    let mut page = world.look(&all, "/ui/signing-keys").await;
+    assert_eq!(page.text.matches("/reveal\"").count(), 25);
+    page = world.look(&all, &page.next().unwrap()).await;
+    assert!(page.next().is_none() && page.text.contains(&own.signing_key) && page.text.contains("till 29"));
+    assert!(!world.look(&all, "/ui/signing-keys?tenant=default").await.text.contains(&own.signing_key));
+    assert!(!world.look(&bound, "/ui/signing-keys?offset=25").await.text.contains(&own.signing_key));
+    assert!(world.look(&all, "/ui/replays").await.text.contains(&format!("/ui/replays/{}/", own.replay)));
+    assert!(!world.look(&bound, "/ui/replays").await.text.contains(&format!("/ui/replays/{}/", own.replay)));
+
+    // A key for any of them; what is refused keeps what was typed.
+    let made = world.act(&all, "POST", "/ui/signing-keys", "tenant=shop&kind=source&name=other").await;
+    assert!(made.status == 200 && made.text.contains("The signing key was made"), "{}", made.text);
+    let refused = world.act(&all, "POST", "/ui/signing-keys", "tenant=shop&kind=source&name=").await;
+    assert!(refused.status == 400 && refused.text.contains("role=\"alert\""), "{}", refused.text);
+    assert!(refused.text.contains("<option value=\"shop\" selected>"), "{}", refused.text);
+
+    // The count is of one tenant; the others stand beside it.
+    world.act(&all, "POST", &own.path("/ui/deliveries/{id}/cancel"), "agreed=yes").await;
+    let counted = world.look(&all, "/ui/replays/new?state=cancelled").await;
+    assert!(counted.text.contains("of the tenant <strong>default</strong>"), "{}", counted.text);
+    let other = "href=\"/ui/replays/new?state=cancelled&amp;tenant=shop\">shop</a>: 1 cancelled";
+    assert!(counted.text.contains(other) && !counted.text.contains("deleted webhooks"), "{}", counted.text);
+    let one = world.look(&all, "/ui/replays/new?state=cancelled&tenant=default").await;
+    assert!(!one.text.contains("each by itself"), "{}", one.text);
+    world.act(&all, "POST", &own.path("/ui/webhooks/{id}/delete"), "").await;
+    let counted = world.look(&all, "/ui/replays/new?state=cancelled").await;
+    assert!(counted.text.contains("Deliveries of deleted webhooks are left out"), "{}", counted.text);
 }
