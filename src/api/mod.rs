@@ -166,15 +166,19 @@ impl Inner {
         }
     }
 
-    async fn answer_for(&self, request: Request, caller: Caller) -> Result<Response, Problem> {
+    async fn answer_for(&self, mut request: Request, caller: Caller) -> Result<Response, Problem> {
         let Found { route, params } = self.routes.find(request.method(), request.path())?;
         let House { service, settings, metrics, tail } = self.house.clone();
         caller::lets_in(&caller, route.access)?;
         request.query()?.only(&route.query)?;
+        let body_bytes_max = settings.body_bytes_max.max(settings.events_bytes_max);
+        let keyed = Keyed::of(&mut request, &caller, body_bytes_max).await?;
+        let keeper = service.clone();
         let call = Call { service, settings, metrics, tail, params, request };
-        match route.handler {
-            Act::Open(act) => act(call).await,
-            Act::Known(act) => act(call, caller).await,
+        match (route.handler, keyed) {
+            (Act::Open(act), _) => act(call).await,
+            (Act::Known(act), None) => act(call, caller).await,
+            (Act::Known(act), Some(keyed)) => keyed.answer(&self.under_way, keeper, move || act(call, caller)).await,
         }
     }
 }

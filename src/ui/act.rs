@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::facts::Look;
 use super::form::Form;
 use super::viewer::Viewer;
-use super::{Desk, Settings};
+use super::{Desk, Settings, once};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::request::{Query, Request};
 use crate::http::response::{Body, Response};
@@ -114,9 +114,15 @@ impl Visit {
         body: Option<Value>,
     ) -> Result<Value, Problem> {
         let response = self.ask_raw(method, path, tenant, body).await?;
-        let Body::Whole(bytes) = response.body() else { return Ok(Value::Null) };
-        // The sample of an event type may be any JSON.
-        Ok(json::value(bytes).unwrap_or(Value::Null))
+        Ok(json_of(&response))
+    }
+
+    /// Asks the API to make something, once for each form that was shown ([`once::field`]): a form that comes again, because it
+    /// was sent twice or its answer loaded anew, gets the first answer.
+    pub(super) async fn make(&self, path: &str, tenant: Option<&TenantId>, body: Value) -> Result<Value, Problem> {
+        let once = once::of(&self.form);
+        let made = self.ask_keyed(Method::POST, path, tenant, Some(body), once).await;
+        made.map(|response| json_of(&response)).map_err(once::in_words)
     }
 
     /// As [`Visit::ask`], with the answer as it is.
@@ -127,15 +133,39 @@ impl Visit {
         tenant: Option<&TenantId>,
         body: Option<Value>,
     ) -> Result<Response, Problem> {
+        self.ask_keyed(method, path, tenant, body, None).await
+    }
+
+    async fn ask_keyed(
+        &self,
+        method: Method,
+        path: &str,
+        tenant: Option<&TenantId>,
+        body: Option<Value>,
+        once: Option<String>,
+    ) -> Result<Response, Problem> {
         if asks_for_proof(&method, path, body.as_ref()) && !self.viewer.is_proved() {
             self.wants_proof.store(true, Ordering::Relaxed);
             return Err(Problem::new(ProblemCode::StepUp, "show a code of your authenticator app first"));
         }
         let caller = self.viewer.caller().clone().naming(tenant.cloned(), self.service())?;
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let request = ::http::Request::builder().method(method).uri(path).body(body);
+        let request = ::http::Request::builder().method(method).uri(path);
+        let request = match once {
+            Some(once) => request.header(once::HEADER, once),
+            None => request,
+        };
+        let request = request.body(body);
         let request = request.map_err(|_| Problem::new(ProblemCode::BadId, "the path is malformed"))?;
         (self.house.desk)(Request::whole(request, self.request.peer(), self.request.id()), caller).await
+    }
+}
+
+fn json_of(response: &Response) -> Value {
+    match response.body() {
+        // The sample of an event type may be any JSON.
+        Body::Whole(bytes) => json::value(bytes).unwrap_or(Value::Null),
+        Body::Stream(_) => Value::Null,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod facts;
 mod fields;
 mod form;
 mod layout;
+mod once;
 mod pages;
 mod filters;
 mod parts;

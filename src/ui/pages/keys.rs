@@ -9,7 +9,7 @@ use super::super::between::Question;
 use super::super::fields::Draft;
 use super::super::layout::Page;
 use super::super::parts::empty;
-use super::super::to;
+use super::super::{once, to};
 use super::things::{KEY_ROLES, deletion, reach, rows, segment, shown_once, text, when};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -54,6 +54,7 @@ async fn show(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
             h2 #new { "Make a key" }
             (draft.summary())
             form method="post" action=(PLACE) {
+                (once::field(visit))
                 (draft.line("name", "Name", "", "Who or what will use it.", false))
                 (draft.choice("role", "Role", &KEY_ROLES, "read", ""))
                 @if reaches_all { (draft.line("tenant", "Tenant", "", "The only tenant that it reaches. Empty: all tenants.", false)) }
@@ -76,12 +77,13 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     if visit.viewer.caller().reaches_all() {
         body["tenant"] = form.given("tenant").map_or(Value::Null, Value::from);
     }
-    match visit.ask(Method::POST, API, None, Some(body)).await {
+    match visit.make(API, None, body).await {
         Ok(key) => {
             let words = html! { "The key " strong { (name_of(&key)) } " was made. Callers send it as " code { "Authorization: Bearer …" } " or " code { "x-api-key" } "." };
             let body = shown_once(text(&key, "secret"), words, PLACE);
             Ok(Page { title: "A new key", place: PLACE, actions: html! {}, body }.show(&visit))
         }
+        Err(problem) if once::ends_the_form(&problem) => Err(problem),
         Err(problem) => show(&visit, &Draft::refused(form, problem)).await,
     }
 }

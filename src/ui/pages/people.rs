@@ -9,7 +9,7 @@ use super::super::between::Question;
 use super::super::fields::Draft;
 use super::super::layout::Page;
 use super::super::parts::{Icon, badge, empty};
-use super::super::to;
+use super::super::{once, to};
 use super::things::{KEY_ROLES, deletion, grave, reach, rows, segment, shown_once, text, when};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -62,6 +62,7 @@ async fn show(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
             h2 #new { "Add a person" }
             (draft.summary())
             form method="post" action=(PLACE) {
+                (once::field(visit))
                 (draft.line("name", "Login name", "", "What the person signs in with: an address, say.", true))
                 (draft.choice("role", "Role", roles(), "read", ""))
                 @if visit.viewer.caller().reaches_all() { (draft.line("tenant", "Tenant", "", "The only tenant that the person sees. Empty: all tenants.", false)) }
@@ -101,9 +102,10 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     if !form.raw("password").is_empty() {
         body["password"] = form.raw("password").into();
     }
-    match visit.ask(Method::POST, API, None, Some(body)).await {
+    match visit.make(API, None, body).await {
         Ok(person) => Ok(password_shown(&visit, "A new person", &person, PLACE)
             .unwrap_or_else(|| to(&format!("{PLACE}/{}?done=created", segment(text(&person, "id")))))),
+        Err(problem) if once::ends_the_form(&problem) => Err(problem),
         Err(problem) => show(&visit, &Draft::refused(form, problem)).await,
     }
 }

@@ -9,7 +9,7 @@ use super::super::between::Question;
 use super::super::filters::Filters;
 use super::super::layout::Page;
 use super::super::parts::{Icon, Links, badge, empty, icon, moment, notice, number};
-use super::super::to;
+use super::super::{once, to};
 use super::deliveries::{Filter, destination_select, tenant_choice, tenant_select};
 use super::things::stretch;
 use crate::http::problem::Problem;
@@ -201,6 +201,7 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
                 form method="post" action=(PLACE) {
                     @for name in ["destination", "type", "from", "to", "state"] { @if let Some(value) = get(name) { input type="hidden" name=(name) value=(value); } }
                     input type="hidden" name="tenant" value=(whose);
+                    (once::field(&visit))
                     div.field { label for="b-rate" { "Deliveries a second" } input #b-rate type="number" name="rate" min="1" value="100"; p.hint { "Slower is kinder to a receiver that has just come back." } }
                     div.buttons { a.button.left href="/ui/deliveries" { "Leave it" } button.primary type="submit" { (icon(Icon::Replay)) "Resend " @if at_least { "them all" } @else { (number(matched)) } } }
                 }
@@ -215,7 +216,7 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     let form = visit.form.clone();
     let tenant: Option<TenantId> = form.given("tenant").and_then(|tenant| tenant.parse().ok());
     let body = wanted(|name| form.given(name).map(str::to_owned), false);
-    visit.ask(Method::POST, API, tenant.as_ref(), Some(body)).await?;
+    visit.make(API, tenant.as_ref(), body).await?;
     let whose =
         if visit.viewer.caller().reaches_all() { tenant.map(|tenant| format!("&tenant={tenant}")) } else { None };
     Ok(to(&format!("{PLACE}?done=replaying{}", whose.unwrap_or_default())))

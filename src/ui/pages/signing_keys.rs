@@ -9,7 +9,7 @@ use super::super::between::Question;
 use super::super::fields::Draft;
 use super::super::layout::Page;
 use super::super::parts::{Icon, empty, icon, moment, notice};
-use super::super::to;
+use super::super::{once, to};
 use super::things::{stretch, tenant_field, text};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
@@ -68,6 +68,7 @@ fn show(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
             h2 { "Add a signing key" }
             (draft.summary())
             form method="post" action=(SIGNING_KEYS) {
+                (once::field(visit))
                 @if sight == Sight::All { div.field { label for="k-tenant" { "Tenant" } (tenant_field(visit, "k-tenant", whose)) } }
                 @else { input type="hidden" name="tenant" value=(one); }
                 fieldset.field { legend { "Kind" @if sight != Sight::All { ", for the tenant " (one) } }
@@ -97,8 +98,9 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     if let Some(name) = form.given("name") {
         body["name"] = name.into();
     }
-    let made = match visit.ask(Method::POST, "/v1/signing-keys", tenant.as_ref(), Some(body)).await {
+    let made = match visit.make("/v1/signing-keys", tenant.as_ref(), body).await {
         Ok(made) => made,
+        Err(problem) if once::ends_the_form(&problem) => return Err(problem),
         Err(problem) => return show(&visit, &Draft::refused(form, problem)),
     };
     let words = "Receivers check signatures with it. An administrator can have it shown again.";

@@ -14,7 +14,7 @@ use super::super::act::Visit;
 use super::super::form::Form;
 use super::super::layout::Page;
 use super::super::parts::{Icon, Links, empty, icon, lane_badge, notice, number, text_field};
-use super::super::to;
+use super::super::{once, to};
 use super::deliveries::tenant_select;
 use super::things::tenant_field;
 use crate::http::problem::{Problem, ProblemCode};
@@ -671,7 +671,7 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
         return show(&visit, StatusCode::BAD_REQUEST, draft).await;
     };
     let body = draft.body(&form, &Draft::default(), &Value::Null);
-    let made = match visit.ask(Method::POST, API, Some(&tenant), Some(body)).await {
+    let made = match visit.make(API, Some(&tenant), body).await {
         Ok(made) => made,
         Err(problem) => return again(&visit, draft, None, problem).await,
     };
@@ -694,7 +694,7 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
 /// Sends events of a type to a destination. Answers the path of the subscription that was made for it.
 async fn subscribe(visit: &Visit, tenant: &TenantId, pattern: &str, id: &str) -> Result<String, Problem> {
     let (body, path) = (json!({"destinations": [id]}), format!("/v1/subscriptions/{pattern}"));
-    let made = visit.ask(Method::POST, &path, Some(tenant), Some(body)).await?;
+    let made = visit.make(&path, Some(tenant), body).await?;
     Ok(format!("{path}/{}", made["id"].as_str().unwrap_or_default()))
 }
 
@@ -724,7 +724,10 @@ async fn add_events(visit: &Visit, tenant: &TenantId, events: &[String], id: &st
 /// The form again, with what the API says is wrong, with all of it or with one event. What is no fault of the form is passed on.
 async fn again(visit: &Visit, mut draft: Draft, event: Option<&str>, problem: Problem) -> Result<Response, Problem> {
     let status = problem.code().status();
-    if problem.code() == ProblemCode::StepUp || (problem.code() == ProblemCode::NotFound && event.is_none()) {
+    if once::ends_the_form(&problem)
+        || problem.code() == ProblemCode::StepUp
+        || (problem.code() == ProblemCode::NotFound && event.is_none())
+    {
         return Err(problem);
     }
     match event {
@@ -879,11 +882,12 @@ pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
 async fn show(visit: &Visit, status: StatusCode, draft: Draft) -> Result<Response, Problem> {
     let (offer, others) = Offer::of(visit, &draft).await?;
     let title = if draft.id.is_some() { "Edit Webhook" } else { "Add Webhook" };
-    let body = form_card(&draft, &offer, &others);
+    let once = once::field(visit);
+    let body = form_card(&draft, &offer, &others, once);
     Ok(Page { title, place: PLACE, actions: html! {}, body }.show_as(status, visit))
 }
 
-fn form_card(draft: &Draft, offer: &Offer, others: &[String]) -> Markup {
+fn form_card(draft: &Draft, offer: &Offer, others: &[String], once: Markup) -> Markup {
     let action = match draft.id {
         None => PLACE.to_owned(),
         Some(id) => format!("{PLACE}/{id}"),
@@ -904,6 +908,7 @@ fn form_card(draft: &Draft, offer: &Offer, others: &[String]) -> Markup {
                 // The first button is what Enter in a field presses.
                 button type="submit" hidden {}
                 p.hint { "All fields are required." }
+                (once)
                 @if draft.id.is_some() { input type="hidden" name="shown" value=(draft.shown.field()); }
                 @if let Some(tenants) = &offer.tenants {
                     div.field { label for="w-tenant" { "Tenant" } (tenants)

@@ -373,3 +373,50 @@ async fn all_tenants_are_all_of_them() {
     let counted = world.look(&all, "/ui/replays/new?state=cancelled").await;
     assert!(counted.text.contains("Deliveries of deleted webhooks are left out"), "{}", counted.text);
 }
+
+/// A form that is sent twice, or whose answer is loaded anew, makes one thing: the second time the first answer comes again, with
+/// the same secret. Another form makes another one, and so does a form that comes with something else in it once it is sent again.
+#[tokio::test]
+async fn a_form_acts_once() {
+    let world = World::new();
+    let count = async |path: &str, plural: &str| {
+        world.done("GET", &format!("{path}?limit=1000"), Value::Null).await[plural].as_array().unwrap().len()
+    };
+    let once = async |path: &str| encoded(&[("once", &world.look(&admin(), path).await.hidden("once"))]);
+    for (path, typed, api, plural) in [
+        ("/ui/keys", "name=till&role=ingest&tenant=", "/v1/keys", "keys"),
+        ("/ui/people", "name=anna&role=read&tenant=&password=", "/v1/users", "users"),
+        ("/ui/signing-keys", "tenant=default&kind=source&name=till", "/v1/signing-keys", "signing_keys"),
+    ] {
+        let typed = format!("{typed}&{}", once(path).await);
+        let first = world.act(&admin(), "POST", path, &typed).await;
+        assert!(first.status == 200 && first.text.contains("class=\"secret\""), "{path}: {}", first.text);
+        let again = world.act(&admin(), "POST", path, &typed).await;
+        assert_eq!((again.status, &again.text), (200, &first.text), "{path}");
+        assert_eq!(count(api, plural).await, 1, "{path}");
+        // As a browser does after "Back": the same form, filled in anew.
+        let other = world.act(&admin(), "POST", path, &typed.replace("till", "till2").replace("anna", "ben")).await;
+        assert!(other.status == 400 && other.text.contains("this form was sent before"), "{path}: {}", other.text);
+        assert_eq!(count(api, plural).await, 1, "{path}");
+        let next = typed.replace("till", "till2").replace("anna", "ben");
+        let (old, new) = (next.split("once=").nth(1).unwrap().to_owned(), other.hidden("once"));
+        assert_eq!(world.act(&admin(), "POST", path, &next.replace(&old, &new)).await.status, 200, "{path}");
+        assert_eq!(count(api, plural).await, 2, "{path}");
+    }
+    let typed = format!(
+        "label=Cart&url=https%3A%2F%2Fcart.example%2F&events=a&patterns=b&authentication=none&signature=none&{}",
+        once("/ui/webhooks/new").await
+    );
+    for _ in 0..2 {
+        let added = world.act(&admin(), "POST", "/ui/webhooks", &typed).await;
+        assert_eq!((added.status, added.location.as_str()), (303, "/ui/webhooks?done=added"), "{}", added.text);
+    }
+    assert_eq!(count("/v1/destinations/webhook", "webhook").await, 1);
+    assert_eq!(world.service.catalog().subscriptions().count(), 2);
+    // Another's form of the same token is another one.
+    let own = viewer(Role::Admin, Some("default"));
+    let typed = format!("name=till&role=read&{}", once("/ui/keys").await);
+    assert_eq!(world.act(&admin(), "POST", "/ui/keys", &typed).await.status, 200);
+    assert_eq!(world.act(&own, "POST", "/ui/keys", &typed).await.status, 200);
+    assert_eq!(count("/v1/keys", "keys").await, 4);
+}
