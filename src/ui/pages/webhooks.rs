@@ -423,7 +423,7 @@ impl Draft {
         let text = |name: &str| form.text(name).to_owned();
         self.label = text("label");
         self.url = text("url");
-        let patterns = form.text("patterns").split([',', ' ', '\n']).map(str::trim).filter(|it| !it.is_empty());
+        let patterns = form.text("patterns").split([',', '\n']).map(str::trim).filter(|it| !it.is_empty());
         self.events = form.all("events").chain(patterns).map(str::to_owned).collect();
         self.events.sort();
         self.events.dedup();
@@ -962,7 +962,8 @@ fn events(draft: &Draft, offer: &Offer, others: &[String]) -> Markup {
             }
             ul.chosen hidden aria-label="Chosen events" {}
             div { label.hint for="w-patterns" { "Further types or patterns, with commas" }
-                input #w-patterns type="text" name="patterns" value=(others.join(", ")) placeholder="invoice.*, refund.settled" autocomplete="off" spellcheck="false"; }
+                input #w-patterns type="text" name="patterns" value=(others.join(", ")) placeholder="invoice.*, refund.settled" autocomplete="off" spellcheck="false" aria-describedby="h-patterns";
+                p.hint #h-patterns { "A type that is not in the list above is taken as it is written. Events of it go out once a program hands them in." } }
             (draft.told("events"))
         }
     }

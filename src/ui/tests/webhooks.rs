@@ -440,3 +440,21 @@ async fn many_webhooks_make_no_page_heavy() {
         filter.text
     );
 }
+
+/// Further types stand between commas. A space is a slip of the pen, and is told as one instead of making two types.
+#[tokio::test]
+async fn further_types_stand_between_commas() {
+    let world = World::new();
+    let typed = |patterns: &'static str| {
+        let mut pairs = WHOLE.to_vec();
+        pairs.retain(|(name, _)| *name != "patterns");
+        pairs.push(("patterns", patterns));
+        pairs
+    };
+    let refused =
+        world.act(&viewer(Role::Operate, None), "POST", "/ui/webhooks", &form(&typed("own.type other"))).await;
+    assert!(refused.status == 400 && refused.text.contains("own.type other: "), "{}", refused.text);
+    assert!(refused.text.contains("name=\"patterns\" value=\"own.type other\""), "{}", refused.text);
+    let id = added(&world, &typed(" own.type ,other,, ")).await;
+    assert_eq!(events_of(&world, &id), ["other", "own.type", "product.inventory.adjusted", "transaction.*"]);
+}
