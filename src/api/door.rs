@@ -14,6 +14,7 @@ use crate::http::request::parse_json;
 use crate::model::Invalid;
 pub use crate::model::audit::MASK;
 pub use crate::model::time::duration_text;
+use crate::model::words::is_unreadable;
 
 /// A field of a partial update: not there, explicitly nothing, or a value.
 ///
@@ -146,6 +147,18 @@ pub fn plain_text(text: String, min: usize, max: usize) -> Result<String, Invali
         return Err(Invalid::new("has a control character"));
     }
     Ok(text)
+}
+
+/// A text for people, as [`plain_text`], none of whose characters makes it read as another one.
+pub fn readable(text: String, min: usize, max: usize) -> Result<String, Invalid> {
+    let text = plain_text(text, min, max)?;
+    match text.chars().find(|character| is_unreadable(*character)) {
+        None => Ok(text),
+        Some(it) => Err(Invalid(format!(
+            "has U+{:04X}, which changes the direction of the text around it, so that it reads as something else",
+            u32::from(it)
+        ))),
+    }
 }
 
 /// A span of time such as `"10s"`, `"1h30m"` or `"2 days"`, between two bounds. A day is 24 hours.

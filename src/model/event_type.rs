@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::words::is_unreadable;
 use super::{EventType, Invalid, Timestamp};
 
 mod built_in;
@@ -109,10 +110,11 @@ impl KnownType {
 
     /// A description within its bounds.
     pub fn description(text: String) -> Result<Option<String>, Invalid> {
-        if (1..=DESCRIPTION_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        if (1..=DESCRIPTION_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(is_unreadable) {
             Ok(Some(text))
         } else {
-            Err(Invalid::new("a description is 1 to 256 characters without control characters"))
+            let why = "a description is 1 to 256 characters, none of which is a control character or changes the direction of the text";
+            Err(Invalid::new(why))
         }
     }
 

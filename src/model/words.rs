@@ -3,6 +3,12 @@
 //! They are asked by name, so that the command line can use them for what a daemon tells it. A name that is not known is
 //! told as it is: the daemon may be newer.
 
+/// Whether a character has no place in what is read by people: it is a control character, or one that overrides the direction of
+/// the text around it, so that a name reads as another one (U+202A to U+202E, U+2066 to U+2069).
+pub fn is_unreadable(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Why a delivery is in its state. `reason` is the waiting reason of an unfinished one, and the ending of an ended one.
 pub fn why(state: &str, reason: &str, is_disabled: bool) -> String {
     let words = match (state, reason) {
@@ -120,6 +126,15 @@ mod tests {
             assert_ne!(why(ending.state().as_str(), ending.as_str(), false), ending.as_str());
         }
         assert_eq!(why("pending", "of_tomorrow", false), "of_tomorrow");
+    }
+
+    #[test]
+    fn what_turns_a_text_around_is_unreadable_and_what_is_written_from_right_to_left_is_not() {
+        let turning = [
+            '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+        ];
+        assert!(turning.into_iter().chain(['\n', '\u{7f}', '\u{85}']).all(is_unreadable));
+        assert!(!"\u{5e9}\u{5dc} \u{645} \u{200f}\u{200d} \u{e9} \u{6f22} \u{2013}".chars().any(is_unreadable));
     }
 
     /// Decisions D14 and D24: what comes is held where there was a confirmation before, and passes by where there was none.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::caller::{Caller, reach_in_body};
-use crate::api::door::{Faults, Patch, plain_text};
+use crate::api::door::{Faults, Patch, readable};
 use crate::api::page::{Page, by_creation};
 use crate::api::{Call, native};
 use crate::http::problem::Problem;
@@ -58,7 +58,7 @@ impl KeyRequest {
             Patch::Null => Patch::Null,
             Patch::Value(text) => faults.weigh("/tenant", text.parse()).map_or(Patch::Absent, Patch::Value),
         };
-        let name = faults.weigh("/name", plain_text(self.name.value().unwrap_or_default(), 0, NAME_CHARS_MAX));
+        let name = faults.weigh("/name", readable(self.name.value().unwrap_or_default(), 0, NAME_CHARS_MAX));
         faults.into_result()?;
         let both = role.zip(name);
         let (role, name) = both.expect("no fault was noted, so both were read");
@@ -78,7 +78,7 @@ impl KeyRequest {
         }
         let mut key = stored.clone();
         faults.set("/role", self.role, &mut key.role, |text| text.parse());
-        faults.set("/name", self.name, &mut key.name, |text| plain_text(text, 0, NAME_CHARS_MAX));
+        faults.set("/name", self.name, &mut key.name, |text| readable(text, 0, NAME_CHARS_MAX));
         faults.into_result().map(|()| key)
     }
 }

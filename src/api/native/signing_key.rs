@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::destination::rotate::RotateRequest;
 use super::signature::{SECRET_CHARS_MAX, SECRET_CHARS_MIN};
 use crate::api::caller::Caller;
-use crate::api::door::{Faults, MASK, Patch, plain_text};
+use crate::api::door::{Faults, MASK, Patch, plain_text, readable};
 use crate::api::idempotency::IDEMPOTENCY_KEY;
 use crate::api::page::{Page, by_creation};
 use crate::api::{Call, native};
@@ -58,7 +58,7 @@ impl SigningKeyRequest {
             // There is one of it: it needs no name to be told from others.
             (Patch::Absent, SigningKeyKind::Signature) => new.name = SigningKeyKind::Signature.as_str().to_owned(),
             (Patch::Absent, SigningKeyKind::Source) => faults.note("/name", "is required of a source key"),
-            (name, _) => faults.set("/name", name, &mut new.name, |text| plain_text(text, 1, NAME_CHARS_MAX)),
+            (name, _) => faults.set("/name", name, &mut new.name, |text| readable(text, 1, NAME_CHARS_MAX)),
         }
         faults.set_or("/secret", self.secret, &mut new.secret, None, |secret| match secret.expose() {
             MASK => Err(Invalid::new("*** stands for a stored secret, and there is none")),
@@ -86,7 +86,7 @@ impl SigningKeyRequest {
         if self.secret != Patch::Absent {
             faults.note("/secret", "is changed by POST …/rotate");
         }
-        faults.set("/name", self.name, &mut key.name, |text| plain_text(text, 1, NAME_CHARS_MAX));
+        faults.set("/name", self.name, &mut key.name, |text| readable(text, 1, NAME_CHARS_MAX));
         faults.into_result()
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::destination::{self, TestView, Urls};
 use super::filter;
 use crate::api::caller::Caller;
-use crate::api::door::{Faults, Patch, plain_text};
+use crate::api::door::{Faults, Patch, readable};
 use crate::api::page::{Cursor, Page};
 use crate::api::{Call, native};
 use crate::http::problem::{FieldError, Problem, ProblemCode};
@@ -167,7 +167,7 @@ impl SubscriptionRequest {
 }
 
 fn name(text: String) -> Result<Option<String>, crate::model::Invalid> {
-    plain_text(text, 1, NAME_CHARS_MAX).map(Some)
+    readable(text, 1, NAME_CHARS_MAX).map(Some)
 }
 
 fn tenant(tenant: Option<String>, entity_ksuid: Option<String>, faults: &mut Faults) -> Option<TenantId> {

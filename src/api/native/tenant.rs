@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::caller::Caller;
-use crate::api::door::{Faults, Patch, plain_text};
+use crate::api::door::{Faults, Patch, readable};
 use crate::api::page::{Page, by_creation};
 use crate::api::{Call, native};
 use crate::http::problem::{Problem, ProblemCode};
@@ -40,7 +40,7 @@ impl TenantRequest {
         }
         tenant.name = tenant.id.to_string();
         let own_name = tenant.name.clone();
-        faults.set_or("/name", self.name, &mut tenant.name, own_name, |text| plain_text(text, 1, NAME_CHARS_MAX));
+        faults.set_or("/name", self.name, &mut tenant.name, own_name, |text| readable(text, 1, NAME_CHARS_MAX));
         faults.set_or("/parent", self.parent, &mut tenant.parent, None, |text| text.parse().map(Some));
         if tenant.parent.as_ref() == Some(&tenant.id) {
             faults.note("/parent", "is the tenant itself");
@@ -57,7 +57,7 @@ impl TenantRequest {
             faults.read_only(pointer, &field, |sent| sent == Some(&own));
         }
         let mut tenant = stored.clone();
-        faults.set("/name", self.name, &mut tenant.name, |text| plain_text(text, 1, NAME_CHARS_MAX));
+        faults.set("/name", self.name, &mut tenant.name, |text| readable(text, 1, NAME_CHARS_MAX));
         faults.set_or("/parent", self.parent, &mut tenant.parent, None, |text| text.parse().map(Some));
         if tenant.parent.as_ref() == Some(&tenant.id) {
             faults.note("/parent", "is the tenant itself");

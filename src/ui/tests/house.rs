@@ -420,3 +420,36 @@ async fn a_form_acts_once() {
     assert_eq!(world.act(&own, "POST", "/ui/keys", &typed).await.status, 200);
     assert_eq!(count("/v1/keys", "keys").await, 4);
 }
+
+/// A name that turns the text around it is refused wherever a name is given: it would read as another one.
+#[tokio::test]
+async fn no_name_reads_as_another_one() {
+    let world = World::new();
+    let own = Things::make(&world, "shop").await;
+    let turned = "\u{202e}evil\u{202c}";
+    for (path, pairs) in [
+        ("/ui/keys", vec![("name", turned), ("role", "read"), ("tenant", "")]),
+        ("/ui/people", vec![("name", turned), ("role", "read"), ("tenant", ""), ("password", "")]),
+        ("/ui/tenants", vec![("id", "other"), ("name", turned), ("parent", "")]),
+        ("/ui/signing-keys", vec![("tenant", "shop"), ("kind", "source"), ("name", turned)]),
+        (
+            "/ui/webhooks",
+            vec![
+                ("label", turned),
+                ("url", "https://a.example/"),
+                ("events", "a"),
+                ("authentication", "none"),
+                ("signature", "none"),
+            ],
+        ),
+        (&own.path("/ui/keys/{id}"), vec![("name", turned), ("role", "read")]),
+        (&own.path("/ui/tenants/{id}"), vec![("name", turned), ("parent", "")]),
+    ] {
+        let refused = world.act(&admin(), "POST", path, &encoded(&pairs)).await;
+        assert_eq!(refused.status, 400, "{path}: {}", refused.text);
+        let words = if path == "/ui/people" { "a login name is" } else { "U+202E, which changes the direction" };
+        assert!(refused.text.contains(words), "{path}: {}", refused.text);
+    }
+    let right_to_left = encoded(&[("name", "\u{5e7}\u{5d5}\u{5e4}\u{5d4}"), ("role", "read"), ("tenant", "")]);
+    assert_eq!(world.act(&admin(), "POST", "/ui/keys", &right_to_left).await.status, 200);
+}

@@ -18,7 +18,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::view::LaneView;
 use super::{Limits, path_of};
-use crate::api::door::{Faults, MASK, Patch, duration, plain_text};
+use crate::api::door::{Faults, MASK, Patch, duration, plain_text, readable};
 use crate::api::native::signature::{SignaturesRequest, Signed, Signing, default_pair};
 use crate::http::problem::Problem;
 use crate::http::request::{Object, push_segment};
@@ -323,9 +323,9 @@ impl DestinationRequest {
         mut faults: Faults,
     ) -> Result<Destination, Problem> {
         let faults = &mut faults;
-        faults.set("/name", self.name, &mut to.name, |text| plain_text(text, 1, NAME_CHARS_MAX));
+        faults.set("/name", self.name, &mut to.name, |text| readable(text, 1, NAME_CHARS_MAX));
         faults.set_or("/description", self.description, &mut to.description, None, |text| {
-            plain_text(text, 1, DESCRIPTION_CHARS_MAX).map(Some)
+            readable(text, 1, DESCRIPTION_CHARS_MAX).map(Some)
         });
         faults.set("/http_endpoint_url", self.http_endpoint_url, &mut to.url, |text| {
             plain_text(text, 1, limits.url_chars_max)
