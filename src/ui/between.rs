@@ -18,7 +18,7 @@ use crate::http::response::Response;
 use crate::service::people::DoorError;
 
 /// The field that says that the question has been answered.
-const AGREED: &str = "agreed";
+pub(super) const AGREED: &str = "agreed";
 /// The field of the code that proves the second factor.
 const PROOF: &str = "proof";
 /// The field that says where whoever thinks better of it goes.

@@ -1,18 +1,19 @@
-//! Bulk resends: counted first, then begun; and those that run or ran.
+//! Replays, which send again in bulk: counted first, then begun; and those that run or ran.
 
-use ::http::Method;
+use ::http::{Method, StatusCode};
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use super::super::act::Visit;
 use super::super::between::Question;
+use super::super::fields::Draft;
 use super::super::filters::Filters;
 use super::super::layout::Page;
 use super::super::parts::{Icon, Links, badge, empty, icon, moment, notice, number};
 use super::super::{once, to};
 use super::deliveries::{Filter, destination_select, tenant_choice, tenant_select};
 use super::things::stretch;
-use crate::http::problem::Problem;
+use crate::http::problem::{FieldError, Problem, ProblemCode};
 use crate::http::response::Response;
 use crate::model::{DeliveryState, ReplayId, ReplayState, ReplayWanted, Role, TenantId};
 use crate::service::Sight;
@@ -36,23 +37,29 @@ fn tenant_of(visit: &Visit) -> Result<Option<TenantId>, Problem> {
 
 /// `GET /ui/replays`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
+    show(&visit, None).await
+}
+
+async fn show(visit: &Visit, refused: Option<Problem>) -> Result<Response, Problem> {
     let (service, now) = (visit.service(), visit.service().now());
     let replays = service.replays(&visit.sight()?).await?;
-    let (rows, pager) = stretch(&visit, &replays)?;
+    let (rows, pager) = stretch(visit, &replays)?;
     let body = html! {
+        @if let Some(problem) = &refused { div role="alert" { (notice(Icon::Alert, "bad", html! { (problem.detail()) })) } }
         @if visit.viewer.caller().reaches_all() {
-            form.card method="get" action=(PLACE) { div.filters { (tenant_select(&visit, &service.catalog())) div.buttons { button type="submit" { "Show" } } } }
+            form.card method="get" action=(PLACE) { div.filters { (tenant_select(visit, &service.catalog())) div.buttons { button type="submit" { "Show" } } } }
         }
         section.card.flush {
-            @if replays.is_empty() { (empty("No bulk resends", html! { "What has failed can be sent again in bulk, once its receiver is well." })) }
+            @if replays.is_empty() { (empty("No replays yet", html! { "What has failed can be sent again in bulk, once its receiver is well." })) }
             @else { div.scroll { table.stack {
                 thead { tr { th scope="col" { "Replay" } th scope="col" { "State" } th scope="col" { "Of" } th.num scope="col" { "Resent" } th.num scope="col" { "Matched" } th scope="col" { "Begun" } th scope="col" { span.hidden { "Actions" } } } }
-                tbody { @for seen in rows { (row(&visit, seen, now)) } }
+                tbody { @for seen in rows { (row(visit, seen, now)) } }
             } } (pager) }
         }
     };
-    let actions = html! { @if visit.viewer.may(Role::Operate) { a.button.primary href="/ui/replays/new?state=failed" { (icon(Icon::Replay)) "Resend in bulk…" } } };
-    Ok(Page { title: "Bulk resends", place: PLACE, actions, body }.show(&visit))
+    let actions = html! { @if visit.viewer.may(Role::Operate) { a.button.primary href="/ui/replays/new?state=failed" { (icon(Icon::Replay)) "New replay…" } } };
+    let status = refused.map_or(StatusCode::OK, |problem| problem.code().status());
+    Ok(Page { title: "Replays", place: PLACE, actions, body }.show_as(status, visit))
 }
 
 fn row(visit: &Visit, seen: &SeenReplay, now: crate::model::Timestamp) -> Markup {
@@ -74,7 +81,7 @@ fn row(visit: &Visit, seen: &SeenReplay, now: crate::model::Timestamp) -> Markup
             td.num data-label="Matched" { @if !replay.exact { "at least " } (number(replay.matched)) }
             td data-label="Begun" { (moment(replay.created, now)) }
             td { @if replay.state == ReplayState::Running && visit.viewer.may(Role::Operate) {
-                form method="post" action={ (PLACE) "/" (replay.id) "/cancel" } data-confirm=(STOPPED) { button type="submit" { "Stop" } }
+                form method="post" action={ (PLACE) "/" (replay.id) "/cancel" } data-confirm={ "Stop the replay " (replay.id) "? " (STOPPED) } { button type="submit" { "Stop" } }
             } }
         }
     }
@@ -198,17 +205,34 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
             @if state == DeliveryState::Succeeded { (notice(Icon::Alert, "warn", html! { "These were taken already. Receivers get them a second time." })) }
             @if matched == 0 && !at_least { p.muted { "There is nothing to send." } }
             @else {
-                form method="post" action=(PLACE) {
-                    @for name in ["destination", "type", "from", "to", "state"] { @if let Some(value) = get(name) { input type="hidden" name=(name) value=(value); } }
-                    input type="hidden" name="tenant" value=(whose);
-                    (once::field(&visit))
-                    div.field { label for="b-rate" { "Deliveries a second" } input #b-rate type="number" name="rate" min="1" value="100"; p.hint { "Slower is kinder to a receiver that has just come back." } }
-                    div.buttons { a.button.left href="/ui/deliveries" { "Leave it" } button.primary type="submit" { (icon(Icon::Replay)) "Resend " @if at_least { "them all" } @else { (number(matched)) } } }
-                }
+                (start(&visit, &Draft::default(), |name| if name == "tenant" { Some(whose.to_string()) } else { get(name) }, html! { "Resend " @if at_least { "them all" } @else { (number(matched)) } }))
             }
         }
     };
-    Ok(Page { title: "Resend in bulk", place: PLACE, actions: html! {}, body }.show(&visit))
+    Ok(Page { title: "New replay", place: PLACE, actions: html! {}, body }.show(&visit))
+}
+
+/// What a replay is about, in fields of the form that begins it.
+const ABOUT: [(&str, &str); 6] = [
+    ("tenant", "Tenant"),
+    ("state", "State"),
+    ("destination", "Destination"),
+    ("type", "Type or pattern"),
+    ("from", "Accepted from"),
+    ("to", "Accepted before"),
+];
+
+/// The form that begins a replay.
+fn start(visit: &Visit, draft: &Draft, get: impl Fn(&str) -> Option<String>, button: Markup) -> Markup {
+    html! {
+        (draft.summary())
+        form method="post" action=(PLACE) {
+            @for (name, _) in ABOUT { @if let Some(value) = get(name) { input type="hidden" name=(name) value=(value); } }
+            (once::field(visit))
+            (draft.line("rate", "Deliveries a second", "100", "Slower is kinder to a receiver that has just come back.", true))
+            div.buttons { a.button.left href="/ui/deliveries" { "Leave it" } button.primary type="submit" { (icon(Icon::Replay)) (button) } }
+        }
+    }
 }
 
 /// `POST /ui/replays`
@@ -216,10 +240,42 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     let form = visit.form.clone();
     let tenant: Option<TenantId> = form.given("tenant").and_then(|tenant| tenant.parse().ok());
     let body = wanted(|name| form.given(name).map(str::to_owned), false);
-    visit.make(API, tenant.as_ref(), body).await?;
+    let made = match body["rate"]["events"].as_str() {
+        Some(_) => {
+            let (pointer, detail) = ("/rate".to_owned(), "is not a whole number".to_owned());
+            Err(Problem::of_fields(ProblemCode::BadField, vec![FieldError { pointer, detail }]))
+        }
+        None => visit.make(API, tenant.as_ref(), body).await,
+    };
+    if let Err(problem) = made {
+        return if once::ends_the_form(&problem) { Err(problem) } else { again(&visit, problem) };
+    }
     let whose =
         if visit.viewer.caller().reaches_all() { tenant.map(|tenant| format!("&tenant={tenant}")) } else { None };
     Ok(to(&format!("{PLACE}?done=replaying{}", whose.unwrap_or_default())))
+}
+
+/// The form that begins a replay once more, with what is wrong with it.
+fn again(visit: &Visit, problem: Problem) -> Result<Response, Problem> {
+    let (status, form) = (problem.code().status(), visit.form.clone());
+    let get = |name: &str| form.given(name).map(str::to_owned);
+    let name =
+        |id: &str| visit.service().destination(&visit.sight().ok()?, id.parse().ok()?).ok().map(|it| it.name.clone());
+    let mut back = url::form_urlencoded::Serializer::new(String::new());
+    back.extend_pairs(ABOUT.iter().filter_map(|(name, _)| Some((*name, get(name)?))));
+    let draft = Draft::refused(form.clone(), problem);
+    let body = html! {
+        section.card.narrow {
+            dl.facts {
+                @for (field, label) in ABOUT { @if let Some(value) = get(field) {
+                    dt { (label) } dd { (name(&value).filter(|_| field == "destination").unwrap_or(value)) }
+                } }
+            }
+            p { a href={ (PLACE) "/new?" (back.finish()) } { "Count again, or choose others" } }
+            (start(visit, &draft, get, html! { "Resend them" }))
+        }
+    };
+    Ok(Page { title: "New replay", place: PLACE, actions: html! {}, body }.show_as(status, visit))
 }
 
 /// `POST /ui/replays/{id}/cancel`
@@ -236,6 +292,10 @@ pub(super) async fn cancel(visit: Visit) -> Result<Response, Problem> {
     if let Some(page) = question.unless_agreed(&visit) {
         return Ok(page);
     }
-    visit.ask(Method::POST, &format!("{API}/{id}/cancel"), None, None).await?;
-    Ok(to(&format!("{PLACE}?done=stopped")))
+    match visit.ask(Method::POST, &format!("{API}/{id}/cancel"), None, None).await {
+        Ok(_) => Ok(to(&format!("{PLACE}?done=stopped"))),
+        // It has ended by itself meanwhile, or somebody else has stopped it.
+        Err(problem) if problem.code() == ProblemCode::Conflict => show(&visit, Some(problem)).await,
+        Err(problem) => Err(problem),
+    }
 }

@@ -1,11 +1,13 @@
 //! Signing keys: the tenant's own, and source keys with names, as source 001 tells of them.
 
+use std::sync::Arc;
+
 use ::http::{Method, StatusCode};
 use maud::html;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::act::Visit;
-use super::super::between::Question;
+use super::super::between::{AGREED, Question};
 use super::super::fields::Draft;
 use super::super::layout::Page;
 use super::super::parts::{Icon, empty, icon, moment, notice};
@@ -13,10 +15,16 @@ use super::super::{once, to};
 use super::things::{stretch, tenant_field, text};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
-use crate::model::{SigningKeyKind, TenantId};
+use crate::model::{SigningKey, SigningKeyKind, TenantId, Timestamp};
 use crate::service::Sight;
 
 const SIGNING_KEYS: &str = "/ui/signing-keys";
+const API: &str = "/v1/signing-keys";
+/// The field of a rotation that says how long the secret before it counts, and that it does not.
+const OVERLAP: &str = "overlap";
+const NO_OVERLAP: &str = "0s";
+/// Webhooks that are named, at most, where a key cannot be deleted.
+const NAMED_MAX: usize = 25;
 /// What it means to rotate a key.
 const ROTATED: &str =
     "The key is replaced now. Every receiver that checks with it must be given the new one within 24 hours.";
@@ -58,8 +66,8 @@ fn show(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
                     td data-label="Created" { (moment(key.created, now)) }
                     td { div.actions {
                         form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/reveal" } { button type="submit" { "Show" span.hidden { " " (key.name) } } }
-                        form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/rotate" } data-confirm=(ROTATED) { button type="submit" { "Rotate" span.hidden { " " (key.name) } } }
-                        form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/delete" } data-confirm=(DELETED) { button.danger type="submit" { "Delete" span.hidden { " " (key.name) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/rotate" } data-confirm={ "Rotate the signing key " (key.name) "? " (ROTATED) } { (once::field(visit)) button type="submit" { "Rotate" span.hidden { " " (key.name) } } }
+                        form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/delete" } data-confirm={ "Delete the signing key " (key.name) "? " (DELETED) } { button.danger type="submit" { "Delete" span.hidden { " " (key.name) } } }
                     } }
                 } } }
             } } (pager) }
@@ -98,7 +106,7 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     if let Some(name) = form.given("name") {
         body["name"] = name.into();
     }
-    let made = match visit.make("/v1/signing-keys", tenant.as_ref(), body).await {
+    let made = match visit.make(API, tenant.as_ref(), body).await {
         Ok(made) => made,
         Err(problem) if once::ends_the_form(&problem) => return Err(problem),
         Err(problem) => return show(&visit, &Draft::refused(form, problem)),
@@ -107,18 +115,14 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
     Ok(secret_page(&visit, "The signing key was made", SIGNING_KEYS, words, text(&made, "secret")))
 }
 
-async fn signing_key_verb(visit: &Visit, method: Method, verb: &str) -> Result<Value, Problem> {
-    let id = visit.params.text("id");
-    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        return Err(Problem::new(ProblemCode::BadId, "id: is no signing key's"));
-    }
-    let body = (verb == "/rotate").then(|| json!({}));
-    visit.ask(method, &format!("/v1/signing-keys/{id}{verb}"), None, body).await
+/// The key that the path names.
+fn named(visit: &Visit) -> Result<Arc<SigningKey>, Problem> {
+    Ok(visit.service().signing_key(&visit.sight()?, visit.params.parse("id")?)?)
 }
 
 /// `POST /ui/signing-keys/{id}/reveal`
 pub(super) async fn reveal(visit: Visit) -> Result<Response, Problem> {
-    let shown = signing_key_verb(&visit, Method::POST, "/reveal").await?;
+    let shown = visit.ask(Method::POST, &format!("{API}/{}/reveal", named(&visit)?.id), None, None).await?;
     let body = html! {
         section.card.narrow {
             p { "That you have seen it stands in the audit log." }
@@ -130,37 +134,92 @@ pub(super) async fn reveal(visit: Visit) -> Result<Response, Problem> {
 }
 
 /// The page that asks before something is done to a key, unless it has been.
-async fn asks_first(
-    visit: &Visit,
-    what: &str,
-    meaning: &str,
-    button: &'static str,
-) -> Result<Option<Response>, Problem> {
-    let key = signing_key_verb(visit, Method::GET, "").await?;
-    let (title, back) = (format!("{what} the signing key {}?", text(&key, "name")), SIGNING_KEYS.to_owned());
-    Ok(Question { title, meaning: meaning.to_owned(), button, place: SIGNING_KEYS, back }.unless_agreed(visit))
+fn asks_first(visit: &Visit, key: &SigningKey, what: &str, meaning: &str) -> Option<Response> {
+    let button = if what == "Rotate" { "Rotate" } else { "Delete" };
+    let (title, back) = (format!("{what} the signing key {}?", key.name), SIGNING_KEYS.to_owned());
+    Question { title, meaning: meaning.to_owned(), button, place: SIGNING_KEYS, back }.unless_agreed(visit)
 }
 
 /// `POST /ui/signing-keys/{id}/rotate`
 pub(super) async fn rotate(visit: Visit) -> Result<Response, Problem> {
-    if let Some(page) = asks_first(&visit, "Rotate", ROTATED, "Rotate").await? {
+    let key = named(&visit)?;
+    // A second rotation would break the promise of the first, unless it is meant to.
+    let ends_overlap = visit.form.text(OVERLAP) == NO_OVERLAP;
+    let lasting =
+        |key: &SigningKey| key.previous.as_ref().map(|(_, until)| *until).filter(|it| *it > visit.service().now());
+    if !ends_overlap
+        && !visit.form.is_ticked(AGREED)
+        && let Some(until) = lasting(&key)
+    {
+        return Ok(rotated_lately(&visit, &key, until));
+    }
+    if !ends_overlap && let Some(page) = asks_first(&visit, &key, "Rotate", ROTATED) {
         return Ok(page);
     }
-    let rotated = signing_key_verb(&visit, Method::POST, "/rotate").await?;
-    let count = rotated["destinations"].as_array().map_or(0, Vec::len);
-    let words = format!(
-        "{count} webhooks sign with it. The secret before it counts until {}.",
-        text(&rotated, "previous_expires_at")
-    );
+    let body = if ends_overlap { json!({OVERLAP: NO_OVERLAP}) } else { json!({}) };
+    let rotated = match visit.make(&format!("{API}/{}/rotate", key.id), None, body).await {
+        Ok(rotated) => rotated,
+        Err(problem) => match lasting(&key).filter(|_| problem.code() == ProblemCode::Conflict) {
+            Some(until) => return Ok(rotated_lately(&visit, &key, until)),
+            None => return Err(problem),
+        },
+    };
+    let count = match rotated["destinations"].as_array().map_or(0, Vec::len) {
+        1 => "One webhook signs".to_owned(),
+        count => format!("{count} webhooks sign"),
+    };
+    let until = text(&rotated, "previous_expires_at");
+    let words = match ends_overlap {
+        true => format!("{count} with it. The secret before it counts no more."),
+        false => format!("{count} with it. The secret before it counts until {until}."),
+    };
     Ok(secret_page(&visit, "The signing key was rotated", SIGNING_KEYS, &words, text(&rotated, "secret")))
+}
+
+/// The page that says why a key is not rotated now, and offers what can be done instead.
+fn rotated_lately(visit: &Visit, key: &SigningKey, until: Timestamp) -> Response {
+    let body = html! {
+        section.card.narrow {
+            p { "The secret before the last rotation still counts, until " (until) " (" (moment(until, visit.service().now())) "). "
+                "Receivers may still check with it, so nothing was changed." }
+            p { "Rotate again after that. If a secret has leaked, rotate now: then neither the secret before the last rotation nor the present "
+                "one counts any more, and receivers refuse deliveries until they are given the new one." }
+            form method="post" action={ (SIGNING_KEYS) "/" (key.id) "/rotate" } {
+                (once::field(visit))
+                input type="hidden" name=(OVERLAP) value=(NO_OVERLAP);
+                div.buttons { a.button.left href=(SIGNING_KEYS) { "Leave it" } button.danger.primary type="submit" { "Rotate now" } }
+            }
+        }
+    };
+    let title = format!("The signing key {} was rotated lately", key.name);
+    Page { title: &title, place: SIGNING_KEYS, actions: html! {}, body }.show_as(StatusCode::CONFLICT, visit)
 }
 
 /// `POST /ui/signing-keys/{id}/delete`
 pub(super) async fn delete(visit: Visit) -> Result<Response, Problem> {
-    if let Some(page) = asks_first(&visit, "Delete", DELETED, "Delete").await? {
+    let (key, catalog) = (named(&visit)?, visit.service().catalog());
+    let mut signed: Vec<_> = catalog.signed_with(key.id).collect();
+    if !signed.is_empty() {
+        signed.sort_by_cached_key(|it| it.name.to_lowercase());
+        let further = signed.len().saturating_sub(NAMED_MAX);
+        let body = html! {
+            section.card.narrow {
+                p { "It was not deleted, for these webhooks sign with it. Give them another signature first." }
+                ul {
+                    @for it in signed.iter().take(NAMED_MAX) { li { a href={ "/ui/webhooks/" (it.id) } { (it.name) } } }
+                    @if further > 0 { li { (further) " more" } }
+                }
+                div.buttons { a.button.left href=(SIGNING_KEYS) { "To the signing keys" } }
+            }
+        };
+        let title = format!("The signing key {} is in use", key.name);
+        let page = Page { title: &title, place: SIGNING_KEYS, actions: html! {}, body };
+        return Ok(page.show_as(StatusCode::CONFLICT, &visit));
+    }
+    if let Some(page) = asks_first(&visit, &key, "Delete", DELETED) {
         return Ok(page);
     }
-    signing_key_verb(&visit, Method::DELETE, "").await?;
+    visit.ask(Method::DELETE, &format!("{API}/{}", key.id), None, None).await?;
     Ok(to("/ui/signing-keys?done=deleted"))
 }
 

@@ -453,3 +453,59 @@ async fn no_name_reads_as_another_one() {
     let right_to_left = encoded(&[("name", "\u{5e7}\u{5d5}\u{5e4}\u{5d4}"), ("role", "read"), ("tenant", "")]);
     assert_eq!(world.act(&admin(), "POST", "/ui/keys", &right_to_left).await.status, 200);
 }
+
+/// What cannot be done as it was asked for says why, where to go on, and what was typed.
+#[tokio::test]
+async fn a_refusal_is_no_dead_end() {
+    let world = World::new();
+    let own = Things::make(&world, "shop").await;
+    // A key that a webhook signs with.
+    let key = world.done("POST", "/v1/signing-keys", json!({"kind": "source", "name": "till"})).await["id"].clone();
+    let path = format!("/ui/signing-keys/{}", key.as_str().unwrap());
+    let hook = json!({
+        "name": "the cart's", "http_endpoint_url": "https://a.example/", "signature": {"preset": "x-signature", "key": key},
+    });
+    let hook = world.done("POST", "/v1/destinations/webhook", hook).await["id"].as_str().unwrap().to_owned();
+    for typed in ["", "agreed=yes"] {
+        let kept = world.act(&admin(), "POST", &format!("{path}/delete"), typed).await;
+        assert!(kept.status == 409 && kept.text.contains("The signing key till is in use"), "{}", kept.text);
+        assert!(
+            kept.text.contains(&format!("href=\"/ui/webhooks/{hook}\">the cart&#39;s<"))
+                || kept.text.contains(&format!("href=\"/ui/webhooks/{hook}\">the cart's<")),
+            "{}",
+            kept.text
+        );
+    }
+    // A second rotation while the secret before the first one counts.
+    let rotated = world.act(&admin(), "POST", &format!("{path}/rotate"), "agreed=yes").await;
+    assert!(rotated.text.contains("One webhook signs with it."), "{}", rotated.text);
+    for typed in ["", "agreed=yes"] {
+        let lately = world.act(&admin(), "POST", &format!("{path}/rotate"), typed).await;
+        assert!(lately.status == 409 && lately.text.contains("was rotated lately"), "{}", lately.text);
+        assert!(lately.text.contains("name=\"overlap\" value=\"0s\""), "{}", lately.text);
+    }
+    let once = "once=8e03978e-40d5-43e8-bc93-6894a57f9324";
+    let now = world.act(&admin(), "POST", &format!("{path}/rotate"), &format!("overlap=0s&{once}")).await;
+    assert!(now.status == 200 && now.text.contains("The secret before it counts no more."), "{}", now.text);
+    let again = world.act(&admin(), "POST", &format!("{path}/rotate"), &format!("overlap=0s&{once}")).await;
+    assert_eq!(again.text, now.text, "loaded anew");
+
+    // A rate that is no number, or too high.
+    for (rate, why) in
+        [("abc", "is not a whole number"), ("10001", "must be 1 to 10000"), ("-1", "is not a whole number")]
+    {
+        let typed =
+            encoded(&[("tenant", "shop"), ("state", "failed"), ("destination", &own.destination), ("rate", rate)]);
+        let refused = world.act(&admin(), "POST", "/ui/replays", &typed).await;
+        assert!(refused.status == 400 && refused.text.contains(why), "{rate}: {}", refused.text);
+        assert!(refused.text.contains(&format!("value=\"{rate}\"")) && refused.text.contains("aria-invalid"), "{rate}");
+        let back = format!("/ui/replays/new?tenant=shop&amp;state=failed&amp;destination={}", own.destination);
+        assert!(refused.text.contains(&back), "{}", refused.text);
+    }
+    // A replay that has ended already.
+    let path = own.path("/ui/replays/{id}/cancel");
+    assert_eq!(world.act(&admin(), "POST", &path, "agreed=yes").await.status, 303);
+    let ended = world.act(&admin(), "POST", &path, "agreed=yes").await;
+    assert!(ended.status == 409 && ended.text.contains("the replay has ended: it is cancelled"), "{}", ended.text);
+    assert!(ended.text.contains(&own.replay) && ended.text.contains("<h1>Replays</h1>"), "{}", ended.text);
+}
