@@ -82,7 +82,7 @@ async fn tunnel(
             Ok(Err(failure)) => failure,
             Err(_) => {
                 let message =
-                    format!("reach {address} through {proxy}: no tunnel within {:?}", settings.connect_timeout);
+                    format!("cannot reach {address} through {proxy}: no tunnel within {:?}", settings.connect_timeout);
                 return Err(Failure::new(Reason::TimeoutConnect, message));
             }
         };

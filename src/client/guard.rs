@@ -363,10 +363,11 @@ impl Guard {
     ///
     /// When the text is not the URL of a webhook, or is plain http while only https is allowed.
     pub fn parse(&self, text: &str) -> Result<TargetUrl, Refused> {
-        let syntax = |why: &str| refused(Code::Syntax, format!("read the URL: {why}"));
+        let syntax = |why: &str| refused(Code::Syntax, format!("cannot read the URL: {why}"));
         // Parsers differ in what they strip, fold and forgive. Whatever they could differ in is refused beforehand.
         if text.chars().nth(self.url_chars_max).is_some() {
-            let message = format!("read the URL: longer than {} characters (limits.url_chars_max)", self.url_chars_max);
+            let message =
+                format!("cannot read the URL: longer than {} characters (limits.url_chars_max)", self.url_chars_max);
             return Err(refused(Code::TooLong, message));
         }
         if text.chars().any(|character| character.is_control() || character.is_whitespace()) {
@@ -376,13 +377,13 @@ impl Guard {
             return Err(syntax("it holds a backslash"));
         }
         if text.contains('#') {
-            return Err(refused(Code::Fragment, "read the URL: a fragment (#) is never sent; leave it out"));
+            return Err(refused(Code::Fragment, "cannot read the URL: a fragment (#) is never sent; leave it out"));
         }
         let (scheme, rest) = text.split_once(':').ok_or_else(|| syntax("it does not begin with https://"))?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "https" => Scheme::Https,
             "http" => Scheme::Http,
-            _ => return Err(refused(Code::Scheme, "read the URL: it does not begin with https://")),
+            _ => return Err(refused(Code::Scheme, "cannot read the URL: it does not begin with https://")),
         };
         let rest = rest.strip_prefix("//").ok_or_else(|| syntax("two slashes follow the scheme"))?;
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
@@ -390,15 +391,18 @@ impl Guard {
             return Err(syntax("it names no host"));
         }
         if authority.contains('@') {
-            let message = "read the URL: credentials do not belong in it; use the destination's auth";
+            let message = "cannot read the URL: credentials do not belong in it; use the destination's auth";
             return Err(refused(Code::Userinfo, message));
         }
         if !authority.is_ascii() {
             // Digits of other scripts fold to plain ones in some parsers: an address in disguise, not a name.
             if authority.chars().all(|character| character.is_numeric() || ".:。．｡".contains(character)) {
-                return Err(refused(Code::Address, "reach the host: an address written in digits of another script"));
+                return Err(refused(
+                    Code::Address,
+                    "cannot reach the host: an address written in digits of another script",
+                ));
             }
-            let message = "read the URL: write an international host name in its xn-- form";
+            let message = "cannot read the URL: write an international host name in its xn-- form";
             return Err(refused(Code::International, message));
         }
         // The host is spelled plainly before it is parsed. Mixed case beside escapes trips the parser's international part.
@@ -432,7 +436,7 @@ impl Guard {
         let path_and_query = PathAndQuery::try_from(path_and_query)
             .map_err(|_| syntax("the path or the query holds a character that must be percent-encoded"))?;
         if scheme == Scheme::Http && !self.allow_http {
-            let message = "use http: only https is open; set allow_http = true in [egress] to open it";
+            let message = "cannot use http: only https is open; set allow_http = true in [egress] to open it";
             return Err(refused(Code::HttpClosed, message));
         }
         Ok(TargetUrl { scheme, host, port, path_and_query })
@@ -464,12 +468,15 @@ impl Guard {
     /// When the name, the port or any one of the addresses is not open.
     pub fn vet(&self, target: &TargetUrl, addresses: &[IpAddr], scope: Scope<'_>) -> Result<Vec<Vetted>, Refused> {
         if addresses.is_empty() {
-            return Err(refused(Code::NoAddress, format!("reach {}: the name has no address", target.host)));
+            return Err(refused(Code::NoAddress, format!("cannot reach {}: the name has no address", target.host)));
         }
         match &target.host {
             Host::Name(name) => self.check_name(target, name, scope)?,
             Host::Address(literal) if addresses.iter().any(|address| address != literal) => {
-                return Err(refused(Code::Address, format!("reach {}: it resolved to another address", target.host)));
+                return Err(refused(
+                    Code::Address,
+                    format!("cannot reach {}: it resolved to another address", target.host),
+                ));
             }
             Host::Address(_) => {}
         }
@@ -479,7 +486,7 @@ impl Guard {
     fn vet_one(&self, target: &TargetUrl, address: IpAddr, scope: Scope<'_>) -> Result<Vetted, Refused> {
         let place = SocketAddr::new(address, target.port);
         if self.is_own(place) {
-            return Err(refused(Code::OwnListener, format!("reach {place}: the daemon listens there itself")));
+            return Err(refused(Code::OwnListener, format!("cannot reach {place}: the daemon listens there itself")));
         }
         self.check_port(target, Some(address), scope)?;
         let Some(block) = denied(address) else { return Ok(Vetted(place)) };
@@ -508,7 +515,7 @@ impl Guard {
                 format!("; add \"{}\" to [egress] allow to open it", IpNet::from(address))
             }
         };
-        Err(refused(Code::Address, format!("reach {via}: {} ({}){remedy}", block.what, block.net)))
+        Err(refused(Code::Address, format!("cannot reach {via}: {} ({}){remedy}", block.what, block.net)))
     }
 
     fn check_name(&self, target: &TargetUrl, name: &str, scope: Scope<'_>) -> Result<(), Refused> {
@@ -526,7 +533,7 @@ impl Guard {
             ClosedName::Loopback => "set allow_loopback = true in [egress] to open it".to_owned(),
             ClosedName::Private | ClosedName::Special => format!("add \"{name}\" to [egress] allow to open it"),
         };
-        Err(refused(Code::Name, format!("reach {name}: {what}; {remedy}")))
+        Err(refused(Code::Name, format!("cannot reach {name}: {what}; {remedy}")))
     }
 
     /// Without an address, a rule's CIDR counts as matching: the address is asked for again before it is dialled.
@@ -544,7 +551,7 @@ impl Guard {
             return Ok(());
         }
         let message = format!(
-            "reach port {port}: not one for webhooks; add an [[egress.rule]] with host = \"{}\" and ports = [{port}] to open it",
+            "cannot reach port {port}: not one for webhooks; add an [[egress.rule]] with host = \"{}\" and ports = [{port}] to open it",
             target.host
         );
         Err(refused(Code::Port, message))

@@ -101,7 +101,8 @@ impl Proxy {
 
     /// Asks for a tunnel to `address` on a connection to the proxy.
     pub(super) async fn tunnel(&self, stream: &mut TcpStream, address: SocketAddr) -> Result<(), Failure> {
-        let failed = |why: String| Failure::new(Reason::Refused, format!("reach {address} through {self}: {why}"));
+        let failed =
+            |why: String| Failure::new(Reason::Refused, format!("cannot reach {address} through {self}: {why}"));
         let mut request = format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n");
         if let Some(authorization) = &self.authorization {
             request.push_str(&format!("Proxy-Authorization: {}\r\n", authorization.expose()));

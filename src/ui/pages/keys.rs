@@ -120,7 +120,7 @@ async fn show_one(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
                 div.buttons { a.button href=(PLACE) { "Close" } button.primary type="submit" { "Save changes" } }
             }
         }
-        (deletion(&own_path(visit), "this key", DELETED))
+        (deletion(&own_path(visit), "key", name_of(&key), DELETED))
     };
     let status = if draft.was_refused() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     Ok(Page { title: &format!("Key {}", name_of(&key)), place: PLACE, actions: html! {}, body }.show_as(status, visit))

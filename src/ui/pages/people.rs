@@ -169,9 +169,9 @@ async fn show_one(visit: &Visit, draft: &Draft, password: &Draft) -> Result<Resp
             }
         }
         @if person["totp"] == true {
-            (grave("Reset second factor", RESET, &format!("{own}/reset-totp")))
+            (grave("Reset second factor", &format!("Reset the second factor of {name}?"), RESET, &format!("{own}/reset-totp")))
         }
-        (deletion(&own, "this person", DELETED))
+        (deletion(&own, "person", name, DELETED))
     };
     let was_refused = draft.was_refused() || password.was_refused();
     let status = if was_refused { StatusCode::BAD_REQUEST } else { StatusCode::OK };

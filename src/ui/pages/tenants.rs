@@ -133,7 +133,7 @@ async fn show_one(visit: &Visit, draft: &Draft) -> Result<Response, Problem> {
             }
         }
         @if may_change(visit) {
-            (deletion(&own_path(visit), "this tenant", DELETED))
+            (deletion(&own_path(visit), "tenant", id, DELETED))
         }
     };
     let status = if draft.was_refused() { StatusCode::BAD_REQUEST } else { StatusCode::OK };

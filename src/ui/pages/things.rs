@@ -93,18 +93,18 @@ pub(super) fn stretch<'a, T>(visit: &Visit, all: &'a [T]) -> Result<(&'a [T], Ma
     Ok((rows, next))
 }
 
-/// How a thing is deleted: what that means, and the button, after which it is asked once more.
-pub(super) fn deletion(path: &str, what: &str, meaning: &str) -> Markup {
-    grave(&format!("Delete {what}"), meaning, &format!("{path}/delete"))
+/// How a thing is deleted: what that means, and the button, after which it is asked once more, by the thing's name.
+pub(super) fn deletion(path: &str, what: &str, name: &str, meaning: &str) -> Markup {
+    grave(&format!("Delete this {what}"), &format!("Delete the {what} {name}?"), meaning, &format!("{path}/delete"))
 }
 
 /// What cannot be undone, in a card of its own: what it means, and the button, after which it is asked once more.
-pub(super) fn grave(what: &str, meaning: &str, action: &str) -> Markup {
+pub(super) fn grave(what: &str, question: &str, meaning: &str, action: &str) -> Markup {
     html! {
         section.card.narrow {
             h2 { (what) }
             p.muted { (meaning) }
-            form method="post" action=(action) data-confirm=(meaning) { div.buttons { button.danger type="submit" { (what) } } }
+            form method="post" action=(action) data-confirm={ (question) " " (meaning) } { div.buttons { button.danger type="submit" { (what) } } }
         }
     }
 }

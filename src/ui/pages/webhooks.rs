@@ -850,7 +850,7 @@ pub(super) async fn confirm_delete(visit: Visit) -> Result<Response, Problem> {
         section.card.narrow data-dialog-body="small" {
             h2.hidden { "Delete webhook" }
             p { "Delete the webhook " strong { (destination.name) } "? Nothing is sent to " code { (destination.url) } " any more." }
-            @if waiting > 0 { (notice(Icon::Alert, "warn", html! { (waiting) " deliveries wait for it. They are given up." })) }
+            @if waiting > 0 { (notice(Icon::Alert, "warn", html! { @if waiting == 1 { "One delivery waits for it. It is given up." } @else { (number(waiting)) " deliveries wait for it. They are given up." } })) }
             form method="post" action={ (PLACE) "/" (id) "/delete" } {
                 div.buttons {
                     a.button.left href={ (PLACE) "/" (id) } data-close="" { "Keep Hook" }

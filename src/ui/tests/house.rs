@@ -509,3 +509,24 @@ async fn a_refusal_is_no_dead_end() {
     assert!(ended.status == 409 && ended.text.contains("the replay has ended: it is cancelled"), "{}", ended.text);
     assert!(ended.text.contains(&own.replay) && ended.text.contains("<h1>Replays</h1>"), "{}", ended.text);
 }
+
+/// Whoever is asked whether something is to be deleted reads which, also in the dialog that script opens.
+#[tokio::test]
+async fn a_question_names_its_thing() {
+    let world = World::new();
+    let own = Things::make(&world, "shop").await;
+    world.done("POST", "/v1/tenants", json!({"id": "other"})).await;
+    for (path, question) in [
+        (own.path("/ui/keys/{id}"), "Delete the key "),
+        (own.path("/ui/people/{id}"), "Delete the person "),
+        ("/ui/tenants/other".to_owned(), "Delete the tenant other? "),
+        ("/ui/signing-keys".to_owned(), "Rotate the signing key "),
+        ("/ui/signing-keys".to_owned(), "Delete the signing key "),
+        ("/ui/replays".to_owned(), &format!("Stop the replay {}? ", own.replay)),
+    ] {
+        let page = world.look(&admin(), &path).await;
+        assert!(page.text.contains(&format!("data-confirm=\"{question}")), "{path}: {}", page.text);
+    }
+    let one = world.look(&admin(), &own.path("/ui/webhooks/{id}/delete")).await;
+    assert!(one.text.contains("One delivery waits for it. It is given up."), "{}", one.text);
+}
