@@ -54,7 +54,7 @@ mod tests {
         let told = attempt(&json!({
             "number": 2, "started_at": "T", "duration_ms": 7, "outcome": "failed", "reason": "status", "status": 503
         }));
-        assert_eq!(told, "attempt 2 of T failed after 7 ms: the status is none that counts as success (status 503)");
+        assert_eq!(told, "attempt 2 of T failed after 7 ms: the reply was not a success (status 503)");
         let told = attempt(&json!({
             "number": 1, "started_at": "T", "duration_ms": 0, "outcome": "unknown", "reason": "reset", "error": "eof"
         }));

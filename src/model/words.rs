@@ -51,10 +51,21 @@ pub fn standing(is_disabled: bool, is_confirmed: bool, lane: &str, holds_unconfi
         "paused" => "an operator paused it: what is to go there is held",
         "gone" => "it said that it is gone (410): what is to go there is held",
         "held" => "it asked for time (Retry-After)",
-        "shut" => "it failed again and again, and is left alone until then; then one attempt tries it out",
+        "shut" => "it failed again and again, and is left alone for a while; then one attempt tries it out",
         "probing" => "it failed again and again; the next attempt tries it out",
         other => other,
     }
+}
+
+/// What is wrong with a destination that nothing keeps from being sent to: so many attempts have failed since one succeeded, and
+/// whether one of these was the last of its delivery. `None` when nothing is.
+pub fn failing(failures: u32, gave_up: bool) -> Option<String> {
+    let attempts = match failures {
+        0 => return None,
+        1 => "the last attempt failed".to_owned(),
+        failures => format!("the last {failures} attempts failed"),
+    };
+    Some(if gave_up { attempts + ", and what was to go there was given up" } else { attempts })
 }
 
 /// Why an attempt did not succeed. `trigger` is what it was made for: a request for confirmation asks for more than others.
@@ -63,7 +74,7 @@ pub fn reason<'a>(reason: &'a str, trigger: &str) -> &'a str {
         "predicate" if trigger == "confirmation" => {
             "the reply does not repeat the challenge (with confirmation.mode echo), or does not say what counts as success"
         }
-        "status" => "the status is none that counts as success",
+        "status" => "the reply was not a success",
         "predicate" => "the reply does not say what counts as success",
         "redirect" => "the receiver redirects, which is never followed; give it the final URL",
         "gone" => "the receiver says that it is gone",
@@ -142,5 +153,12 @@ mod tests {
     fn what_happens_to_events_without_a_confirmation_is_told_as_it_is() {
         assert!(standing(false, false, "open", true).contains("is held until it does"));
         assert!(standing(false, false, "open", false).contains("events pass it by"));
+    }
+
+    #[test]
+    fn a_destination_that_takes_nothing_is_told_of_though_it_answers() {
+        assert_eq!(failing(0, false), None);
+        assert_eq!(failing(1, false).unwrap(), "the last attempt failed");
+        assert_eq!(failing(20, true).unwrap(), "the last 20 attempts failed, and what was to go there was given up");
     }
 }

@@ -40,7 +40,7 @@ use crate::store::op::{self, Erased, Refusal, Rejected, Steered};
 use crate::store::requests::{self, BeginRequest, EndRequest};
 use crate::store::{Committed, ReadError, Store, StoreFailed, Tally, Ticket};
 
-use pulse::{Course, Pulse, Span};
+use pulse::{Course, Lately, Pulse, Span};
 
 pub use metrics::Metrics;
 pub use rotation::{Rotated, Rotation};
@@ -50,6 +50,9 @@ pub use crate::model::audit::{Chain, Kept, Link, Wanted};
 pub use crate::store::op::Accepted;
 pub use crate::store::requests::{Begun, Fingerprint, KeptAnswer, Scope as RequestScope};
 pub use crate::store::{Catalog, DeliveriesWanted, Delivery, EventsWanted, Lane, Page, Place, Receipt, Window};
+
+/// Destinations whose past is looked up with one call, at most.
+const RECALLED_MAX: usize = 256;
 
 /// What the service has to know.
 #[derive(Clone)]
@@ -1100,10 +1103,37 @@ impl Service {
             let health = |destination: &Arc<Destination>| {
                 let (lane, tally) = (standing.lane(destination.no), standing.tally(destination.no));
                 let state = LaneState::of(destination, lane, now);
-                DestinationHealth { destination: Arc::clone(destination), state, lane, tally }
+                let lately = self.pulse.lately(destination.no);
+                DestinationHealth { destination: Arc::clone(destination), state, lane, tally, lately }
             };
             seen.map(health).collect()
         })
+    }
+
+    /// Looks up how destinations in sight did before the daemon's start, where [`DestinationHealth::lately`] knows nothing yet
+    /// and something waits or has failed: a few seeks for each, once, and for so many at most with each call.
+    pub async fn recall(&self, sight: &Sight) -> Result<(), Error> {
+        let unknown = self
+            .healths(sight)
+            .into_iter()
+            .filter(|health| health.lately.is_none() && (health.tally.failed > 0 || health.tally.waiting() > 0));
+        let unknown: Vec<_> = unknown.map(|health| health.destination.no).take(RECALLED_MAX).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let read = self.store.read(move |snapshot| {
+            let attempts = |no| {
+                // The oldest first, also where two ended in one moment.
+                let deliveries = snapshot.telling(no)?.into_iter().rev();
+                let mut attempts: Vec<_> = deliveries.flat_map(|delivery| delivery.attempts).collect();
+                attempts.sort_by_key(|attempt| attempt.started.after(attempt.duration));
+                Ok((no, attempts))
+            };
+            unknown.into_iter().map(attempts).collect::<Result<Vec<_>, ReadError>>()
+        });
+        let (found, catalog) = (read.await?, self.store.catalog());
+        self.pulse.recall(found, |no| catalog.destination(no).is_some());
+        Ok(())
     }
 
     /// How many lanes do what, over all tenants.
@@ -1185,6 +1215,8 @@ pub struct DestinationHealth {
     pub lane: Lane,
     /// Its deliveries by state.
     pub tally: Tally,
+    /// How it did lately, where that is known.
+    pub lately: Option<Lately>,
 }
 
 /// What a lane does at this moment.

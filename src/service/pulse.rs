@@ -8,10 +8,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::model::{DestinationNo, Ended, Outcome, Reason, Timestamp};
+use crate::model::{Attempt, DestinationNo, Ended, Outcome, Reason, Timestamp};
 
 /// Destinations that have a series of their own; beyond it the one that was tried longest ago is forgotten.
 const SERIES_MAX: usize = 512;
+/// Destinations whose last attempts are remembered; beyond it what happens to further ones is not.
+const LATELY_MAX: usize = 65_536;
 /// The upper bounds of the classes of durations, in milliseconds; what took longer is in a last one.
 const CLASSES: [u64; 27] = [
     1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 7000, 10_000,
@@ -113,8 +115,8 @@ pub struct Course {
     pub since: Timestamp,
 }
 
-/// Why a destination's last attempt that did not succeed did not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why an attempt did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastFailure {
     /// When it began.
     pub at: Timestamp,
@@ -124,13 +126,48 @@ pub struct LastFailure {
     pub status: Option<u16>,
 }
 
+/// How a destination did lately: whatever the receiver answered, and not only what says that it is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lately {
+    /// Attempts that failed since one succeeded, as far as they are known: there may have been more before the daemon's start.
+    pub failures: u32,
+    /// Whether one of these was the last of its delivery.
+    pub gave_up: bool,
+    /// The last attempt that did not succeed.
+    pub last_failure: Option<LastFailure>,
+    /// The last attempt after which a delivery was given up, whatever has succeeded since.
+    pub last_given_up: Option<LastFailure>,
+}
+
+impl Lately {
+    fn note(&mut self, attempt: &Attempt) {
+        match attempt.outcome {
+            Outcome::Succeeded => {
+                self.failures = 0;
+                self.gave_up = false;
+            }
+            // That the daemon stopped says nothing of the receiver.
+            Outcome::Failed | Outcome::Unknown if attempt.reason == Some(Reason::Interrupted) => {}
+            Outcome::Failed | Outcome::Unknown => {
+                let Attempt { started: at, reason, status, .. } = *attempt;
+                let failure = Some(LastFailure { at, reason, status });
+                self.failures = self.failures.saturating_add(1);
+                self.last_failure = failure;
+                if attempt.next.is_none() {
+                    self.gave_up = true;
+                    self.last_given_up = failure;
+                }
+            }
+        }
+    }
+}
+
 /// Slices of two sizes: fine ones for the hour, coarse ones for the day. Those without an attempt are not kept.
 #[derive(Debug)]
 struct Series {
     fine: Ring,
     coarse: Ring,
     last: Timestamp,
-    last_failure: Option<LastFailure>,
 }
 
 #[derive(Debug)]
@@ -171,7 +208,6 @@ impl Series {
             fine: Ring::new(fine_minutes, Span::Hour),
             coarse: Ring::new(coarse_minutes, Span::Day),
             last: Timestamp::ZERO,
-            last_failure: None,
         }
     }
 
@@ -188,10 +224,6 @@ impl Series {
         self.last = self.last.max(at);
         self.fine.note(at, attempt.outcome, attempt.duration);
         self.coarse.note(at, attempt.outcome, attempt.duration);
-        if attempt.outcome != Outcome::Succeeded {
-            let (reason, status) = (attempt.reason, attempt.status);
-            self.last_failure = Some(LastFailure { at: attempt.started, reason, status });
-        }
     }
 
     fn ring(&self, span: Span) -> &Ring {
@@ -214,12 +246,14 @@ pub struct Pulse {
 struct Kept {
     house: Series,
     destinations: HashMap<DestinationNo, Series>,
+    lately: HashMap<DestinationNo, Lately>,
 }
 
 impl Pulse {
     /// Nothing yet, from this moment on.
     pub fn new(since: Timestamp) -> Self {
-        Pulse { since, kept: Mutex::new(Kept { house: Series::of_house(), destinations: HashMap::new() }) }
+        let kept = Kept { house: Series::of_house(), destinations: HashMap::new(), lately: HashMap::new() };
+        Pulse { since, kept: Mutex::new(kept) }
     }
 
     /// An attempt has ended.
@@ -235,6 +269,9 @@ impl Pulse {
             }
         }
         kept.destinations.entry(no).or_insert_with(Series::of_destination).note(at, ended);
+        if kept.lately.len() < LATELY_MAX || kept.lately.contains_key(&no) {
+            kept.lately.entry(no).or_default().note(&ended.attempt);
+        }
     }
 
     /// The course of the whole installation.
@@ -250,10 +287,24 @@ impl Pulse {
         self.course(seen, &Series::of_destination(), span, now)
     }
 
-    /// Why a destination's last attempt that did not succeed did not, if it was lately.
-    pub fn last_failure(&self, no: DestinationNo) -> Option<LastFailure> {
+    /// How a destination did lately; `None` when nothing is known of it.
+    pub fn lately(&self, no: DestinationNo) -> Option<Lately> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.destinations.get(&no).and_then(|series| series.last_failure.clone())
+        kept.lately.get(&no).copied()
+    }
+
+    /// Learns how destinations did before the daemon's start, from some of their attempts, the oldest first; where one has been
+    /// tried meanwhile, that counts. Those that are not there any more are forgotten.
+    pub fn recall(&self, found: Vec<(DestinationNo, Vec<Attempt>)>, is_there: impl Fn(DestinationNo) -> bool) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.lately.retain(|no, _| is_there(*no));
+        for (no, attempts) in found {
+            if kept.lately.len() < LATELY_MAX && !kept.lately.contains_key(&no) {
+                let mut lately = Lately::default();
+                attempts.iter().for_each(|attempt| lately.note(attempt));
+                kept.lately.insert(no, lately);
+            }
+        }
     }
 
     fn course<'a>(&self, all: impl Iterator<Item = &'a Series>, form: &Series, span: Span, now: Timestamp) -> Course {
@@ -325,7 +376,7 @@ mod tests {
         assert_eq!((hour.total.attempts(), hour.total.success_rate()), (3, Some(1.0 / 3.0)));
         let one = pulse.of_destinations(|no| no.0 == 1, Span::Day, NOW);
         assert_eq!((one.slices.len(), one.total.succeeded, one.total.failed), (48, 1, 1));
-        let failure = pulse.last_failure(DestinationNo(1)).unwrap();
+        let failure = pulse.lately(DestinationNo(1)).unwrap().last_failure.unwrap();
         assert_eq!((failure.at, failure.reason, failure.status), (NOW, Some(Reason::Status), Some(503)));
         assert_eq!(pulse.of_house(Span::Hour, NOW.after(Duration::from_secs(7200))).total.attempts(), 0);
     }
@@ -354,13 +405,46 @@ mod tests {
         for no in 0..SERIES_MAX as u32 + 10 {
             pulse.note(&ended(no, NOW.after(Duration::from_secs(no.into())), 1, Outcome::Failed));
         }
-        assert_eq!(pulse.last_failure(DestinationNo(0)), None, "the one that was tried longest ago");
-        assert!(pulse.last_failure(DestinationNo(SERIES_MAX as u32 + 9)).is_some());
+        let has_series = |no| pulse.kept.lock().unwrap().destinations.contains_key(&DestinationNo(no));
+        assert!(!has_series(0), "the one that was tried longest ago");
+        assert!(has_series(SERIES_MAX as u32 + 9));
         for minute in 0..3000 {
             pulse.note(&ended(600, NOW.after(Duration::from_secs(60 * minute)), 1, Outcome::Succeeded));
         }
+        for no in 0..LATELY_MAX as u32 + 10 {
+            pulse.note(&ended(no, NOW, 1, Outcome::Failed));
+        }
         let kept = pulse.kept.lock().unwrap();
-        assert_eq!(kept.destinations.len(), SERIES_MAX);
+        assert_eq!((kept.destinations.len(), kept.lately.len()), (SERIES_MAX, LATELY_MAX));
         assert!(kept.house.fine.slices.len() <= 61 && kept.house.coarse.slices.len() <= 97);
+    }
+
+    /// A receiver that refuses everything is alive and does badly all the same: what it answers counts, until one is taken.
+    #[test]
+    fn failures_are_counted_until_a_success_and_what_was_given_up_is_remembered() {
+        let pulse = Pulse::new(NOW);
+        let one = DestinationNo(1);
+        assert_eq!(pulse.lately(one), None);
+        let mut retried = ended(1, NOW, 1, Outcome::Failed);
+        retried.attempt.next = Some(NOW.after(Duration::from_secs(60)));
+        pulse.note(&retried);
+        let lately = pulse.lately(one).unwrap();
+        assert_eq!((lately.failures, lately.gave_up, lately.last_given_up), (1, false, None));
+        pulse.note(&ended(1, NOW, 1, Outcome::Failed));
+        let mut stopped = ended(1, NOW.after(Duration::from_secs(1)), 1, Outcome::Unknown);
+        stopped.attempt.reason = Some(Reason::Interrupted);
+        pulse.note(&stopped);
+        let lately = pulse.lately(one).unwrap();
+        assert_eq!((lately.failures, lately.gave_up), (2, true), "that the daemon stopped does not count");
+        assert_eq!(lately.last_given_up, lately.last_failure);
+        pulse.note(&ended(1, NOW, 1, Outcome::Succeeded));
+        let lately = pulse.lately(one).unwrap();
+        assert_eq!((lately.failures, lately.gave_up, lately.last_given_up.is_some()), (0, false, true));
+        // What is on disk counts only where nothing was seen since the start.
+        let failed = |no| (DestinationNo(no), vec![ended(no, NOW, 1, Outcome::Failed).attempt]);
+        pulse.recall(vec![failed(1), failed(2)], |_| true);
+        assert_eq!([1, 2].map(|no| pulse.lately(DestinationNo(no)).unwrap().failures), [0, 1]);
+        pulse.recall(vec![], |no| no == one);
+        assert!(pulse.lately(one).is_some() && pulse.lately(DestinationNo(2)).is_none());
     }
 }

@@ -35,6 +35,8 @@ pub(super) const LOOKED_AT_MAX: u64 = 20_000;
 const WAITING_ASKED: usize = 1000;
 /// Bytes of records on one page, at most, one record aside: payloads and kept replies are chosen by others.
 const PAGE_BYTES_MAX: usize = 4 << 20;
+/// The newest deliveries of a destination that are asked how it did.
+const TELLING: usize = 5;
 
 /// A read did not work.
 #[derive(Debug, thiserror::Error)]
@@ -346,6 +348,22 @@ impl Snapshot {
         let Some(seq) = oldest else { return Ok(None) };
         // Of a damaged event nobody knows it.
         Ok(self.readable_head(Seq(seq))?.map(|head| head.accepted))
+    }
+
+    /// Some deliveries of a destination whose attempts tell how it did last: the newest, the newest that was given up, and the
+    /// newest that has failed at all. A few seeks, however many there are.
+    pub fn telling(&self, no: DestinationNo) -> Result<Vec<Delivery>, ReadError> {
+        let wanted = DeliveriesWanted { destination: Some(no), ..DeliveriesWanted::default() };
+        let mut found = self.deliveries(&wanted, Window { after: None, skip: 0, limit: TELLING })?.items;
+        for ends in [Ends::Failed, Ends::Failures] {
+            if let Some(seq) = self.ended_before(ends, no, Seq(u64::MAX))?
+                && !found.iter().any(|delivery| delivery.key.seq == seq)
+                && let Some(delivery) = self.delivery(DeliveryKey { destination: no, seq })?
+            {
+                found.push(delivery);
+            }
+        }
+        Ok(found)
     }
 
     /// The newest event before a place that this table has for a destination.

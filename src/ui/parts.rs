@@ -9,7 +9,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Query;
 use crate::model::{DeliveryState, Outcome, Timestamp};
 use crate::mouth::page::Page;
-use crate::service::LaneState;
+use crate::service::{DestinationHealth, LaneState};
 
 macro_rules! icons {
     ($($name:ident = $path:literal,)*) => {
@@ -97,6 +97,18 @@ pub(super) fn lane_badge(state: LaneState) -> Markup {
         LaneState::Probing => ("warn", Icon::Ring),
     };
     badge(tone, picture, state.as_str())
+}
+
+/// How a destination stands: its lane, and that nothing gets through though the lane is open.
+pub(super) fn standing_badge(health: &DestinationHealth) -> Markup {
+    let lately = health.lately.unwrap_or_default();
+    match health.state {
+        LaneState::Open if lately.gave_up => badge("bad", Icon::Alert, "open, failing"),
+        LaneState::Open if lately.failures > 0 || health.lane.health.failures > 0 => {
+            badge("warn", Icon::Alert, "open, failing")
+        }
+        state => lane_badge(state),
+    }
 }
 
 /// A message in a box.

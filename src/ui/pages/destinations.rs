@@ -10,7 +10,7 @@ use super::super::act::Visit;
 use super::super::between::Question;
 use super::super::chart;
 use super::super::layout::Page;
-use super::super::parts::{Icon, copied, empty, icon, lane_badge, moment, notice, number, span_words, took};
+use super::super::parts::{Icon, copied, empty, icon, moment, notice, number, span_words, standing_badge, took};
 use super::super::to;
 use super::overview::{span_asked, switch, why};
 use super::{deliveries, webhooks};
@@ -36,6 +36,7 @@ pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
     let id: DestinationId = visit.params.parse("id")?;
     let (sight, span, service) = (visit.sight()?, span_asked(&visit)?, visit.service());
     let destination = service.destination(&sight, id)?;
+    service.recall(&sight).await?;
     let health = service.healths(&sight).into_iter().find(|it| it.destination.id == id);
     let health = health.ok_or_else(|| Problem::new(ProblemCode::NotFound, "there is no such destination"))?;
     let stats = service.stats(&sight, id).await?;
@@ -46,7 +47,7 @@ pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
     let path = path(id);
     let body = html! {
         p.crumbs { a href="/ui/webhooks" { "Webhooks" } " · " code { (destination.url) } }
-        (standing(&visit, &health, &stats, now))
+        (standing(&health, &stats, now))
         (chart::charts(&course, span, now, &switch(&path, span)))
         div.grid { (figures(&stats, now)) (configuration(&visit, &destination)) }
         section.card.flush.late {
@@ -76,7 +77,7 @@ fn actions(visit: &Visit, health: &DestinationHealth) -> Markup {
     }
 }
 
-fn standing(visit: &Visit, health: &DestinationHealth, stats: &Stats, now: Timestamp) -> Markup {
+fn standing(health: &DestinationHealth, stats: &Stats, now: Timestamp) -> Markup {
     let next = match health.state {
         LaneState::Shut => health.lane.health.shut_until,
         LaneState::Held => health.lane.health.hold_until,
@@ -85,8 +86,8 @@ fn standing(visit: &Visit, health: &DestinationHealth, stats: &Stats, now: Times
     let waiting = health.tally.waiting();
     html! {
         section.card {
-            header { h2 { "Health" } (lane_badge(health.state)) }
-            (why(visit.service(), health, now))
+            header { h2 { "Health" } (standing_badge(health)) }
+            (why(health, now))
             @if let Some(at) = next { p { strong { @if health.state == LaneState::Shut { "Next probe " } @else { "Takes deliveries again " } } (moment(at, now)) } }
             p.muted {
                 (number(waiting)) @if waiting == 1 { " delivery waits" } @else { " deliveries wait" }

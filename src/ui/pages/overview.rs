@@ -8,17 +8,19 @@ use super::super::act::Visit;
 use super::super::chart;
 use super::super::facts::Facts;
 use super::super::layout::Page;
-use super::super::parts::{Icon, bytes, empty, icon, lane_badge, moment, notice, number, span_words};
+use super::super::parts::{Icon, bytes, empty, icon, moment, notice, number, span_words, standing_badge};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
-use crate::model::{Role, Timestamp, words};
+use crate::model::{Reason, Role, Timestamp, words};
 use crate::service::pulse::{LastFailure, Span};
-use crate::service::{DestinationHealth, LaneState, Service, Status};
+use crate::service::{DestinationHealth, LaneState, Status};
 
 /// Destinations that are shown, the ones in trouble first.
 const SHOWN_MAX: usize = 20;
 /// What has waited for so long is told as trouble.
 const LONG: Duration = Duration::from_secs(3600);
+/// For so long a delivery that was given up is told as trouble of its destination, if others succeed.
+const LATELY: Duration = Duration::from_secs(24 * 3600);
 /// A certificate that expires sooner is told of.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -48,8 +50,11 @@ pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
     let service = visit.service();
     let (status, now) = (service.status(&sight).await?, service.now());
     let course = service.course(&sight, span);
+    service.recall(&sight).await?;
     let mut healths = service.healths(&sight);
-    healths.sort_by(|a, b| trouble(b).cmp(&trouble(a)).then_with(|| a.destination.name.cmp(&b.destination.name)));
+    healths.sort_by(|a, b| {
+        trouble(b, now).cmp(&trouble(a, now)).then_with(|| a.destination.name.cmp(&b.destination.name))
+    });
     // The installation's own troubles are for who sees all of it.
     let facts = match visit.viewer.caller().reaches_all() {
         true => Some((visit.house.facts)().await),
@@ -57,7 +62,7 @@ pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
     };
     let body = html! {
         @if let Some(facts) = &facts { (warnings(facts, now)) }
-        (tiles(&status, &healths))
+        (tiles(&status, &healths, now))
         (chart::charts(&course, span, now, &switch("/ui/", span)))
         (destinations(&visit, &healths, now))
     };
@@ -88,10 +93,10 @@ pub(super) fn warnings(facts: &Facts, now: Timestamp) -> Markup {
     }
 }
 
-fn tiles(status: &Status, healths: &[DestinationHealth]) -> Markup {
+fn tiles(status: &Status, healths: &[DestinationHealth], now: Timestamp) -> Markup {
     let oldest = status.oldest_pending_seconds.map(Duration::from_secs);
     let is_old = oldest.is_some_and(|oldest| oldest >= LONG);
-    let troubled = healths.iter().filter(|health| trouble(health).0 > 1).count();
+    let troubled = healths.iter().filter(|health| trouble(health, now).0 > 1).count();
     html! {
         section.tiles aria-label="Figures" {
             div.tile.bad[is_old] {
@@ -119,21 +124,34 @@ fn tile(path: &str, picture: Icon, label: &str, count: u64, note: &str, tone: &s
     }
 }
 
-/// How much a destination asks for attention: by its state first, then by what waits for it.
-fn trouble(health: &DestinationHealth) -> (u8, u64) {
+/// How much a destination asks for attention: by its state and how it did lately first, then by what waits for it.
+fn trouble(health: &DestinationHealth, now: Timestamp) -> (u8, u64) {
     let waiting = health.tally.waiting();
+    let gave_up = health.lately.is_some_and(|lately| lately.gave_up);
     let rank = match health.state {
-        LaneState::Shut => 8,
-        LaneState::Gone => 7,
-        LaneState::Probing => 6,
+        LaneState::Shut => 9,
+        LaneState::Gone => 8,
+        LaneState::Probing => 7,
+        LaneState::Open if gave_up => 6,
         LaneState::Held => 5,
         LaneState::Unconfirmed if waiting > 0 => 4,
         LaneState::Paused => 3,
-        LaneState::Open if health.lane.health.failures > 0 => 2,
+        LaneState::Open if failures(health) > 0 || given_up_lately(health, now).is_some() => 2,
         LaneState::Unconfirmed => 1,
         LaneState::Open => 0,
     };
     (rank, waiting)
+}
+
+/// Attempts that failed since one succeeded, whatever the receiver answered.
+fn failures(health: &DestinationHealth) -> u32 {
+    health.lately.map_or(0, |lately| lately.failures).max(health.lane.health.failures)
+}
+
+/// The last delivery that was given up a short while ago, unless all have been sent again since.
+fn given_up_lately(health: &DestinationHealth, now: Timestamp) -> Option<LastFailure> {
+    let last = health.lately?.last_given_up?;
+    (now.since(last.at) < LATELY && health.tally.failed > 0).then_some(last)
 }
 
 fn destinations(visit: &Visit, healths: &[DestinationHealth], now: Timestamp) -> Markup {
@@ -171,8 +189,8 @@ fn row(visit: &Visit, health: &DestinationHealth, now: Timestamp) -> Markup {
                     @if visit.viewer.caller().reaches_all() { span.sub.muted.small { " " (it.tenant) } }
                 }
             }
-            td data-label="State" { (lane_badge(health.state)) }
-            td data-label="Why" { (why(visit.service(), health, now)) }
+            td data-label="State" { (standing_badge(health)) }
+            td data-label="Why" { (why(health, now)) }
             td.num data-label="Waiting" {
                 a href={ "/ui/deliveries?destination=" (it.id) "&state=" (waiting_state(health)) } { (number(health.tally.waiting())) }
             }
@@ -192,25 +210,30 @@ pub(super) fn waiting_state(health: &DestinationHealth) -> &'static str {
 }
 
 /// What keeps a destination, in words, and how it last failed while it is in trouble.
-pub(super) fn why(service: &Service, health: &DestinationHealth, now: Timestamp) -> Markup {
+pub(super) fn why(health: &DestinationHealth, now: Timestamp) -> Markup {
     let it = &health.destination;
-    let said = words::standing(it.disabled, it.is_confirmed(), health.state.as_str(), health.tally.waiting() > 0);
     let until = match health.state {
         LaneState::Held => health.lane.health.hold_until,
         LaneState::Shut => health.lane.health.shut_until,
         _ => None,
     };
-    let failures = health.lane.health.failures;
-    let last = service.pulse().last_failure(it.no).filter(|_| failures > 0 || health.state == LaneState::Gone);
+    let (failures, lately) = (failures(health), health.lately.unwrap_or_default());
+    let failing = words::failing(failures, lately.gave_up).filter(|_| health.state == LaneState::Open);
+    let given_up = given_up_lately(health, now).filter(|_| health.state == LaneState::Open && failures == 0);
+    let last = lately.last_failure.filter(|_| failures > 0 || health.state == LaneState::Gone);
     html! {
         div.why {
-            (said)
+            @if let Some(failing) = &failing { (failing) }
+            @else if given_up.is_some() { "it takes what is sent to it, but not all of it: some was given up" }
+            @else { (words::standing(it.disabled, it.is_confirmed(), health.state.as_str(), health.tally.waiting() > 0)) }
             @if let Some(until) = until { " (" (moment(until, now)) ")" }
-            @if failures > 0 || last.is_some() {
+            @if failing.is_none() && failures > 0 {
                 span.sub.muted {
-                    @if failures > 0 { (failures) @if failures == 1 { " failure" } @else { " failures" } " in a row" }
-                    @if let Some(last) = &last { @if failures > 0 { "; " } "last " (failure(last, now)) }
+                    (failures) @if failures == 1 { " failure" } @else { " failures" } " in a row"
+                    @if let Some(last) = &last { "; last " (failure(last, now)) }
                 }
+            } @else if let Some(last) = last.or(given_up) {
+                span.sub.muted { "last " (failure(&last, now)) }
             }
         }
     }
@@ -219,7 +242,10 @@ pub(super) fn why(service: &Service, health: &DestinationHealth, now: Timestamp)
 fn failure(last: &LastFailure, now: Timestamp) -> Markup {
     html! {
         (moment(last.at, now))
-        @if let Some(reason) = last.reason { ": " (words::reason(reason.as_str(), "")) }
-        @if let Some(status) = last.status { " (status " (status) ")" }
+        @match (last.reason, last.status) {
+            (Some(Reason::Status), Some(status)) => { ": status " (status) ", not a success" }
+            (Some(reason), status) => { ": " (words::reason(reason.as_str(), "")) @if let Some(status) = status { " (status " (status) ")" } }
+            (None, status) => { @if let Some(status) = status { ": status " (status) } }
+        }
     }
 }

@@ -4,6 +4,7 @@ mod house;
 mod door;
 mod matrix;
 mod things;
+mod trouble;
 mod webhooks;
 
 use std::sync::{Arc, Mutex};

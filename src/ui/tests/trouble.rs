@@ -1,0 +1,144 @@
+//! What the dashboard says of destinations that do badly, or that nothing is sent to.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::model::delivery::{Headers, Phases};
+use crate::model::{Attempt, DeliveryId, Outcome, Reason, Trigger};
+use crate::store::op::{Finish, Next};
+
+fn operate() -> Viewer {
+    viewer(Role::Operate, None)
+}
+
+impl World {
+    /// A destination of this name that is sent every `sale.*`, with further fields.
+    async fn hook(&self, name: &str, more: Value) -> String {
+        let mut body = json!({"name": name, "http_endpoint_url": "https://example.com/", "confirmed": true});
+        body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        let id = self.done("POST", "/v1/destinations/webhook", body).await["id"].as_str().unwrap().to_owned();
+        self.done("POST", "/v1/subscriptions/sale.*", json!({"destinations": [id]})).await;
+        id
+    }
+
+    /// An event `sale.a`, and its delivery to a destination, if it has one.
+    async fn sale(&self, destination: &str) -> (String, Option<DeliveryId>) {
+        let event = self.done("POST", "/v1/events", json!({"type": "sale.a", "data": {"a": 1}})).await;
+        let event = event["id"].as_str().unwrap().to_owned();
+        let listed = self.done("GET", &format!("/v1/events/{event}/deliveries"), Value::Null).await;
+        let all = listed["deliveries"].as_array().unwrap();
+        let own = all.iter().find(|it| it["destination_id"] == destination);
+        (event, own.map(|it| it["id"].as_str().unwrap().parse().unwrap()))
+    }
+
+    /// A delivery is answered with a status, and with that it ends, unless it is to be retried.
+    async fn status(&self, id: DeliveryId, status: u16, retried: bool) {
+        let seen = self.service.delivery(&service::Sight::All, id).await.unwrap();
+        let due = START.after(Duration::from_secs(600));
+        let (outcome, reason) = match status {
+            200 => (Outcome::Succeeded, None),
+            410 => (Outcome::Failed, Some(Reason::Gone)),
+            _ => (Outcome::Failed, Some(Reason::Status)),
+        };
+        let attempt = Attempt {
+            number: seen.delivery.attempts.len() as u32 + 1,
+            due: START,
+            started: START,
+            duration: Duration::from_millis(12),
+            trigger: Trigger::Schedule,
+            outcome,
+            reason,
+            status: Some(status),
+            request_headers: Headers::default(),
+            response_headers: Headers::default(),
+            response_body: Vec::new(),
+            error: None,
+            address: None,
+            phases: Phases::default(),
+            reconnected: false,
+            next: retried.then_some(due),
+        };
+        let next = match (outcome, retried) {
+            (Outcome::Succeeded, _) => Next::Succeeded,
+            (_, true) => Next::Retry(due),
+            (_, false) => Next::GivenUp(crate::model::delivery::Ending::Exhausted),
+        };
+        let finish = Finish { row: seen.delivery.row.unwrap(), attempt, next, health: None };
+        let _ = self.store.submit(finish).await.unwrap();
+    }
+}
+
+/// The rows of the overview's destinations, each as its text.
+fn rows(page: &Answered) -> Vec<&str> {
+    let table = page.text.split("id=\"destinations\"").nth(1).unwrap();
+    table.split("<tr>").skip(2).map(|row| row.split("</tr>").next().unwrap()).collect()
+}
+
+/// How many destinations the overview counts as in trouble.
+fn troubled(page: &Answered) -> String {
+    let tile = page.text.split("In trouble").nth(1).unwrap();
+    tile.split("class=\"value\">").nth(1).unwrap().split('<').next().unwrap().to_owned()
+}
+
+/// A receiver that answers is alive; when it takes nothing it is in trouble all the same, and after a restart, too: the store
+/// tells. PROMISES P8.
+#[tokio::test]
+async fn a_receiver_that_rejects_everything_is_in_trouble_with_the_reason() {
+    let world = World::new();
+    let well = world.hook("A well one", Value::Null).await;
+    let bad = world.hook("Z that rejects", Value::Null).await;
+    for _ in 0..3 {
+        let (event, ours) = world.sale(&bad).await;
+        world.status(ours.unwrap(), 401, false).await;
+        let listed = world.done("GET", &format!("/v1/events/{event}/deliveries"), Value::Null).await;
+        let other = listed["deliveries"].as_array().unwrap().iter().find(|it| it["destination_id"] == *well).unwrap();
+        world.status(other["id"].as_str().unwrap().parse().unwrap(), 200, false).await;
+    }
+    // Nothing has told this daemon of an attempt: it might have been started just now.
+    let page = world.look(&operate(), "/ui/").await;
+    let rows = rows(&page);
+    assert!(rows[0].contains("Z that rejects") && rows[1].contains("A well one"), "{rows:?}");
+    assert!(rows[0].contains("the last 3 attempts failed, and what was to go there was given up"), "{}", rows[0]);
+    assert!(rows[0].contains("status 401, not a success") && rows[0].contains("open, failing"), "{}", rows[0]);
+    assert!(!rows[0].contains("badge good") && rows[1].contains("badge good"), "{rows:?}");
+    assert!(rows[1].contains("nothing stands in its way"), "{}", rows[1]);
+    assert_eq!(troubled(&page), "1");
+    let own = world.look(&operate(), &format!("/ui/destinations/{bad}")).await;
+    assert!(own.text.contains("open, failing") && own.text.contains("the last 3 attempts failed"), "{}", own.text);
+    assert!(!own.text.contains("nothing stands in its way"));
+}
+
+#[tokio::test]
+async fn a_single_410_and_a_retry_are_told_before_the_lane_says_anything() {
+    let world = World::new();
+    let bad = world.hook("bad", Value::Null).await;
+    let (_, delivery) = world.sale(&bad).await;
+    world.status(delivery.unwrap(), 410, true).await;
+    let page = world.look(&operate(), "/ui/").await;
+    let row = rows(&page)[0].to_owned();
+    assert!(row.contains("the last attempt failed") && !row.contains("given up"), "{row}");
+    assert!(row.contains("the receiver says that it is gone (status 410)"), "{row}");
+    assert_eq!(troubled(&page), "1");
+}
+
+/// One that takes most is not well while something was given up a short while ago.
+#[tokio::test]
+async fn what_was_given_up_lately_is_trouble_until_it_is_sent_again() {
+    let world = World::new();
+    let bad = world.hook("picky", Value::Null).await;
+    let (_, lost) = world.sale(&bad).await;
+    world.status(lost.unwrap(), 422, false).await;
+    let (_, taken) = world.sale(&bad).await;
+    world.status(taken.unwrap(), 200, false).await;
+    let page = world.look(&operate(), "/ui/").await;
+    let row = rows(&page)[0].to_owned();
+    assert!(row.contains("some was given up") && row.contains("status 422, not a success"), "{row}");
+    assert_eq!(troubled(&page), "1");
+    world.done("POST", &format!("/v1/deliveries/{}/resend", lost.unwrap()), Value::Null).await;
+    world.status(lost.unwrap(), 200, false).await;
+    let page = world.look(&operate(), "/ui/").await;
+    assert!(rows(&page)[0].contains("nothing stands in its way"), "{}", rows(&page)[0]);
+    assert_eq!(troubled(&page), "0");
+}
