@@ -3,6 +3,8 @@
 //! They are asked by name, so that the command line can use them for what a daemon tells it. A name that is not known is
 //! told as it is: the daemon may be newer.
 
+use super::Confirmation;
+
 /// Whether a character has no place in what is read by people: it is a control character, or one that overrides the direction of
 /// the text around it, so that a name reads as another one (U+202A to U+202E, U+2066 to U+2069).
 pub fn is_unreadable(character: char) -> bool {
@@ -41,9 +43,7 @@ pub fn why(state: &str, reason: &str, is_disabled: bool) -> String {
 pub fn standing(is_disabled: bool, is_confirmed: bool, lane: &str, holds_unconfirmed: bool) -> &str {
     match lane {
         _ if is_disabled => "it is switched off: events pass it by",
-        _ if !is_confirmed && holds_unconfirmed => {
-            "it has not confirmed its new URL: what is to go there is held until it does"
-        }
+        _ if !is_confirmed && holds_unconfirmed => unconfirmed(Confirmation::Lapsed),
         _ if !is_confirmed => {
             "it has not been confirmed: events pass it by, or are held if it was confirmed for another URL before"
         }
@@ -53,6 +53,25 @@ pub fn standing(is_disabled: bool, is_confirmed: bool, lane: &str, holds_unconfi
         "held" => "it asked for time (Retry-After)",
         "shut" => "it failed again and again, and is left alone for a while; then one attempt tries it out",
         "probing" => "it failed again and again; the next attempt tries it out",
+        other => other,
+    }
+}
+
+/// What happens to events for a destination that has not confirmed its URL.
+pub fn unconfirmed(confirmation: Confirmation) -> &'static str {
+    match confirmation {
+        Confirmation::Given => "it has confirmed its URL",
+        Confirmation::Awaited => "it has never confirmed its URL: events pass it by until it does",
+        Confirmation::Lapsed => "it has not confirmed its new URL: what is to go there is held until it does",
+    }
+}
+
+/// Why an event that a destination had chosen was not given to it.
+pub fn skipped(reason: &str) -> &str {
+    match reason {
+        "disabled" => "it was switched off",
+        "unconfirmed" => "it had never confirmed its URL",
+        "filtered" => "its filter did not let the event pass",
         other => other,
     }
 }
@@ -102,6 +121,7 @@ pub fn reason<'a>(reason: &'a str, trigger: &str) -> &'a str {
 mod tests {
     use super::*;
     use crate::model::delivery::Ending;
+    use crate::model::event::Skip;
     use crate::model::{Reason, WaitingReason};
 
     #[test]
@@ -153,6 +173,13 @@ mod tests {
     fn what_happens_to_events_without_a_confirmation_is_told_as_it_is() {
         assert!(standing(false, false, "open", true).contains("is held until it does"));
         assert!(standing(false, false, "open", false).contains("events pass it by"));
+    }
+
+    #[test]
+    fn every_reason_to_pass_a_destination_by_has_its_words() {
+        for skip in [Skip::Disabled, Skip::Unconfirmed, Skip::Filtered] {
+            assert_ne!(skipped(skip.as_str()), skip.as_str());
+        }
     }
 
     #[test]

@@ -195,7 +195,16 @@ fn entry_of((label, path, picture, role): Entry, viewer: &Viewer, place: &str) -
 fn done_words(word: &str) -> Option<&'static str> {
     Some(match word {
         "added" => "The webhook was added.",
+        "added_unconfirmed" => {
+            "The webhook was added. Its receiver is being asked to confirm the URL; until it has, events pass the webhook by."
+        }
         "saved" => "The changes were saved.",
+        "moved" => {
+            "The changes were saved. The receiver is being asked to confirm the new URL; until it has, what is to go there is held."
+        }
+        "moved_unconfirmed" => {
+            "The changes were saved. The receiver is being asked to confirm the new URL; until it has, events pass the webhook by."
+        }
         "deleted" => "It was deleted.",
         "paused" => "The destination is paused: what is to go there is held.",
         "resumed" => "The destination takes deliveries again.",

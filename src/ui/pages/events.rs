@@ -12,10 +12,10 @@ use super::super::to;
 use super::deliveries;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
-use crate::model::event::{Body, Event, OrderingKey};
+use crate::model::event::{Body, Event, OrderingKey, Skip};
 use crate::model::mask::{Masked, PayloadMask};
-use crate::model::{EventId, Role};
-use crate::service::{EventsWanted, Sight};
+use crate::model::{DestinationNo, EventId, Role, words};
+use crate::service::{Catalog, EventsWanted, Sight};
 
 const PLACE: &str = "/ui/events";
 /// The names that the list's query may have.
@@ -25,6 +25,8 @@ const FILTERS: [&str; 5] = ["type", "key", "from", "to", "tenant"];
 /// What it means to erase a payload.
 const ERASED: &str = "The payload is erased for good. What has not been delivered yet is given up.";
 const ROWS: usize = 25;
+/// Destinations that are told to have been passed by.
+const PASSED_BY_SHOWN_MAX: usize = 25;
 /// Bytes of a payload that are shown.
 const PAYLOAD_SHOWN_MAX: usize = 64 << 10;
 
@@ -121,6 +123,9 @@ async fn show(visit: Visit, with_payload: bool) -> Result<Response, Problem> {
         Body::Kept(_) | Body::Erased => None,
     };
     let (head, now) = (&event.head, service.now());
+    let catalog = service.catalog();
+    let passed_by: Vec<_> =
+        head.skipped.iter().filter_map(|(no, skip)| passed_by(&catalog, &sight, *no, *skip)).collect();
     let is_erased = event.body == Body::Erased;
     let title = head.kind.to_string();
     let body = html! {
@@ -140,13 +145,50 @@ async fn show(visit: Visit, with_payload: bool) -> Result<Response, Problem> {
         }
         section.card.flush {
             h2 { "Deliveries" }
-            @if found.items.is_empty() { (empty("It goes nowhere", html! { "No webhook had chosen this type when it came. " a href="/ui/webhooks" { "To the webhooks" } })) }
+            @if found.items.is_empty() && passed_by.is_empty() { (empty("It goes nowhere", html! { "No webhook had chosen this type when it came. " a href="/ui/webhooks" { "To the webhooks" } })) }
+            @else if found.items.is_empty() { (empty("It goes nowhere", html! { "Every webhook that had chosen this type was passed by." })) }
             @else { (deliveries::table(&visit, &found.items)) }
             (pager(next, "More"))
         }
+        (skipped(&passed_by))
         (payload_card(&visit, &event, shown.as_deref(), is_erased))
     };
     Ok(Page { title: &title, place: PLACE, actions: html! {}, body }.show(&visit))
+}
+
+/// Who was passed by, and why.
+struct PassedBy {
+    name: String,
+    /// Its page, as long as it is there.
+    page: Option<String>,
+    why: &'static str,
+}
+
+fn passed_by(catalog: &Catalog, sight: &Sight, no: DestinationNo, skip: Skip) -> Option<PassedBy> {
+    // Of others' destinations nothing is told.
+    catalog.owner(no).filter(|owner| sight.takes(owner))?;
+    Some(PassedBy {
+        name: catalog.destination_name(no)?.to_owned(),
+        page: catalog.destination(no).map(|it| format!("/ui/destinations/{}", it.id)),
+        why: words::skipped(skip.as_str()),
+    })
+}
+
+fn skipped(passed_by: &[PassedBy]) -> Markup {
+    html! {
+        @if !passed_by.is_empty() {
+            section.card {
+                h2 { "Passed by" }
+                p.muted { "They had chosen this type, and got no delivery: what came while they could take nothing is not sent later." }
+                ul {
+                    @for it in passed_by.iter().take(PASSED_BY_SHOWN_MAX) {
+                        li { @match &it.page { Some(page) => a href=(page) { (it.name) }, None => { (it.name) " (deleted)" } } ": " (it.why) }
+                    }
+                    @if passed_by.len() > PASSED_BY_SHOWN_MAX { li { "and " (passed_by.len() - PASSED_BY_SHOWN_MAX) " more" } }
+                }
+            }
+        }
+    }
 }
 
 fn payload_card(visit: &Visit, event: &Event, shown: Option<&str>, is_erased: bool) -> Markup {

@@ -11,7 +11,7 @@ use super::super::layout::Page;
 use super::super::parts::{Icon, bytes, empty, icon, moment, notice, number, span_words, standing_badge};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
-use crate::model::{Reason, Role, Timestamp, words};
+use crate::model::{Confirmation, Reason, Role, Timestamp, words};
 use crate::service::pulse::{LastFailure, Span};
 use crate::service::{DestinationHealth, LaneState, Status};
 
@@ -134,13 +134,20 @@ fn trouble(health: &DestinationHealth, now: Timestamp) -> (u8, u64) {
         LaneState::Probing => 7,
         LaneState::Open if gave_up => 6,
         LaneState::Held => 5,
-        LaneState::Unconfirmed if waiting > 0 => 4,
+        // Its receiver was asked and has refused, or what waits goes on waiting until somebody sees to it.
+        LaneState::Unconfirmed if failures(health) > 0 || holds_unconfirmed(health) => 4,
         LaneState::Paused => 3,
         LaneState::Open if failures(health) > 0 || given_up_lately(health, now).is_some() => 2,
         LaneState::Unconfirmed => 1,
         LaneState::Open => 0,
     };
     (rank, waiting)
+}
+
+/// Whether something waits for a destination that had confirmed another URL. Of one that never has nothing waits but the
+/// request for it.
+fn holds_unconfirmed(health: &DestinationHealth) -> bool {
+    health.destination.confirmation == Confirmation::Lapsed && health.tally.waiting() > 0
 }
 
 /// Attempts that failed since one succeeded, whatever the receiver answered.
@@ -225,7 +232,8 @@ pub(super) fn why(health: &DestinationHealth, now: Timestamp) -> Markup {
         div.why {
             @if let Some(failing) = &failing { (failing) }
             @else if given_up.is_some() { "it takes what is sent to it, but not all of it: some was given up" }
-            @else { (words::standing(it.disabled, it.is_confirmed(), health.state.as_str(), health.tally.waiting() > 0)) }
+            @else if health.state == LaneState::Unconfirmed { (words::unconfirmed(it.confirmation)) }
+            @else { (words::standing(it.disabled, it.is_confirmed(), health.state.as_str(), false)) }
             @if let Some(until) = until { " (" (moment(until, now)) ")" }
             @if failing.is_none() && failures > 0 {
                 span.sub.muted {

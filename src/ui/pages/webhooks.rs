@@ -22,7 +22,7 @@ use crate::http::response::Response;
 use crate::model::destination::SignedWith;
 use crate::model::id::hex;
 use crate::model::signing_key::{SigningKeyId, SigningKeyKind};
-use crate::model::{Destination, DestinationId, Role, Subscription, TenantId, TypePattern};
+use crate::model::{Confirmation, Destination, DestinationId, Role, Subscription, TenantId, TypePattern};
 use crate::service::{DestinationHealth, Service};
 
 /// The place in the menu.
@@ -688,7 +688,8 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Problem> {
         }
         return again(&visit, draft, Some(&event), problem).await;
     }
-    Ok(to(&format!("{PLACE}?done=added")))
+    let done = if made["confirmed"] == false { "added_unconfirmed" } else { "added" };
+    Ok(to(&format!("{PLACE}?done={done}")))
 }
 
 /// Sends events of a type to a destination. Answers the path of the subscription that was made for it.
@@ -811,7 +812,13 @@ pub(super) async fn save(visit: Visit) -> Result<Response, Problem> {
             }
         }
     }
-    Ok(to(&format!("{PLACE}?done=saved")))
+    let after = visit.service().destination(&visit.sight()?, id)?;
+    let done = match after.confirmation {
+        Confirmation::Lapsed if after.url != destination.url => "moved",
+        Confirmation::Awaited if after.url != destination.url => "moved_unconfirmed",
+        _ => "saved",
+    };
+    Ok(to(&format!("{PLACE}?done={done}")))
 }
 
 /// Who has changed a webhook or what is sent to it since that record of the audit log, for viewers who may read that.

@@ -81,12 +81,16 @@ fn viewer(role: Role, tenant: Option<&str>) -> Viewer {
 
 impl World {
     fn new() -> Self {
+        World::asking(crate::model::ConfirmationMode::Off)
+    }
+
+    /// One that asks receivers for their confirmation so.
+    fn asking(mode: crate::model::ConfirmationMode) -> Self {
         let clock = Clock::of_runtime(START);
         let keys = store::Keys::new(store::MasterKey::new([7; store::KEY_BYTES]), [9; store::Keys::CHANCE_BYTES]);
         let at = store::Settings { cache_bytes: 1 << 20, ..store::Settings::at("memory", keys) };
         let store = Store::open_on(InMemoryBackend::new(), &at, clock, 7, WriterRuns::Inline).unwrap();
         let rng = Mutex::new(fastrand::Rng::with_seed(7));
-        let mode = crate::model::ConfirmationMode::Off;
         let service = Service::new(
             service::Settings {
                 pending_max: 1000,

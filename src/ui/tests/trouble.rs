@@ -142,3 +142,42 @@ async fn what_was_given_up_lately_is_trouble_until_it_is_sent_again() {
     assert!(rows(&page)[0].contains("nothing stands in its way"), "{}", rows(&page)[0]);
     assert_eq!(troubled(&page), "0");
 }
+
+/// Decisions D14 and D24: what comes for a destination that never confirmed passes it by, and for one that confirmed another URL
+/// it is held. The dashboard says which, where it begins, and afterwards at the event.
+#[tokio::test]
+async fn what_becomes_of_events_without_a_confirmation_is_told_as_it_is() {
+    let world = World::asking(crate::model::ConfirmationMode::Ack);
+    let admin = viewer(Role::Admin, None);
+    let form = |label: &str, url: &str| {
+        let pairs =
+            [("label", label), ("url", url), ("patterns", "sale.*"), ("authentication", "none"), ("signature", "none")];
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    };
+    let made = world.act(&admin, "POST", "/ui/webhooks", &form("New", "https://example.com/")).await;
+    assert_eq!(made.location, "/ui/webhooks?done=added_unconfirmed", "{}", made.text);
+    let listed = world.look(&admin, &made.location).await;
+    assert!(listed.text.contains("until it has, events pass the webhook by"), "{}", listed.text);
+    let id = listed.text.split("href=\"/ui/destinations/").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let row = rows(&world.look(&admin, "/ui/").await)[0].to_owned();
+    assert!(row.contains("events pass it by until it does") && !row.contains("held until"), "{row}");
+
+    let (event, none) = world.sale(&id).await;
+    assert_eq!(none, None);
+    let page = world.look(&admin, &format!("/ui/events/{event}")).await;
+    assert!(page.text.contains("Passed by") && page.text.contains("it had never confirmed its URL"), "{}", page.text);
+    assert!(page.text.contains(&format!("/ui/destinations/{id}\">New</a>")));
+    assert!(!page.text.contains("No webhook had chosen this type"));
+    let elsewhere =
+        world.act(&admin, "POST", &format!("/ui/webhooks/{id}"), &form("New", "https://example.com/2")).await;
+    assert_eq!(elsewhere.location, "/ui/webhooks?done=moved_unconfirmed", "{}", elsewhere.text);
+
+    // Another had confirmed, and then its URL changes.
+    let old = world.hook("Old", Value::Null).await;
+    let saved = world.act(&admin, "POST", &format!("/ui/webhooks/{old}"), &form("Old", "https://example.com/2")).await;
+    assert_eq!(saved.location, "/ui/webhooks?done=moved", "{}", saved.text);
+    let listed = world.look(&admin, &saved.location).await;
+    assert!(listed.text.contains("what is to go there is held"), "{}", listed.text);
+    let row = rows(&world.look(&admin, "/ui/").await)[0].to_owned();
+    assert!(row.contains("Old") && row.contains("held until it does"), "{row}");
+}
