@@ -121,15 +121,39 @@ pub(super) fn empty(title: &str, words: Markup) -> Markup {
     html! { div.empty { (icon(Icon::Ring)) h2 { (title) } p { (words) } } }
 }
 
-/// A moment, as people say it; the exact one stands behind it.
-pub(super) fn moment(at: Timestamp, now: Timestamp) -> Markup {
-    let exact = at.to_string();
-    let words = match at > now {
+/// How long ago, or in how long, as people say it.
+fn distance(at: Timestamp, now: Timestamp) -> String {
+    match at > now {
         true => format!("in {}", span_words(at.since(now))),
         false if now.since(at) < Duration::from_secs(1) => "now".to_owned(),
         false => format!("{} ago", span_words(now.since(at))),
-    };
-    html! { time datetime=(exact) title=(exact) { (words) } }
+    }
+}
+
+/// A moment, as people say it; the exact one stands behind it.
+pub(super) fn moment(at: Timestamp, now: Timestamp) -> Markup {
+    let exact = at.to_string();
+    html! { time datetime=(exact) title=(exact) { (distance(at, now)) } }
+}
+
+/// A moment as a date and a time of UTC, to the second.
+pub(super) fn stamp(at: Timestamp) -> String {
+    at.to_string().get(..19).unwrap_or_default().replace('T', " ")
+}
+
+/// A moment in a cell of a table whose head says that it is UTC: as people say it, and exactly beneath.
+pub(super) fn moment_cell(at: Timestamp, now: Timestamp) -> Markup {
+    html! { div { (moment(at, now)) span.sub { (stamp(at)) } } }
+}
+
+/// A moment where there is room for all of it.
+pub(super) fn moment_told(at: Timestamp, now: Timestamp) -> Markup {
+    html! { (moment(at, now)) span.muted { " · " (stamp(at)) " UTC" } }
+}
+
+/// A moment where there is no room for both: the exact one, and the distance behind it.
+pub(super) fn moment_short(at: Timestamp, now: Timestamp) -> Markup {
+    html! { time datetime=(at) title=(distance(at, now)) { (stamp(at)) } }
 }
 
 /// A span of time in its largest unit.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::act::Visit;
 use super::super::filters::Filters;
 use super::super::layout::Page;
-use super::super::parts::{empty, moment};
+use super::super::parts::{empty, moment_cell};
 use super::things::{rows, text};
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -51,7 +51,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
             @else {
                 div.scroll {
                     table.stack {
-                        thead { tr { th.num scope="col" { "No." } th scope="col" { "When" } th scope="col" { "Who" } th scope="col" { "What" } th scope="col" { "To what" } th scope="col" { "How" } } }
+                        thead { tr { th.num scope="col" { "No." } th scope="col" { "When (UTC)" } th scope="col" { "Who" } th scope="col" { "What" } th scope="col" { "To what" } th scope="col" { "How" } } }
                         tbody { @for row in &records { (record(&visit, row)) } }
                     }
                 }
@@ -78,7 +78,7 @@ fn record(visit: &Visit, row: &Value) -> Markup {
         tr {
             td.num data-label="No." { (row["number"]) }
             td.nowrap data-label="When" {
-                @match text(record, "at").parse::<Timestamp>() { Ok(at) => (moment(at, visit.service().now())), Err(_) => { (text(record, "at")) } }
+                @match text(record, "at").parse::<Timestamp>() { Ok(at) => (moment_cell(at, visit.service().now())), Err(_) => { (text(record, "at")) } }
             }
             td data-label="Who" { div { code { (text(who, "id")) } span.sub { (text(who, "type")) @if let Some(role) = who["role"].as_str() { ", " (role) } @if !from.is_empty() { ", " (from) } } } }
             td data-label="What" { (text(record, "action")) }

@@ -8,7 +8,7 @@ use super::super::between::Question;
 use super::super::filters::Filters;
 use super::super::layout::Page;
 use super::super::parts::{
-    Icon, Links, delivery_badge, empty, icon, moment, outcome_badge, pager, select, text_field, took,
+    Icon, Links, delivery_badge, empty, icon, moment_cell, moment_short, outcome_badge, pager, select, text_field, took,
 };
 use super::super::to;
 use crate::http::problem::Problem;
@@ -262,7 +262,7 @@ pub(super) fn table(visit: &Visit, deliveries: &[SeenDelivery]) -> Markup {
             table.stack {
                 thead { tr {
                     th scope="col" { "State" } th scope="col" { "Event" } th scope="col" { "Destination" }
-                    th scope="col" { "Last attempt" } th scope="col" { "Accepted" }
+                    th scope="col" { "Last attempt" } th scope="col" { "Accepted (UTC)" }
                 } }
                 tbody { @for seen in deliveries { (row(&catalog, seen, now)) } }
             }
@@ -288,12 +288,12 @@ fn row(catalog: &Catalog, seen: &SeenDelivery, now: Timestamp) -> Markup {
                     None => span.muted { "none yet" },
                     Some(last) => div {
                         @match last.status { Some(status) => { (status) }, None => { (last.reason.map_or("no reply", |reason| reason.as_str())) } }
-                        " in " (took(last.duration))
-                        span.sub { "no. " (last.number) ", " (moment(last.started, now)) }
+                        " in " (took(last.duration)) @if last.number > 1 { ", no. " (last.number) }
+                        span.sub { (moment_short(last.started, now)) }
                     },
                 }
             }
-            td.nowrap data-label="Accepted" { (moment(delivery.head.accepted, now)) }
+            td.nowrap data-label="Accepted" { (moment_cell(delivery.head.accepted, now)) }
         }
     }
 }

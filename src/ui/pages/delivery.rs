@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::super::act::Visit;
 use super::super::chart;
-use super::super::parts::{Icon, copied, delivery_badge, icon, moment, took};
+use super::super::parts::{Icon, copied, delivery_badge, icon, moment_told, took};
 use super::deliveries::outcome;
 use crate::model::delivery::Phases;
 use crate::model::mask::PayloadMask;
@@ -22,9 +22,9 @@ fn next_words(seen: &SeenDelivery, next: Timestamp, lane: Lane, now: Timestamp) 
         @if seen.state == DeliveryState::Held { "once the destination takes deliveries again" }
         @else if seen.waiting == Some(WaitingReason::InFlight) { "at this moment" }
         @else if seen.waiting == Some(WaitingReason::Order) { "when its turn comes" }
-        @else if let Some(opens) = opens.filter(|opens| *opens > next) { "when the destination is tried again, " (moment(opens, now)) }
+        @else if let Some(opens) = opens.filter(|opens| *opens > next) { "when the destination is tried again, " (moment_told(opens, now)) }
         @else if next <= now { "as soon as the destination takes more" }
-        @else { (moment(next, now)) }
+        @else { (moment_told(next, now)) }
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
                     dt { "Next attempt" } dd { (next_words(seen, next, lane, now)) }
                 }
                 @if let Some(before) = &seen.waits_for { dt { "Waits for" } dd { a href={ "/ui/deliveries/" (before) } { "the one before it" } } }
-                @if let Some(ended) = delivery.ended { dt { "Ended" } dd { (moment(ended.at, now)) } }
+                @if let Some(ended) = delivery.ended { dt { "Ended" } dd { (moment_told(ended.at, now)) } }
                 dt { "Delivery" } dd { (copied(&seen.id.to_string())) }
                 dt { "Event" } dd { (copied(&seen.id.event.to_string())) }
                 @if let Some(id) = &head.producer_id { dt { "Producer's id" } dd { (copied(id.as_str())) } }
@@ -56,7 +56,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
                     dt { "Ordering key" } dd { a href={ "/ui/deliveries?" (url::form_urlencoded::Serializer::new(String::new()).append_pair("key", key.as_str()).finish()) } { (key.as_str()) } }
                 }
                 dt { "Tenant" } dd { (head.tenant) }
-                dt { "Accepted" } dd { (moment(head.accepted, now)) }
+                dt { "Accepted" } dd { (moment_told(head.accepted, now)) }
             }
         }
         section.card {
@@ -95,7 +95,7 @@ fn attempt_row(
             header {
                 strong { "Attempt " (attempt.number) }
                 (outcome(attempt))
-                span { (moment(attempt.started, now)) ", took " (took(attempt.duration)) }
+                span { (moment_told(attempt.started, now)) ", took " (took(attempt.duration)) }
                 span.muted { (trigger_words(attempt.trigger.as_str())) }
             }
             @if let Some(reason) = attempt.reason { p { (words::reason(reason.as_str(), attempt.trigger.as_str())) } }

@@ -7,7 +7,7 @@ use super::super::act::Visit;
 use super::super::between::Question;
 use super::super::filters::Filters;
 use super::super::layout::Page;
-use super::super::parts::{Icon, Links, bytes, copied, empty, icon, moment, pager};
+use super::super::parts::{Icon, Links, bytes, copied, empty, icon, moment_cell, moment_told, pager};
 use super::super::to;
 use super::deliveries;
 use crate::http::problem::Problem;
@@ -75,7 +75,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                 div.scroll { table.stack {
                     thead { tr {
                         th scope="col" { "Type" } th scope="col" { "Producer's id" } th scope="col" { "Key" }
-                        th.num scope="col" { "Goes to" } th scope="col" { "Accepted" }
+                        th.num scope="col" { "Goes to" } th scope="col" { "Accepted (UTC)" }
                     } }
                     tbody { @for event in &found.items {
                         tr {
@@ -84,7 +84,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                             td.clip data-label="Producer's id" { (event.head.producer_id.as_ref().map_or("–", |id| id.as_str())) }
                             td.clip data-label="Key" { (event.head.key.as_ref().map_or("–", |key| key.as_str())) }
                             td.num data-label="Goes to" { (event.head.targets.len()) }
-                            td.nowrap data-label="Accepted" { (moment(event.head.accepted, now)) }
+                            td.nowrap data-label="Accepted" { (moment_cell(event.head.accepted, now)) }
                         }
                     } }
                 } }
@@ -135,10 +135,10 @@ async fn show(visit: Visit, with_payload: bool) -> Result<Response, Problem> {
                 @if let Some(id) = &head.producer_id { dt { "Producer's id" } dd { (copied(id.as_str())) } }
                 @if let Some(key) = &head.key { dt { "Ordering key" } dd { (key.as_str()) } }
                 dt { "Tenant" } dd { (head.tenant) }
-                dt { "Happened" } dd { (moment(head.occurred, now)) }
-                dt { "Accepted" } dd { (moment(head.accepted, now)) }
-                @if head.due > head.accepted { dt { "Not before" } dd { (moment(head.due, now)) } }
-                @if let Some(at) = head.expires_at { dt { "Expires" } dd { (moment(at, now)) } }
+                dt { "Happened" } dd { (moment_told(head.occurred, now)) }
+                dt { "Accepted" } dd { (moment_told(head.accepted, now)) }
+                @if head.due > head.accepted { dt { "Not before" } dd { (moment_told(head.due, now)) } }
+                @if let Some(at) = head.expires_at { dt { "Expires" } dd { (moment_told(at, now)) } }
                 @if let Some(source) = &head.source { dt { "Source" } dd { (source) } }
                 @if let Some(peer) = head.peer { dt { "From" } dd { "uid " (peer.uid) @if let Some(pid) = peer.pid { ", pid " (pid) } } }
             }

@@ -181,3 +181,28 @@ async fn what_becomes_of_events_without_a_confirmation_is_told_as_it_is() {
     let row = rows(&world.look(&admin, "/ui/").await)[0].to_owned();
     assert!(row.contains("Old") && row.contains("held until it does"), "{row}");
 }
+
+/// Each row tells its moment as a date and a time, and not only how long ago it was, or only to a pointer that rests on it.
+#[tokio::test]
+async fn moments_can_be_read_as_dates() {
+    let world = World::new();
+    let id = world.hook("one", Value::Null).await;
+    let (event, delivery) = world.sale(&id).await;
+    let delivery = delivery.unwrap();
+    world.status(delivery, 503, true).await;
+    let admin = viewer(Role::Admin, None);
+    let date = "2023-11-14 22:13:2";
+    for (path, times) in [
+        ("/ui/deliveries".to_owned(), 2),
+        ("/ui/events".to_owned(), 1),
+        ("/ui/audit".to_owned(), 1),
+        (format!("/ui/deliveries/{delivery}"), 2),
+        (format!("/ui/events/{event}"), 4),
+    ] {
+        let page = world.look(&admin, &path).await;
+        let seen = page.text.split('>').filter(|it| it.split('<').next().unwrap().contains(date)).count();
+        assert!(page.status == 200 && seen >= times, "{path}: {seen} of {times}: {}", page.text);
+    }
+    let own = world.look(&admin, &format!("/ui/deliveries/{delivery}")).await;
+    assert!(own.text.contains("2023-11-14 22:23:20 UTC"), "the next attempt: {}", own.text);
+}
