@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::parts::{number, span_words, took};
+use super::parts::{moment, number, stamp, took};
 use crate::model::Timestamp;
 use crate::service::pulse::{Course, Slice, Span};
 
@@ -18,29 +18,45 @@ const BOTTOM: f64 = 22.0;
 /// Two charts of one course: what attempts came to, and how long they took.
 pub(super) fn charts(course: &Course, span: Span, now: Timestamp, switch: &Markup) -> Markup {
     let Slice { succeeded, failed, .. } = course.total;
-    let since = now.since(course.since);
+    let begun = html! {
+        @if unseen(course, span, now) > 0.0 {
+            p.hint { "Counted since the daemon started, " (moment(course.since, now)) " (" (stamp(course.since)) " UTC)." }
+        }
+    };
     html! {
         div.grid {
             section.card {
                 header { h2 { "Attempts" } (switch) }
-                (outcomes(course, span))
+                (outcomes(course, span, now))
                 ul.legend {
                     li { svg viewBox="0 0 20 10" aria-hidden="true" { rect.ok width="20" height="10" rx="2" {} } "succeeded, upwards " b { (number(succeeded)) } }
                     li { svg viewBox="0 0 20 10" aria-hidden="true" { rect.fail width="20" height="10" rx="2" {} } "failed, downwards " b { (number(failed)) } }
                     li { "success rate " b { (rate(&course.total)) } }
                 }
-                @if since < span.duration() { p.hint { "Counted since the daemon started " (span_words(since)) " ago." } }
+                (begun)
             }
             section.card {
                 header { h2 { "Time an attempt takes" } (switch) }
-                (durations(course, span))
+                (durations(course, span, now))
                 ul.legend {
                     li { svg viewBox="0 0 20 10" aria-hidden="true" { path.p50 d="M0 5h20" {} } "half within (p50) " b { (percentile(&course.total, 50)) } }
                     li { svg viewBox="0 0 20 10" aria-hidden="true" { path.p95 d="M0 5h20" {} } "95 % within (p95) " b { (percentile(&course.total, 95)) } }
                 }
+                (begun)
             }
         }
     }
+}
+
+/// The part of a span that lies before the daemon's start: nothing is known of it.
+fn unseen(course: &Course, span: Span, now: Timestamp) -> f64 {
+    (1.0 - now.since(course.since).as_secs_f64() / span.duration().as_secs_f64()).max(0.0)
+}
+
+/// The same as a place in a chart, where it is wide enough to be seen.
+fn unseen_rect(course: &Course, span: Span, now: Timestamp) -> Markup {
+    let wide = rounded(unseen(course, span, now) * (WIDTH - LEFT));
+    html! { @if wide >= 1.0 { rect.unseen x=(LEFT) y=(TOP) width=(wide) height=(HEIGHT - TOP - BOTTOM) { title { "before the daemon's start" } } } }
 }
 
 /// The part that succeeded, in words.
@@ -73,12 +89,12 @@ fn axis(span: Span, top: &str, low: &str, zero: f64) -> Markup {
     }
 }
 
-fn outcomes(course: &Course, span: Span) -> Markup {
+fn outcomes(course: &Course, span: Span, now: Timestamp) -> Markup {
     let most = |count: fn(&Slice) -> u64| course.slices.iter().map(count).max().unwrap_or(0);
     let (up, down) = (most(|slice| slice.succeeded), most(|slice| slice.failed));
     let height = HEIGHT - TOP - BOTTOM;
     if up + down == 0 {
-        return nothing(span);
+        return nothing(course, span, now);
     }
     let unit = height / (up + down).max(1) as f64;
     // A single failure among thousands must be seen.
@@ -93,6 +109,7 @@ fn outcomes(course: &Course, span: Span) -> Markup {
     );
     html! {
         svg.chart viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(words) {
+            (unseen_rect(course, span, now))
             @for (place, slice) in course.slices.iter().enumerate().filter(|(_, slice)| slice.attempts() > 0) {
                 @let x = rounded(LEFT + place as f64 * wide + 0.5);
                 g {
@@ -110,9 +127,9 @@ fn outcomes(course: &Course, span: Span) -> Markup {
     }
 }
 
-fn durations(course: &Course, span: Span) -> Markup {
+fn durations(course: &Course, span: Span, now: Timestamp) -> Markup {
     if course.total.attempts() == 0 {
-        return nothing(span);
+        return nothing(course, span, now);
     }
     let of = |slice: &Slice, percent| slice.percentile(percent).unwrap_or_default();
     let most = course.slices.iter().map(|slice| of(slice, 95)).max().unwrap_or_default().max(Duration::from_millis(1));
@@ -148,6 +165,7 @@ fn durations(course: &Course, span: Span) -> Markup {
     );
     html! {
         svg.chart viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(words) {
+            (unseen_rect(course, span, now))
             (axis(span, &took(most), "", HEIGHT - BOTTOM))
             @for (percent, class) in [(95, "p95"), (50, "p50")] {
                 @let (path, alone) = line(percent);
@@ -159,10 +177,14 @@ fn durations(course: &Course, span: Span) -> Markup {
 }
 
 /// A chart of a span in which nothing was attempted.
-fn nothing(span: Span) -> Markup {
-    let words = "No attempts in this time";
+fn nothing(course: &Course, span: Span, now: Timestamp) -> Markup {
+    let words = match unseen(course, span, now) > 0.0 {
+        true => "No attempts since the daemon started",
+        false => "No attempts in this time",
+    };
     html! {
         svg.chart viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(words) {
+            (unseen_rect(course, span, now))
             (axis(span, "", "", HEIGHT - BOTTOM))
             text.none x=((LEFT + WIDTH) / 2.0) y=(HEIGHT / 2.0) text-anchor="middle" { (words) }
         }

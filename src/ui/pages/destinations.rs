@@ -116,6 +116,7 @@ fn figures(stats: &Stats, now: Timestamp) -> Markup {
                     tr { th scope="row" { (span_words(*span)) } td.num { (number(counts.attempts())) } td.num { (rate(counts)) } td.num { (percentile(counts, 50)) } td.num { (percentile(counts, 95)) } }
                 } }
             } }
+            p.hint { "Counted from the deliveries in the store, whenever the daemon started." }
             @if !day.reasons.is_empty() {
                 p { strong { "Why attempts failed, 24 h" } }
                 div.scroll { table { tbody { @for (reason, count) in &day.reasons { tr { td { (words::reason(reason, "")) } td.num { (number(*count)) } } } } } }

@@ -206,3 +206,19 @@ async fn moments_can_be_read_as_dates() {
     let own = world.look(&admin, &format!("/ui/deliveries/{delivery}")).await;
     assert!(own.text.contains("2023-11-14 22:23:20 UTC"), "the next attempt: {}", own.text);
 }
+
+/// The charts begin with the daemon's start, and say so before somebody takes a restart for an idle day.
+#[tokio::test]
+async fn the_charts_say_since_when_they_count() {
+    let world = World::new();
+    let id = world.hook("one", Value::Null).await;
+    let (_, delivery) = world.sale(&id).await;
+    world.status(delivery.unwrap(), 200, false).await;
+    for path in ["/ui/".to_owned(), "/ui/?span=24h".to_owned(), format!("/ui/destinations/{id}?span=24h")] {
+        let page = world.look(&operate(), &path).await;
+        assert!(page.text.contains("Counted since the daemon started, "), "{path}: {}", page.text);
+        assert!(page.text.contains("(2023-11-14 22:13:20 UTC)"), "{path}: {}", page.text);
+        assert!(page.text.contains("No attempts since the daemon started"), "{path}");
+        assert!(!page.text.contains("No attempts in this time"), "{path}");
+    }
+}
