@@ -402,10 +402,14 @@ pub struct Status {
     pub succeeded: u64,
     /// Deliveries that were given up.
     pub failed: u64,
+    /// Of these, the ones whose destination was deleted: they cannot be sent again.
+    pub failed_of_deleted: u64,
     /// Deliveries that an operator ended.
     pub cancelled: u64,
     /// How long ago the oldest event with an unfinished delivery was accepted, over all tenants.
     pub oldest_pending_seconds: Option<u64>,
+    /// That event, where the look for it went so far.
+    pub oldest_pending: Option<EventId>,
     /// Damaged records that have been met since the start, over all tenants.
     pub damaged_records: Option<u64>,
 }
@@ -1173,8 +1177,10 @@ impl Service {
             held: 0,
             succeeded: 0,
             failed: 0,
+            failed_of_deleted: 0,
             cancelled: 0,
             oldest_pending_seconds: None,
+            oldest_pending: None,
             damaged_records: (*sight == Sight::All).then(|| self.store.damaged_records()),
         };
         for (no, tally, lane) in lanes {
@@ -1185,6 +1191,7 @@ impl Service {
             status.accepted += tally.accepted;
             status.succeeded += tally.succeeded;
             status.failed += tally.failed;
+            status.failed_of_deleted += if destination.is_none() { tally.failed } else { 0 };
             status.cancelled += tally.cancelled;
             match destination {
                 // Of who has never confirmed nothing waits but the request for it, which is not held.
@@ -1197,8 +1204,9 @@ impl Service {
         if let Some(block) = oldest
             && *sight == Sight::All
         {
-            let accepted = self.store.read(move |snapshot| snapshot.oldest_unfinished(block)).await?;
-            status.oldest_pending_seconds = accepted.map(|accepted| self.clock.now().since(accepted).as_secs());
+            let found = self.store.read(move |snapshot| snapshot.oldest_unfinished(block)).await?;
+            status.oldest_pending_seconds = found.map(|(accepted, _)| self.clock.now().since(accepted).as_secs());
+            status.oldest_pending = found.and_then(|(_, event)| event);
         }
         Ok(status)
     }

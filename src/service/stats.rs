@@ -3,14 +3,17 @@
 //! The tally is exact and known at any time. Everything about attempts is counted over the newest deliveries only, so that
 //! it costs the same however much there is; how far back they reach is told beside it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{Attempt, DestinationId, Outcome, Reason, Timestamp};
-use crate::store::{DeliveriesWanted, Lane, Tally, Window};
+use crate::model::{Attempt, DeliveryId, DestinationId, EventId, EventType, Outcome, Reason, Timestamp};
+use crate::store::{DeliveriesWanted, Delivery, Lane, Tally, Window};
 
 use super::{Error, Service, Sight, holds};
 
+/// The newest attempts that are told one by one.
+pub const NEWEST_MAX: usize = 10;
 /// Deliveries whose attempts are counted, at most.
 const SAMPLE_MAX: usize = 500;
 /// The spans of time over which attempts are counted.
@@ -32,12 +35,25 @@ pub struct Stats {
     pub last_success: Option<Timestamp>,
     /// When one last failed.
     pub last_failure: Option<Timestamp>,
+    /// The newest attempts among these, the newest first, at most [`NEWEST_MAX`].
+    pub newest: Vec<Tried>,
     /// How many deliveries were looked at.
     pub sampled: usize,
     /// When the oldest event among these was accepted; `None` when they are all there are.
     pub sampled_from: Option<Timestamp>,
     /// What the attempts came to that began within each of [`SPANS`].
     pub counts: [Counts; SPANS.len()],
+}
+
+/// An attempt, and of what.
+#[derive(Debug)]
+pub struct Tried {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The type of its event.
+    pub kind: EventType,
+    /// The attempt.
+    pub attempt: Attempt,
 }
 
 /// What attempts came to.
@@ -85,6 +101,22 @@ impl Counts {
     }
 }
 
+/// The newest attempts of some deliveries.
+fn newest(deliveries: &[Delivery]) -> Vec<Tried> {
+    let all = deliveries.iter().flat_map(|delivery| delivery.attempts.iter().map(move |attempt| (delivery, attempt)));
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|(delivery, attempt)| Reverse((attempt.started, delivery.key.seq, attempt.number)));
+    let tried = |(delivery, attempt): (&Delivery, &Attempt)| Tried {
+        delivery: DeliveryId {
+            event: EventId::new(delivery.head.epoch, delivery.key.seq),
+            destination: delivery.key.destination,
+        },
+        kind: delivery.head.kind.clone(),
+        attempt: attempt.clone(),
+    };
+    all.into_iter().take(NEWEST_MAX).map(tried).collect()
+}
+
 impl Service {
     /// How a destination does. Bounded work, however many deliveries it has.
     pub async fn stats(&self, sight: &Sight, id: DestinationId) -> Result<Stats, Error> {
@@ -103,6 +135,7 @@ impl Service {
             oldest_waiting,
             last_success: None,
             last_failure: None,
+            newest: newest(&page.items),
             sampled: page.items.len(),
             sampled_from: page.next.and(page.items.last()).map(|delivery| delivery.head.accepted),
             counts: Default::default(),

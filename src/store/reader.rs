@@ -823,10 +823,10 @@ impl Snapshot {
         Ok(true)
     }
 
-    /// When the oldest unfinished event was accepted, given the first sequence of the block that holds it. Looks at the events of
+    /// When the oldest unfinished event was accepted, and which it is, given the first sequence of the block that holds it. Looks at the events of
     /// that block only. Where their deliveries are too many to look at, the answer is when the event that was reached was
-    /// accepted: none before it is unfinished.
-    pub fn oldest_unfinished(&self, block: Seq) -> Result<Option<Timestamp>, ReadError> {
+    /// accepted: none before it is unfinished; which is, is not known then.
+    pub fn oldest_unfinished(&self, block: Seq) -> Result<Option<(Timestamp, Option<EventId>)>, ReadError> {
         let begun_at = self.looked_at();
         for entry in self.events.range(block.0..block.0.saturating_add(BLOCK))? {
             self.look();
@@ -835,12 +835,12 @@ impl Snapshot {
             let Ok(head) = codec::decode_event_head(self.events.place(seq.0), record.value()) else { continue };
             for target in &head.targets {
                 if self.looked_at() - begun_at >= LOOKED_AT_MAX {
-                    return Ok(Some(head.accepted));
+                    return Ok(Some((head.accepted, None)));
                 }
                 self.look();
                 let key = DeliveryKey { destination: target.destination, seq };
                 if op::find_waiting_of(&head, &self.events, &self.attempts, &self.due, key)?.is_some() {
-                    return Ok(Some(head.accepted));
+                    return Ok(Some((head.accepted, Some(EventId::new(head.epoch, seq)))));
                 }
             }
         }

@@ -132,7 +132,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
                         @else { "None match these filters. " a href=(PLACE) { "Show all" } }
                     }))
                 } @else {
-                    (table(&visit, &found.items))
+                    (table(&visit, &found.items, true))
                 }
                 (pager(next, "Older"))
             }
@@ -242,37 +242,41 @@ pub(super) fn destination_select(
     let all = catalog.destinations().filter(|it| sight.takes(&it.tenant));
     let mut all: Vec<_> =
         all.take(DESTINATIONS_OFFERED_MAX + 1).map(|it| (it.id.to_string(), it.name.clone())).collect();
+    let asked = chosen;
     let chosen = chosen.map(|id| id.to_string()).unwrap_or_default();
     if all.len() > DESTINATIONS_OFFERED_MAX {
         return filters.line("destination", "Destination's id", "any");
     }
     all.sort_by(|a, b| a.1.cmp(&b.1));
     // A deleted one is still what the list is about.
-    if !chosen.is_empty() && !all.iter().any(|(id, _)| *id == chosen) {
-        all.push((chosen.clone(), chosen.clone()));
+    if let Some(id) = asked
+        && !all.iter().any(|(id, _)| *id == chosen)
+    {
+        let name = catalog.destination_no(id).filter(|no| catalog.owner(*no).is_some_and(|it| sight.takes(it)));
+        let name = name.and_then(|no| catalog.destination_name(no)).map(|name| format!("{name} (deleted)"));
+        all.push((id.to_string(), name.unwrap_or_else(|| id.to_string())));
     }
     select("destination", "Destination", &all, &chosen, "any")
 }
 
-/// Deliveries as rows.
-pub(super) fn table(visit: &Visit, deliveries: &[SeenDelivery]) -> Markup {
+/// Deliveries as rows; on a destination's own page its name is left out.
+pub(super) fn table(visit: &Visit, deliveries: &[SeenDelivery], names_destination: bool) -> Markup {
     let (catalog, now) = (visit.service().catalog(), visit.service().now());
     html! {
         div.scroll {
             table.stack {
                 thead { tr {
-                    th scope="col" { "State" } th scope="col" { "Event" } th scope="col" { "Destination" }
+                    th scope="col" { "State" } th scope="col" { "Event" } @if names_destination { th scope="col" { "Destination" } }
                     th scope="col" { "Last attempt" } th scope="col" { "Accepted (UTC)" }
                 } }
-                tbody { @for seen in deliveries { (row(&catalog, seen, now)) } }
+                tbody { @for seen in deliveries { (row(&catalog, seen, names_destination, now)) } }
             }
         }
     }
 }
 
-fn row(catalog: &Catalog, seen: &SeenDelivery, now: Timestamp) -> Markup {
+fn row(catalog: &Catalog, seen: &SeenDelivery, names_destination: bool, now: Timestamp) -> Markup {
     let delivery = &seen.delivery;
-    let name = catalog.destination_name(delivery.key.destination).unwrap_or("deleted");
     html! {
         tr {
             td data-label="State" { div { (delivery_badge(seen.state)) @if let Some(why) = short_why(seen) { span.sub { (why) } } } }
@@ -282,7 +286,7 @@ fn row(catalog: &Catalog, seen: &SeenDelivery, now: Timestamp) -> Markup {
                     @if let Some(id) = &delivery.head.producer_id { span.sub.muted.small { (id.as_str()) } }
                 }
             }
-            td.clip data-label="Destination" { a href={ "/ui/destinations/" (seen.destination) } { (name) } }
+            @if names_destination { td.clip data-label="Destination" { (destination_link(catalog, seen)) } }
             td data-label="Last attempt" {
                 @match delivery.attempts.last() {
                     None => span.muted { "none yet" },
@@ -295,6 +299,16 @@ fn row(catalog: &Catalog, seen: &SeenDelivery, now: Timestamp) -> Markup {
             }
             td.nowrap data-label="Accepted" { (moment_cell(delivery.head.accepted, now)) }
         }
+    }
+}
+
+/// Where a delivery goes: a link, as long as there is a page to go to.
+pub(super) fn destination_link(catalog: &Catalog, seen: &SeenDelivery) -> Markup {
+    let no = seen.delivery.key.destination;
+    let name = catalog.destination_name(no).unwrap_or("unknown");
+    html! {
+        @if catalog.destination(no).is_some() { a href={ "/ui/destinations/" (seen.destination) } { (name) } }
+        @else { (name) " " span.muted { "(deleted)" } }
     }
 }
 

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::super::act::Visit;
 use super::super::chart;
 use super::super::parts::{Icon, copied, delivery_badge, icon, moment_told, took};
-use super::deliveries::outcome;
+use super::deliveries::{destination_link, outcome};
 use crate::model::delivery::Phases;
 use crate::model::mask::PayloadMask;
 use crate::model::{Attempt, DeliveryState, Destination, Headers, Timestamp, WaitingReason, words};
@@ -35,15 +35,15 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
     let destination = catalog.destination(delivery.key.destination).map(|it| &**it);
     let head = &delivery.head;
     let lane = service.lane(delivery.key.destination);
-    let name = catalog.destination_name(delivery.key.destination).unwrap_or("deleted");
     let ending = delivery.ended.map(|ended| ended.ending.as_str());
     let reason = seen.waiting.map(|reason| reason.as_str()).or(ending).unwrap_or_default();
     let why = words::why(seen.state.as_str(), reason, destination.is_some_and(|it| it.disabled));
     html! {
-        p.crumbs { "Delivery of " a href={ "/ui/events/" (seen.id.event) } { "event" } " to " a href={ "/ui/destinations/" (seen.destination) } { (name) } }
+        p.crumbs { "Delivery of " a href={ "/ui/events/" (seen.id.event) } { "event" } " to " (destination_link(&catalog, seen)) }
         section.card {
             dl.facts {
-                dt { "State" } dd { (delivery_badge(seen.state)) " " (why) }
+                dt { "State" } dd { (delivery_badge(seen.state)) " " (why)
+                    @if destination.is_none() { ". Its destination was deleted: it cannot be sent again" } }
                 @if let Some(next) = seen.next_attempt_at {
                     dt { "Next attempt" } dd { (next_words(seen, next, lane, now)) }
                 }

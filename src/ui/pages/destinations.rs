@@ -10,7 +10,9 @@ use super::super::act::Visit;
 use super::super::between::Question;
 use super::super::chart;
 use super::super::layout::Page;
-use super::super::parts::{Icon, copied, empty, icon, moment, notice, number, span_words, standing_badge, took};
+use super::super::parts::{
+    Icon, copied, empty, icon, moment, moment_cell, notice, number, span_words, standing_badge, took,
+};
 use super::super::to;
 use super::overview::{span_asked, switch, why};
 use super::{deliveries, webhooks};
@@ -25,7 +27,7 @@ const API: &str = "/v1/destinations/webhook";
 /// What it means to rotate a secret.
 const ROTATED: &str = "The secret is replaced now. The receiver must be given the new one.";
 /// Deliveries that are shown.
-const RECENT: usize = 15;
+const RECENT: usize = 10;
 
 fn path(id: DestinationId) -> String {
     format!("/ui/destinations/{id}")
@@ -50,10 +52,11 @@ pub(super) async fn read(visit: Visit) -> Result<Response, Problem> {
         (standing(&health, &stats, now))
         (chart::charts(&course, span, now, &switch(&path, span)))
         div.grid { (figures(&stats, now)) (configuration(&visit, &destination)) }
+        (attempts(&stats, now))
         section.card.flush.late {
             header { h2 { "Recent deliveries" } a href={ "/ui/deliveries?destination=" (id) } { "All of them" } }
             @if recent.items.is_empty() { (empty("Nothing has been sent yet", html! { "Send a test event to see whether the receiver takes it." })) }
-            @else { (deliveries::table(&visit, &recent.items)) }
+            @else { (deliveries::table(&visit, &recent.items, false)) }
         }
         @if visit.viewer.may(Role::Operate) && destination.signatures.iter().any(|it| it.own().is_some()) { (rotation(&destination)) }
     };
@@ -120,6 +123,32 @@ fn figures(stats: &Stats, now: Timestamp) -> Markup {
             @if !day.reasons.is_empty() {
                 p { strong { "Why attempts failed, 24 h" } }
                 div.scroll { table { tbody { @for (reason, count) in &day.reasons { tr { td { (words::reason(reason, "")) } td.num { (number(*count)) } } } } } }
+            }
+        }
+    }
+}
+
+/// The newest attempts, whatever delivery they were of.
+fn attempts(stats: &Stats, now: Timestamp) -> Markup {
+    html! {
+        @if !stats.newest.is_empty() {
+            section.card.flush.late {
+                h2 { "Recent attempts" }
+                div.scroll { table.stack {
+                    thead { tr { th scope="col" { "Event" } th scope="col" { "Outcome" } th scope="col" { "Why" } th.num scope="col" { "Took" } th scope="col" { "Began (UTC)" } } }
+                    tbody { @for it in &stats.newest {
+                        tr {
+                            th scope="row" { div {
+                                a href={ (deliveries::PLACE) "/" (it.delivery) "#attempt-" (it.attempt.number) } { (it.kind) }
+                                span.sub.muted.small { "no. " (it.attempt.number) }
+                            } }
+                            td data-label="Outcome" { div { (deliveries::outcome(&it.attempt)) } }
+                            td data-label="Why" { @match it.attempt.reason { Some(reason) => { (words::reason(reason.as_str(), it.attempt.trigger.as_str())) }, None => "–" } }
+                            td.num data-label="Took" { (took(it.attempt.duration)) }
+                            td.nowrap data-label="Began" { (moment_cell(it.attempt.started, now)) }
+                        }
+                    } }
+                } }
             }
         }
     }

@@ -147,7 +147,7 @@ async fn show(visit: Visit, with_payload: bool) -> Result<Response, Problem> {
             h2 { "Deliveries" }
             @if found.items.is_empty() && passed_by.is_empty() { (empty("It goes nowhere", html! { "No webhook had chosen this type when it came. " a href="/ui/webhooks" { "To the webhooks" } })) }
             @else if found.items.is_empty() { (empty("It goes nowhere", html! { "Every webhook that had chosen this type was passed by." })) }
-            @else { (deliveries::table(&visit, &found.items)) }
+            @else { (deliveries::table(&visit, &found.items, true)) }
             (pager(next, "More"))
         }
         (skipped(&passed_by))

@@ -97,17 +97,31 @@ fn tiles(status: &Status, healths: &[DestinationHealth], now: Timestamp) -> Mark
     let oldest = status.oldest_pending_seconds.map(Duration::from_secs);
     let is_old = oldest.is_some_and(|oldest| oldest >= LONG);
     let troubled = healths.iter().filter(|health| trouble(health, now).0 > 1).count();
+    let told = html! {
+        span.label { (icon(Icon::Clock)) "Oldest" }
+        span.value { @match oldest { Some(oldest) => (span_words(oldest)), None => "–" } }
+        span.note {
+            @match oldest {
+                Some(_) => "undelivered",
+                None if status.pending + status.held > 0 => "is told for all tenants together",
+                None => "nothing waits",
+            }
+        }
+    };
+    let given_up = match status.failed_of_deleted {
+        0 => "were given up".to_owned(),
+        deleted => format!("were given up, {} of deleted destinations", number(deleted)),
+    };
     html! {
         section.tiles aria-label="Figures" {
-            div.tile.bad[is_old] {
-                span.label { (icon(Icon::Clock)) "Oldest" }
-                span.value { @match oldest { Some(oldest) => (span_words(oldest)), None => "–" } }
-                span.note { @if oldest.is_none() { "nothing waits" } @else { "undelivered" } }
+            @match status.oldest_pending {
+                Some(event) => a.tile.bad[is_old] href={ "/ui/events/" (event) } { (told) },
+                None => div.tile.bad[is_old] { (told) },
             }
             (tile("#destinations", Icon::Alert, "In trouble", troubled as u64, "destinations", if troubled > 0 { "bad" } else { "" }))
             (tile("/ui/deliveries?state=pending", Icon::Clock, "Pending", status.pending, "will be tried", ""))
             (tile("/ui/deliveries?state=held", Icon::Pause, "Held", status.held, "wait for somebody", if status.held > 0 { "warn" } else { "" }))
-            (tile("/ui/deliveries?state=failed", Icon::Cross, "Failed", status.failed, "were given up", if status.failed > 0 { "bad" } else { "" }))
+            (tile("/ui/deliveries?state=failed", Icon::Cross, "Failed", status.failed, &given_up, if status.failed > 0 { "bad" } else { "" }))
             (tile("/ui/deliveries?state=succeeded", Icon::Check, "Succeeded", status.succeeded, "in all", ""))
             (tile("/ui/deliveries?state=cancelled", Icon::Slash, "Cancelled", status.cancelled, "by an operator", ""))
         }

@@ -222,3 +222,64 @@ async fn the_charts_say_since_when_they_count() {
         assert!(!page.text.contains("No attempts in this time"), "{path}");
     }
 }
+
+/// A destination's page tells its newest attempts one by one, and does not repeat its own name in every row.
+#[tokio::test]
+async fn a_destinations_page_shows_its_recent_attempts() {
+    let world = World::new();
+    let id = world.hook("The only one", Value::Null).await;
+    let (_, delivery) = world.sale(&id).await;
+    let delivery = delivery.unwrap();
+    world.status(delivery, 503, true).await;
+    world.status(delivery, 500, true).await;
+    let page = world.look(&operate(), &format!("/ui/destinations/{id}")).await;
+    let attempts = page.text.split("Recent attempts").nth(1).unwrap().split("</section>").next().unwrap();
+    let places: Vec<_> =
+        [2, 1].map(|number| attempts.find(&format!("/ui/deliveries/{delivery}#attempt-{number}"))).into();
+    assert!(places[0].unwrap() < places[1].unwrap(), "the newest first: {attempts}");
+    assert!(attempts.contains("503") && attempts.contains("500"));
+    assert!(!page.text.contains("data-label=\"Destination\""));
+    assert!(world.look(&operate(), "/ui/deliveries").await.text.contains("data-label=\"Destination\""));
+}
+
+/// What went to a destination that was deleted keeps its name, leads to no page that is not there, and says why it cannot be sent.
+#[tokio::test]
+async fn a_deleted_destination_is_named_and_not_linked() {
+    let world = World::new();
+    let id = world.hook("Old shop", Value::Null).await;
+    let (_, delivery) = world.sale(&id).await;
+    let delivery = delivery.unwrap();
+    world.status(delivery, 404, false).await;
+    world.done("DELETE", &format!("/v1/destinations/webhook/{id}"), Value::Null).await;
+    let listed = world.look(&operate(), &format!("/ui/deliveries?destination={id}")).await;
+    assert!(!listed.text.contains(&format!("/ui/destinations/{id}")), "{}", listed.text);
+    assert!(
+        listed.text.contains(&format!("<option value=\"{id}\" selected>Old shop (deleted)</option>")),
+        "{}",
+        listed.text
+    );
+    assert!(listed.text.contains("Old shop <span class=\"muted\">(deleted)</span>"));
+    let own = world.look(&operate(), &format!("/ui/deliveries/{delivery}")).await;
+    assert!(own.text.contains("Its destination was deleted: it cannot be sent again"), "{}", own.text);
+    assert!(!own.text.contains("/ui/destinations/") && !own.text.contains("/resend"), "{}", own.text);
+    // The overview says that some of what it counts has nowhere to go.
+    let overview = world.look(&operate(), "/ui/").await;
+    assert!(overview.text.contains("1 of deleted destinations"), "{}", overview.text);
+}
+
+/// The oldest that waits is a way to it; to somebody of one tenant, who is not told it, nothing says that nothing waits.
+#[tokio::test]
+async fn the_oldest_that_waits_leads_to_its_event() {
+    let world = World::new();
+    let id = world.hook("one", Value::Null).await;
+    let nothing = world.look(&operate(), "/ui/").await;
+    assert!(nothing.text.contains("nothing waits"), "{}", nothing.text);
+    let event = json!({"type": "sale.a", "data": {}, "deliver_at": "2023-12-31T00:00:00Z"});
+    let later = world.done("POST", "/v1/events", event).await["id"].as_str().unwrap().to_owned();
+    let (_, _) = world.sale(&id).await;
+    let page = world.look(&operate(), "/ui/").await;
+    assert!(page.text.contains(&format!("href=\"/ui/events/{later}\"")), "{}", page.text);
+    assert!(!page.text.contains("nothing waits"), "{}", page.text);
+    let own = world.look(&viewer(Role::Operate, Some("default")), "/ui/").await;
+    assert!(!own.text.contains("nothing waits") && own.text.contains("is told for all tenants together"));
+}
