@@ -84,9 +84,11 @@
       if (form.method !== 'post' || event.defaultPrevented) return;
       event.preventDefault();
       const button = event.submitter ?? form.querySelector('button.primary');
+      // Before the button is disabled: what is sends nothing.
+      const body = new URLSearchParams(new FormData(form, event.submitter));
       button.disabled = true;
       try {
-        const sent = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form, event.submitter)) });
+        const sent = await fetch(form.action, { method: 'POST', body });
         if (sent.redirected && new URL(sent.url).searchParams.has('undone')) { signedOut(form); return; }
         if (sent.redirected) { location.assign(sent.url); return; }
         const again = dialogPart(await sent.text());
