@@ -575,7 +575,7 @@ impl Model {
         let waiting = match (delivery.state, delivery.plan) {
             // What waits for its first attempt is due here: there is nothing to bring forward.
             (DeliveryState::Pending, Some(plan)) if plan.tried > 0 => Some(plan),
-            (DeliveryState::Pending, _) => return Steered::NotFrom(DeliveryState::Pending),
+            (DeliveryState::Pending, _) => return Steered::DueAlready,
             (_, _) => None,
         };
         if !self.picture.destinations.contains_key(&key.destination) {
