@@ -196,7 +196,8 @@ impl Marks<'_, '_> {
                     }
                     (is_fresh, place) = (false, place + length);
                 }
-                (_, _) => (is_fresh, place) = (false, place + 1),
+                // Marks within a value that stands without its own.
+                (_, quote) => (is_fresh, place) = (false, place + 1 + quote.map_or(0, |quote| quote.backslashes)),
             }
         }
     }
@@ -499,7 +500,9 @@ mod tests {
         }
         let mut texts = "{".to_owned();
         (0..300).for_each(|deep| texts.push_str(&format!("'[{}\"[", "\\".repeat(deep))));
-        for text in [texts, format!("{{\"a\":{}", "\\".repeat(1 << 20)), "[".repeat(1 << 20), "[\\".repeat(1 << 19)] {
+        let row = "\\".repeat(1 << 20);
+        let rows = [format!("{{\"a\":{row}"), format!("[1{row}\""), format!("{{{row}'"), format!("[{row}\"")];
+        for text in rows.into_iter().chain([texts, "[".repeat(1 << 20), "[\\".repeat(1 << 19)]) {
             mask(&["/a"]).show_reply(text.as_bytes());
             mask(&["/a"]).show(text.as_bytes(), Some("x/json"));
         }
