@@ -208,6 +208,7 @@ fn done_words(word: &str) -> Option<&'static str> {
         "deleted" => "It was deleted.",
         "paused" => "The destination is paused: what is to go there is held.",
         "resumed" => "The destination takes deliveries again.",
+        "enabled" => "The destination is switched on: events are queued for it from now on.",
         "asked" => "The receiver is being asked for its confirmation.",
         "tested" => "A test event is on its way.",
         "resent" => "The delivery is due again: it is sent as soon as its destination takes it.",

@@ -103,6 +103,7 @@ pub(super) fn lane_badge(state: LaneState) -> Markup {
 pub(super) fn standing_badge(health: &DestinationHealth) -> Markup {
     let lately = health.lately.unwrap_or_default();
     match health.state {
+        LaneState::Paused if health.destination.disabled => badge("flat", Icon::Slash, "disabled"),
         LaneState::Open if lately.gave_up => badge("bad", Icon::Alert, "open, failing"),
         LaneState::Open if lately.failures > 0 || health.lane.health.failures > 0 => {
             badge("warn", Icon::Alert, "open, failing")

@@ -71,8 +71,9 @@ fn actions(visit: &Visit, health: &DestinationHealth) -> Markup {
     html! {
         @if visit.viewer.may(Role::Operate) {
             @if is_held && !it.disabled { (post("resume", html! { (icon(Icon::Send)) @if health.state == LaneState::Paused { "Resume" } @else { "Try now" } })) }
+            @if it.disabled { (post("enable", html! { (icon(Icon::Send)) "Switch on" })) }
             @if health.state != LaneState::Paused { (post("pause", html! { (icon(Icon::Pause)) "Pause" })) }
-            @if !it.is_confirmed() { (post("confirm", html! { "Ask for confirmation" })) }
+            @if !it.is_confirmed() && !it.disabled { (post("confirm", html! { "Ask for confirmation" })) }
             @if it.is_confirmed() && !it.disabled { (post("test", html! { (icon(Icon::Bolt)) "Send a test" })) }
             a.button href={ "/ui/replays/new?destination=" (it.id) "&state=failed" } { (icon(Icon::Replay)) "Resend in bulk…" }
             a.button.primary href={ "/ui/webhooks/" (it.id) } data-dialog="" { (icon(Icon::Pen)) "Edit" }
@@ -232,6 +233,14 @@ pub(super) async fn pause(visit: Visit) -> Result<Response, Problem> {
 /// `POST /ui/destinations/{id}/resume`
 pub(super) async fn resume(visit: Visit) -> Result<Response, Problem> {
     steer(visit, "resume", "resumed").await
+}
+
+/// `POST /ui/destinations/{id}/enable`: switches on what was switched off.
+pub(super) async fn enable(visit: Visit) -> Result<Response, Problem> {
+    let id: DestinationId = visit.params.parse("id")?;
+    let tenant = visit.service().destination(&visit.sight()?, id)?.tenant.clone();
+    visit.ask(Method::PUT, &format!("{API}/{id}"), Some(&tenant), Some(json!({"disabled": false}))).await?;
+    Ok(to(&format!("{}?done=enabled", path(id))))
 }
 
 /// `POST /ui/destinations/{id}/confirm`

@@ -95,6 +95,7 @@ pub(super) fn routes() -> Vec<Route<Act>> {
         known(GET, "/ui/destinations/{id}", Read, page!(destinations::read)).asking(&["span", "done"]),
         known(POST, "/ui/destinations/{id}/pause", Operate, page!(destinations::pause)),
         known(POST, "/ui/destinations/{id}/resume", Operate, page!(destinations::resume)),
+        known(POST, "/ui/destinations/{id}/enable", Operate, page!(destinations::enable)),
         known(POST, "/ui/destinations/{id}/confirm", Operate, page!(destinations::confirm)),
         known(POST, "/ui/destinations/{id}/test", Operate, page!(destinations::test)),
         known(POST, "/ui/destinations/{id}/rotate", Operate, page!(destinations::rotate)),

@@ -150,6 +150,8 @@ fn trouble(health: &DestinationHealth, now: Timestamp) -> (u8, u64) {
         LaneState::Held => 5,
         // Its receiver was asked and has refused, or what waits goes on waiting until somebody sees to it.
         LaneState::Unconfirmed if failures(health) > 0 || holds_unconfirmed(health) => 4,
+        // What is switched off, and has nothing left to do, is as somebody wants it.
+        LaneState::Paused if health.destination.disabled && waiting == 0 => 1,
         LaneState::Paused => 3,
         LaneState::Open if failures(health) > 0 || given_up_lately(health, now).is_some() => 2,
         LaneState::Unconfirmed => 1,
@@ -247,7 +249,11 @@ pub(super) fn why(health: &DestinationHealth, now: Timestamp) -> Markup {
             @if let Some(failing) = &failing { (failing) }
             @else if given_up.is_some() { "it takes what is sent to it, but not all of it: some was given up" }
             @else if health.state == LaneState::Unconfirmed { (words::unconfirmed(it.confirmation)) }
-            @else { (words::standing(it.disabled, it.is_confirmed(), health.state.as_str(), false)) }
+            @else if it.disabled {
+                "it is switched off: events pass it by"
+                @if health.tally.waiting() > 0 { ", and what waits for it is held until it is switched on" }
+            }
+            @else { (words::standing(false, true, health.state.as_str(), false)) }
             @if let Some(until) = until { " (" (moment(until, now)) ")" }
             @if failing.is_none() && failures > 0 {
                 span.sub.muted {

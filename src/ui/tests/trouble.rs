@@ -283,3 +283,36 @@ async fn the_oldest_that_waits_leads_to_its_event() {
     let own = world.look(&viewer(Role::Operate, Some("default")), "/ui/").await;
     assert!(!own.text.contains("nothing waits") && own.text.contains("is told for all tenants together"));
 }
+
+/// Decision D23: events pass a destination by that is switched off. Its page says so, and switches it on.
+#[tokio::test]
+async fn a_destination_that_is_switched_off_says_so_and_is_switched_on() {
+    let world = World::new();
+    let id = world.hook("off", json!({"disabled": true})).await;
+    let (event, none) = world.sale(&id).await;
+    assert_eq!(none, None);
+    let skipped = world.look(&operate(), &format!("/ui/events/{event}")).await;
+    assert!(skipped.text.contains("it was switched off"), "{}", skipped.text);
+    let overview = world.look(&operate(), "/ui/").await;
+    assert!(
+        rows(&overview)[0].contains("disabled") && !rows(&overview)[0].contains("paused"),
+        "{}",
+        rows(&overview)[0]
+    );
+    assert_eq!(troubled(&overview), "0", "as somebody wants it");
+    let path = format!("/ui/destinations/{id}");
+    let page = world.look(&operate(), &path).await;
+    assert!(page.text.contains("it is switched off: events pass it by") && page.text.contains("Switch on"));
+    assert!(!page.text.contains("held until"), "nothing waits");
+    let read = world.look(&viewer(Role::Read, None), &path).await;
+    assert!(read.text.contains("it is switched off") && !read.text.contains("Switch on"));
+    let done = world.act(&operate(), "POST", &format!("{path}/enable"), "").await;
+    assert_eq!((done.status, done.location.as_str()), (303, format!("{path}?done=enabled").as_str()), "{}", done.text);
+    let page = world.look(&operate(), &done.location).await;
+    assert!(page.text.contains("The destination is switched on") && page.text.contains("nothing stands in its way"));
+    // What waits when one is switched off is held.
+    world.sale(&id).await;
+    world.done("PUT", &format!("/v1/destinations/webhook/{id}"), json!({"disabled": true})).await;
+    let overview = world.look(&operate(), "/ui/").await;
+    assert!(rows(&overview)[0].contains("what waits for it is held until it is switched on"), "{}", rows(&overview)[0]);
+}
