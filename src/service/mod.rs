@@ -799,6 +799,22 @@ impl Service {
         self.store.standing(|standing| standing.lane(no))
     }
 
+    /// The schedule that a destination's deliveries follow, and its name where the installation has one for it. `None` when the
+    /// installation does not know it any more.
+    pub fn schedule_of(&self, destination: &Destination) -> Option<(Option<&str>, Schedule)> {
+        let name = match &destination.retry.plan {
+            Plan::Default => self.settings.schedule.as_str(),
+            Plan::Named(name) => name,
+            // Nothing but the jitter is taken from the default.
+            Plan::Delays(_) => {
+                let of_default = self.settings.schedules.get(&self.settings.schedule)?;
+                return Some((None, destination.retry.resolve(of_default).ok()?));
+            }
+        };
+        let (name, named) = self.settings.schedules.get_key_value(name)?;
+        Some((Some(name), destination.retry.resolve(named).ok()?))
+    }
+
     /// The tally of a destination.
     pub fn tally(&self, no: DestinationNo) -> Tally {
         self.store.standing(|standing| standing.tally(no))

@@ -10,8 +10,9 @@ use super::super::chart;
 use super::super::parts::{Icon, copied, delivery_badge, icon, moment_told, took};
 use super::deliveries::{destination_link, outcome};
 use crate::model::delivery::Phases;
+use crate::model::destination::Format;
 use crate::model::mask::PayloadMask;
-use crate::model::{Attempt, DeliveryState, Destination, Headers, Timestamp, WaitingReason, words};
+use crate::model::{Attempt, DeliveryState, Destination, EventId, Headers, Timestamp, WaitingReason, words};
 use crate::mouth::caller::Caller;
 use crate::service::{Lane, SeenDelivery};
 
@@ -63,7 +64,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
             h2 { "Attempts" }
             @if delivery.attempts.is_empty() { p.muted { "None yet." } }
             ol.timeline {
-                @for attempt in &delivery.attempts { (attempt_row(attempt, destination, visit.viewer.caller(), service.mask(), now)) }
+                @for attempt in &delivery.attempts { (attempt_row(seen.id.event, attempt, destination, visit.viewer.caller(), service.mask(), now)) }
                 @if let Some(next) = seen.next_attempt_at {
                     li { span.dot.warn {} header { strong { "Next" } span { (next_words(seen, next, lane, now)) } span.muted { (why) } } }
                 }
@@ -73,6 +74,7 @@ pub(super) fn body(visit: &Visit, seen: &SeenDelivery) -> Markup {
 }
 
 fn attempt_row(
+    event: EventId,
     attempt: &Attempt,
     destination: Option<&Destination>,
     caller: &Caller,
@@ -114,6 +116,7 @@ fn attempt_row(
                 @if let Some(destination) = destination {
                     h3 { "As a command" }
                     (copied_block(&curl(destination, &attempt.request_headers)))
+                    p.small.muted { (body_words(destination.format)) " The payload is on the " a href={ "/ui/events/" (event) } { "event's page" } "." }
                 }
                 (headers("Reply", &attempt.response_headers))
                 h3 { "Reply's body" }
@@ -146,6 +149,17 @@ fn headers(title: &str, headers: &Headers) -> Markup {
 
 fn copied_block(text: &str) -> Markup {
     html! { pre.command tabindex="0" { (text) } p { button type="button" hidden data-copy=(text) { (icon(Icon::Copy)) "Copy as curl" } } }
+}
+
+/// What stands in the file that the command sends: bodies are made for each attempt, and not kept.
+fn body_words(format: Format) -> &'static str {
+    match format {
+        Format::Raw | Format::CloudEventsBinary => "The body was the event's payload: save it as the file payload.",
+        Format::Console | Format::Notification | Format::Standard | Format::CloudEvents => {
+            "The body was made of the event's payload for this attempt, in the destination's format, and is not kept: the file \
+             payload has to hold one like it."
+        }
+    }
 }
 
 /// The request as a command for a shell. What was masked stays masked; the body is put in by hand.

@@ -18,6 +18,7 @@ use super::overview::{span_asked, switch, why};
 use super::{deliveries, webhooks};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::http::response::Response;
+use crate::model::schedule::{Plan, Schedule};
 use crate::model::time::duration_text;
 use crate::model::{Destination, DestinationId, Role, Timestamp, words};
 use crate::service::stats::{Counts, SPANS, Stats};
@@ -156,13 +157,9 @@ fn attempts(stats: &Stats, now: Timestamp) -> Markup {
 }
 
 fn configuration(visit: &Visit, it: &Destination) -> Markup {
-    use crate::model::schedule::Plan;
     let subscriptions = webhooks::subscriptions(visit.service(), it);
-    let retry = match &it.retry.plan {
-        Plan::Default => "the installation's default".to_owned(),
-        Plan::Named(name) => name.clone(),
-        Plan::Delays(delays) => delays.iter().map(|delay| duration_text(*delay)).collect::<Vec<_>>().join(", "),
-    };
+    let schedule = visit.service().schedule_of(it);
+    let (name, schedule) = schedule.map_or((None, None), |(name, schedule)| (name, Some(schedule)));
     html! {
         section.card {
             header { h2 { "Configuration" } span.muted.small { "secrets are never shown" } }
@@ -181,7 +178,17 @@ fn configuration(visit: &Visit, it: &Destination) -> Markup {
                 dt { "Signature" } dd { (webhooks::signature_words(visit.service(), it)) }
                 @if !it.headers.is_empty() { dt { "Headers" } dd { @for (name, _) in &it.headers { code { (name) ": ***" } " " } } }
                 dt { "Format" } dd { (it.format.as_str()) }
-                dt { "Retries" } dd { (retry) @if let Some(most) = it.retry.attempts_max { ", " (most) " attempts at most" } }
+                dt { "Retries" } dd {
+                    @match (&it.retry.plan, name) {
+                        (Plan::Default, name) => { "the installation's default" @if let Some(name) = name { ", " code { (name) } } ": " },
+                        (Plan::Named(name), _) => { code { (name) } ": " },
+                        (Plan::Delays(_), _) => {},
+                    }
+                    @match &schedule {
+                        Some(schedule) => (delays_words(schedule)),
+                        None => "a schedule that the configuration does not have",
+                    }
+                }
                 @if let Some(rate) = it.rate { dt { "Rate" } dd { (rate.events) " each " (duration_text(rate.per)) } }
                 @if let Some(most) = it.in_flight_max { dt { "At once" } dd { (most) " at most" } }
                 @if it.ordered { dt { "Order" } dd { "one at a time, in the order of acceptance" } }
@@ -192,6 +199,26 @@ fn configuration(visit: &Visit, it: &Destination) -> Markup {
                 dt { "Id" } dd { (copied(&it.id.to_string())) }
             }
         }
+    }
+}
+
+/// The delays of a schedule, those that repeat told once, and how many attempts there are.
+fn delays_words(schedule: &Schedule) -> String {
+    let most = schedule.attempts_max();
+    let mut runs: Vec<(Duration, u32)> = Vec::new();
+    for delay in (1..most).map_while(|tried| schedule.base_delay(tried)) {
+        match runs.last_mut() {
+            Some((last, times)) if *last == delay => *times += 1,
+            _ => runs.push((delay, 1)),
+        }
+    }
+    let told = |(delay, times): &(Duration, u32)| match times {
+        1 => duration_text(*delay),
+        times => format!("{times} × {}", duration_text(*delay)),
+    };
+    match runs.as_slice() {
+        [] => "none, one attempt in all".to_owned(),
+        runs => format!("after {}; {most} attempts in all", runs.iter().map(told).collect::<Vec<_>>().join(", ")),
     }
 }
 

@@ -94,7 +94,10 @@ impl World {
         let service = Service::new(
             service::Settings {
                 pending_max: 1000,
-                schedules: std::collections::HashMap::new(),
+                schedules: crate::model::Schedule::named()
+                    .into_iter()
+                    .map(|(name, it)| (name.to_owned(), it))
+                    .collect(),
                 schedule: "standard".to_owned(),
                 confirmation: service::ConfirmationSettings { mode, reset_on_url_change: true },
                 mask: crate::model::mask::PayloadMask::new(vec!["/customer/email".parse().unwrap()]),

@@ -316,3 +316,31 @@ async fn a_destination_that_is_switched_off_says_so_and_is_switched_on() {
     let overview = world.look(&operate(), "/ui/").await;
     assert!(rows(&overview)[0].contains("what waits for it is held until it is switched on"), "{}", rows(&overview)[0]);
 }
+
+/// A destination's page tells the delays that hold, whoever chose them; and the command for an attempt says what it is to send.
+#[tokio::test]
+async fn a_schedule_is_told_in_delays_and_a_command_says_what_its_body_is() {
+    let world = World::new();
+    for (retry, words) in [
+        (
+            json!({}),
+            "default, <code>standard</code>: after 5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h, 24h; 10 attempts in all",
+        ),
+        (json!({"retry": {"delays": ["1s", "1m"], "attempts_max": 5}}), "<dd>after 1s, 3 × 1m; 5 attempts in all"),
+        (json!({"retry": {"attempts_max": 1}}), "none, one attempt in all"),
+    ] {
+        let id = world.hook("one", retry).await;
+        let page = world.look(&operate(), &format!("/ui/destinations/{id}")).await;
+        let told = page.text.split("<dt>Retries</dt>").nth(1).unwrap().split("</dd>").next().unwrap();
+        assert!(told.contains(words), "{told}");
+    }
+    for (format, words) in [("raw", "The body was the event"), ("standard", "and is not kept")] {
+        let id = world.hook(format, json!({"format": format})).await;
+        let (event, delivery) = world.sale(&id).await;
+        let delivery = delivery.unwrap();
+        world.status(delivery, 500, true).await;
+        let page = world.look(&operate(), &format!("/ui/deliveries/{delivery}")).await;
+        let command = page.text.split("Copy as curl").nth(1).unwrap();
+        assert!(command.contains(words) && command.contains(&format!("/ui/events/{event}\">event")), "{command}");
+    }
+}
