@@ -87,9 +87,14 @@ fn attempt_row(
         crate::model::Outcome::Unknown => "warn",
     };
     let Phases { dns, connect, tls, head, body } = attempt.phases;
-    // What says no more than the status does is left out.
+    let reason = attempt.reason.map(|reason| words::reason(reason.as_str(), attempt.trigger.as_str()));
+    // What says no more than the status and the reason do is left out.
     let said = attempt.status.map(|status| format!("status {status}"));
-    let error = attempt.error.as_ref().filter(|error| Some(*error) != said.as_ref());
+    let says_more = |error: &&String| {
+        let rest = said.as_ref().and_then(|said| error.strip_prefix(said.as_str())).unwrap_or(error);
+        !rest.is_empty() && rest.strip_prefix(": ") != reason
+    };
+    let error = attempt.error.as_ref().filter(says_more);
     let parts = [("dns", dns), ("connect", connect), ("tls", tls), ("head", head), ("body", body)];
     html! {
         li #{ "attempt-" (attempt.number) } {
@@ -100,7 +105,7 @@ fn attempt_row(
                 span { (moment_told(attempt.started, now)) ", took " (took(attempt.duration)) }
                 span.muted { (trigger_words(attempt.trigger.as_str())) }
             }
-            @if let Some(reason) = attempt.reason { p { (words::reason(reason.as_str(), attempt.trigger.as_str())) } }
+            @if let Some(reason) = reason { p { (reason) } }
             @if let Some(error) = error { p.muted { (error) } }
             p.small.muted {
                 @if let Some(address) = attempt.address { "to " code { (address) } ", " }

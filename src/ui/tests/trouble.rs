@@ -54,7 +54,10 @@ impl World {
             request_headers: Headers::default(),
             response_headers: Headers::default(),
             response_body: Vec::new(),
-            error: None,
+            error: Some(match status {
+                410 => "status 410: the receiver says that it is gone".to_owned(),
+                status => format!("status {status}"),
+            }),
             address: None,
             phases: Phases::default(),
             reconnected: false,
@@ -342,5 +345,19 @@ async fn a_schedule_is_told_in_delays_and_a_command_says_what_its_body_is() {
         let page = world.look(&operate(), &format!("/ui/deliveries/{delivery}")).await;
         let command = page.text.split("Copy as curl").nth(1).unwrap();
         assert!(command.contains(words) && command.contains(&format!("/ui/events/{event}\">event")), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_says_no_sentence_twice() {
+    let world = World::new();
+    let id = world.hook("gone", Value::Null).await;
+    for (status, words) in [(410, "the receiver says that it is gone"), (503, "the reply was not a success")] {
+        let (_, delivery) = world.sale(&id).await;
+        let delivery = delivery.unwrap();
+        world.status(delivery, status, true).await;
+        let page = world.look(&operate(), &format!("/ui/deliveries/{delivery}")).await;
+        assert_eq!(page.text.matches(words).count(), 1, "{}", page.text);
+        assert!(!page.text.contains(&format!("status {status}")), "the badge says it: {}", page.text);
     }
 }
