@@ -86,7 +86,7 @@ pub(super) fn outcome_badge(outcome: Outcome) -> Markup {
 }
 
 /// The state of a lane.
-pub(super) fn lane_badge(state: LaneState) -> Markup {
+fn lane_badge(state: LaneState) -> Markup {
     let (tone, picture) = match state {
         LaneState::Open => ("good", Icon::Check),
         LaneState::Paused => ("warn", Icon::Pause),

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::super::act::Visit;
 use super::super::form::Form;
 use super::super::layout::Page;
-use super::super::parts::{Icon, Links, empty, icon, lane_badge, notice, number, text_field};
+use super::super::parts::{Icon, Links, empty, icon, notice, number, standing_badge, text_field};
 use super::super::{once, to};
 use super::deliveries::tenant_select;
 use super::things::tenant_field;
@@ -40,6 +40,7 @@ const URL_CHARS_SHOWN: usize = 120;
 /// `GET /ui/webhooks`
 pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
     let (sight, service) = (visit.sight()?, visit.service());
+    service.recall(&sight).await?;
     let mut healths = service.healths(&sight);
     let (all, search) = (healths.len(), visit.query.text("search").unwrap_or_default().trim().to_owned());
     let words = search.to_lowercase();
@@ -101,7 +102,7 @@ fn row(visit: &Visit, health: &DestinationHealth, may: bool) -> Markup {
             }
             td data-label="Authentication" { (authentication_words(it)) }
             td data-label="Signature" { (signature_words(visit.service(), it)) }
-            td data-label="State" { div.nowrap { (lane_badge(health.state)) " " a.small href={ "/ui/destinations/" (it.id) } { "Details" span.hidden { " of " (it.name) } } } }
+            td data-label="State" { div.nowrap { (standing_badge(health)) " " a.small href={ "/ui/destinations/" (it.id) } { "Details" span.hidden { " of " (it.name) } } } }
         }
     }
 }

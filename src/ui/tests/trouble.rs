@@ -100,6 +100,8 @@ async fn a_receiver_that_rejects_everything_is_in_trouble_with_the_reason() {
         world.status(other["id"].as_str().unwrap().parse().unwrap(), 200, false).await;
     }
     // Nothing has told this daemon of an attempt: it might have been started just now.
+    let webhooks = world.look(&operate(), "/ui/webhooks").await;
+    assert!(webhooks.text.contains("open, failing") && webhooks.text.contains("badge good"), "{}", webhooks.text);
     let page = world.look(&operate(), "/ui/").await;
     let rows = rows(&page);
     assert!(rows[0].contains("Z that rejects") && rows[1].contains("A well one"), "{rows:?}");
