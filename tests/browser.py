@@ -370,6 +370,59 @@ def a_webhook_is_edited(world):
     assert rows(tab) == ["other"] and world.daemon.call("GET", f"/v1/destinations/webhook/{id_}")[0] == 404
 
 
+def a_form_keeps_up_with_what_it_is_about(world):
+    """Whoever sees all tenants is offered the signing keys of the one that is chosen, with script at once and without by a button;
+    Enter in a field still adds the webhook. A webhook that another changed meanwhile is not saved over unseen."""
+    world.daemon.must("POST", "/v1/tenants", {"id": "shop"})
+    world.tenant_call("POST", "/v1/signing-keys", {"kind": "source", "name": "of the shop"}, "shop")
+    world.daemon.must("POST", "/v1/signing-keys", {"kind": "source", "name": "of the house"})
+    for label, tab in (("plain", world.tab(java_script_enabled=False)), ("rich", world.tab())):
+        tab.enter(Person(world.daemon, f"anna-{label}"))
+        tab.go("/ui/webhooks")
+        tab.link("Add Webhook").first.click()
+        form = tab.page.locator("form:has([name=label])")
+        form.get_by_label("Webhook Label").fill(label)
+        form.get_by_label("Hook URL").fill(world.receiver.url)
+        form.locator("[name=authentication][value=basic]").check()
+        form.get_by_label("Username", exact=True).fill("till")
+        form.get_by_label("Password", exact=True).fill("first")
+        form.locator("[name=signature][value=source]").check()
+        assert "of the house" in form.get_by_label("Source key", exact=True).inner_text()
+        form.locator("#w-tenant").focus()
+        form.locator("#w-tenant").select_option("shop")
+        button = form.get_by_role("button", name="Use its signing keys")
+        if tab.has_script:
+            assert not button.is_visible()
+        else:
+            button.click()
+        form.get_by_label("Source key", exact=True).get_by_text("of the shop").wait_for(state="attached")
+        if tab.has_script:
+            assert tab.page.evaluate("document.activeElement.id") == "w-tenant"
+        else:
+            form.get_by_label("Password", exact=True).fill("first")
+        form.get_by_label("Source key", exact=True).select_option("of the shop")
+        form.locator("[name=patterns]").fill("own.type")
+        form.get_by_label("Webhook Label").press("Enter")
+        tab.says("The webhook was added.")
+    [_, hook] = world.tenant_call("GET", "/v1/destinations/webhook", tenant="shop")["webhook"]
+    path = f"/v1/destinations/webhook/{hook['id']}"
+    assert hook["name"] == "rich" and hook["auth"]["username"] == "till", hook
+
+    tab.go("/ui/webhooks")
+    tab.link("rich").click()
+    form.get_by_label("Webhook Label").fill("mine")
+    world.tenant_call("PUT", path, {"http_endpoint_url": world.receiver.url + "/theirs"}, "shop")
+    form.get_by_role("button", name="Save Changes").click()
+    tab.says("this webhook was changed by uid:")
+    assert form.get_by_label("Webhook Label").input_value() == "mine"
+    tab.says("Hook URL now")
+    stored = world.tenant_call("GET", path, tenant="shop")
+    assert stored["name"] == "rich" and stored["http_endpoint_url"].endswith("/theirs"), stored
+    form.get_by_role("button", name="Save Changes").click()
+    tab.says("The changes were saved.")
+    assert world.tenant_call("GET", path, tenant="shop")["name"] == "mine"
+
+
 # ---------------------------------------------------------------------------------------------------------------- the door
 
 
@@ -1232,6 +1285,7 @@ def the_main_story_needs_no_mouse(world):
 TESTS = [
     a_webhook_is_added_with_all_its_fields,
     a_webhook_is_edited,
+    a_form_keeps_up_with_what_it_is_about,
     nobody_comes_in_without_two_factors,
     a_second_factor_is_set_up_with_a_camera,
     a_stale_proof_is_asked_for_again,
