@@ -754,7 +754,7 @@ def what_failed_is_sent_again(world):
     tab = world.admin()
     tab.go(f"/ui/deliveries/{failed[0]['id']}")
     tab.button("Resend").click()
-    tab.says("The delivery is being sent again.")
+    tab.says("The delivery is due again")
     world.receiver.next()
     world.wait_deliveries("state=succeeded", 1)
     tab.page.reload()
@@ -1016,6 +1016,10 @@ def look(tab, name, faults):
         for width, viewport in (("wide", WIDE), ("narrow", NARROW)):
             tab.page.set_viewport_size(viewport)
             tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            # What is out of sight is laid out when it comes near: a window as high as the page, which grows by that, shows all.
+            for _ in range(2):
+                height = tab.page.evaluate("document.documentElement.scrollHeight")
+                tab.page.set_viewport_size({**viewport, "height": max(viewport["height"], height)})
             tab.page.screenshot(path=PICTURES / f"{name}-{scheme}-{width}.png", full_page=True)
             broad = tab.page.evaluate("document.documentElement.scrollWidth")
             if broad > viewport["width"]:
