@@ -112,7 +112,7 @@ fn check_store(config: &Config, is_running: bool, troubles: &mut Vec<Trouble>) -
     let place = || format!("store.path = {}", path.display());
     let file = match std::fs::OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match crate::store::is_there(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match crate::daemon::is_store_there(path) {
             Ok(_) => {
                 check_folder("the store", path, place(), troubles);
                 return StoreState::New;

@@ -46,6 +46,8 @@ pub use log::start as start_log;
 pub use master_key::MasterKeyError;
 use settings::StoreSettings;
 
+/// Whether there is a store; what a start would find, so that whoever only looks says the same.
+pub use crate::store::is_there as is_store_there;
 pub use settings::Settings;
 pub use socket::BindError;
 
