@@ -184,9 +184,15 @@ fn cannot_be_cancelled(delivery: &Value) -> Option<String> {
 
 /// Why the daemon would not send this again, if it would not.
 fn cannot_be_resent(console: &Console, delivery: &Value) -> Result<Option<String>, Failure> {
-    let waits_for_its_time = matches!(delivery["waiting_reason"].as_str(), Some("retry_later" | "due_later"));
-    if !has_ended(delivery) && !waits_for_its_time {
-        return Ok(Some(format!("the delivery is {} and cannot be resent", state(delivery))));
+    let is_tried = delivery["attempts"].as_array().is_some_and(|attempts| !attempts.is_empty());
+    match delivery["waiting_reason"].as_str() {
+        Some("in_flight") => return Ok(Some("an attempt is under way; see what comes of it first".to_owned())),
+        None | Some("retry_later" | "due_later") => {}
+        Some(_) if is_tried => {}
+        Some(_) => {
+            let why = "the delivery is due and has not been tried: it goes as soon as its destination takes it";
+            return Ok(Some(why.to_owned()));
+        }
     }
     if console.find(&format!("{}/{}", destination::PATH, cell_text(&delivery["destination_id"])))?.is_none() {
         return Ok(Some("its destination has been deleted".to_owned()));
