@@ -2,9 +2,10 @@
 """How long a browser takes to the first paint of each page of the dashboard: run by hand, since a time is no test.
 
 The browser is Chromium as it is started on a desktop without a display, over its debugging pipe. Nothing is attached to a page
-while it loads: what watches a page slows it down. Each page is opened a number of times, each time in a new tab, with none of
-the dashboard's files in the browser's cache (`first`) and with them there (`again`). The median of `first-contentful-paint` is
-told, in milliseconds, beside a page of one line, which is what the browser and the machine take for themselves.
+while it loads: what watches a page slows it down. Each page is opened a number of times in a new tab, with none of the dashboard's
+files in the browser's cache (`first`), and then from another page in that tab (`again`), as by whoever goes from page to page. The
+median of `first-contentful-paint` is told, in milliseconds, beside a page of one line, which is what the browser and the machine
+take for themselves.
 """
 
 import json
@@ -37,7 +38,8 @@ class Chromium:
         # Away from 3 and 4 first: a pipe may have come to lie there.
         far = [os.dup2(end, number) for end, number in ((commands, 103), (answers, 104))]
         place = lambda: [os.dup2(end, number) for end, number in zip(far, (3, 4))]
-        flags = [*browser.FLAGS, "--headless", "--remote-debugging-pipe", f"--user-data-dir={self.folder}", "about:blank"]
+        size = "--window-size={width},{height}".format(**browser.WIDE)
+        flags = [*browser.FLAGS, "--headless", "--remote-debugging-pipe", size, f"--user-data-dir={self.folder}", "about:blank"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen([program, *flags], close_fds=False, preexec_fn=place, **quiet)
         for end in (commands, answers, *far):
@@ -80,17 +82,19 @@ class Chromium:
         assert "exceptionDetails" not in answer, f"{script}: {answer}"
         return answer["result"].get("value")
 
-    def paint(self, url):
-        """The first paint of a page in a new tab, which goes there by itself."""
+    def tab(self):
+        """A new tab with nothing in it."""
         tab = self.call("Target.createTarget", url="about:blank")["targetId"]
         wait_for("the tab", lambda: self.evaluated(tab, LOADED))
+        return tab
+
+    def paint(self, tab, url):
+        """The first paint of a page in a tab, which goes there by itself."""
         self.evaluated(tab, f"void setTimeout(() => location.assign({json.dumps(url)}), 50)")
         # Whoever looks too early disturbs.
         time.sleep(0.4)
         is_there = f"location.href === {json.dumps(url)} && {LOADED}"
-        painted = wait_for(f"the paint of {url}", lambda: self.evaluated(tab, f"{is_there} && {PAINTED}"))
-        self.call("Target.closeTarget", targetId=tab)
-        return painted
+        return wait_for(f"the paint of {url}", lambda: self.evaluated(tab, f"{is_there} && {PAINTED}"))
 
 
 class OneLine(BaseHTTPRequestHandler):
@@ -143,7 +147,8 @@ def main():
     with Receiver() as receiver, Daemon(profile="release") as daemon:
         furnish(daemon, receiver)
         found, cookies = pages(program, daemon)
-        urls = {"one line": f"http://127.0.0.1:{one.server_port}/"}
+        line = f"http://127.0.0.1:{one.server_port}/"
+        urls = {"one line": line}
         urls |= {browser.shape(path): f"http://{daemon.address()}{path}" for path in found}
         first, again = {kind: [] for kind in urls}, {kind: [] for kind in urls}
         with Chromium(program) as chromium:
@@ -152,11 +157,13 @@ def main():
             for number in range(ROUNDS + 1):
                 for kind, url in urls.items():
                     chromium.attached(old, "Network.clearBrowserCache")
-                    seen = chromium.paint(url), chromium.paint(url)
+                    tab = chromium.tab()
+                    seen = [chromium.paint(tab, to) for to in (url, line + "between", url)]
+                    chromium.call("Target.closeTarget", targetId=tab)
                     # The first round warms the browser up.
                     if number:
                         first[kind].append(seen[0])
-                        again[kind].append(seen[1])
+                        again[kind].append(seen[2])
     one.shutdown()
     print(f"{'median of ' + str(ROUNDS):<28}{'first':>8}{'again':>8}")
     for kind in urls:
