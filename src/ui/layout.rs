@@ -109,7 +109,8 @@ pub(super) fn failure(viewer: Option<(&Viewer, &Service)>, problem: &Problem, ba
     let body = html! {
         section.card.narrow {
             p { (problem.detail()) }
-            @if !problem.errors().is_empty() {
+            // The detail tells of one alone.
+            @if problem.errors().len() > 1 {
                 ul { @for error in problem.errors() { li { code { (error.pointer) } " " (error.detail) } } }
             }
             div.actions {
