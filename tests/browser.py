@@ -205,7 +205,7 @@ def signature(key, body):
 
 
 def open_add(tab):
-    tab.link("Add Webhook").click()
+    tab.link("Add Webhook").first.click()
     dialog = tab.page.get_by_role("dialog")
     dialog.get_by_role("heading", name="Add Webhook").wait_for()
     return dialog
@@ -424,6 +424,29 @@ def a_form_keeps_up_with_what_it_is_about(world):
 
 
 # ---------------------------------------------------------------------------------------------------------------- the door
+
+
+def a_choice_that_the_script_cannot_send_adds_nothing(world):
+    """Where the script cannot send a dialog's form, the browser does, with the button that was pressed: to choose a tenant of a
+    webhook that is filled in already does not add it."""
+    world.daemon.must("POST", "/v1/tenants", {"id": "shop"})
+    tab = world.admin()
+    tab.go("/ui/webhooks")
+    dialog = open_add(tab)
+    fill_in(dialog, "Point of sale", world.receiver.url, "sale", "transaction.sale.success")
+    for name in ("authentication", "signature"):
+        dialog.locator(f"[name={name}][value=none]").check()
+    tab.page.route("**/ui/webhooks", lambda route: route.abort() if route.request.resource_type == "fetch" else route.continue_())
+    dialog.locator("#w-tenant").select_option("shop")
+    tab.page.locator("main form").get_by_label("Webhook Label").wait_for()
+    assert tab.page.locator("#w-tenant").input_value() == "shop"
+    assert tab.page.get_by_label("Webhook Label").input_value() == "Point of sale"
+    for tenant in ("default", "shop"):
+        assert world.tenant_call("GET", "/v1/destinations/webhook", tenant=tenant)["webhook"] == []
+    # What was kept from the script is told on the console.
+    [told] = tab.faults
+    assert "net::ERR_FAILED" in told, told
+    tab.faults.clear()
 
 
 def nobody_comes_in_without_two_factors(world):
@@ -1290,6 +1313,7 @@ TESTS = [
     a_webhook_is_added_with_all_its_fields,
     a_webhook_is_edited,
     a_form_keeps_up_with_what_it_is_about,
+    a_choice_that_the_script_cannot_send_adds_nothing,
     nobody_comes_in_without_two_factors,
     a_second_factor_is_set_up_with_a_camera,
     a_stale_proof_is_asked_for_again,

@@ -69,6 +69,12 @@
     form.scrollIntoView({ block: 'start' });
   };
 
+  // As without script, with the button that was pressed: another one would ask for something else.
+  const sendPlainly = (form, pressed) => {
+    if (pressed?.name) form.append(make('input', { type: 'hidden', name: pressed.name, value: pressed.value }));
+    form.submit();
+  };
+
   const open = async (path) => {
     const answer = await fetch(path, { headers: { accept: 'text/html' } });
     const found = dialogPart(await answer.text());
@@ -92,7 +98,7 @@
         if (sent.redirected && new URL(sent.url).searchParams.has('undone')) { signedOut(form); return; }
         if (sent.redirected) { location.assign(sent.url); return; }
         const again = dialogPart(await sent.text());
-        if (!again) { form.submit(); return; }
+        if (!again) { sendPlainly(form, event.submitter); return; }
         const typed = all('input[type=password]', form).map((input) => [input.name, input.value]);
         fill(dialog, again);
         // The daemon sends no password back.
@@ -100,7 +106,7 @@
         typed.forEach(([name, value]) => all('input[type=password]', dialog).filter((input) => input.name === name)
           .forEach((input) => { input.value = value; }));
       } catch {
-        form.submit();
+        sendPlainly(form, event.submitter);
       } finally {
         button.disabled = false;
       }
