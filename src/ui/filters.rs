@@ -7,7 +7,7 @@ use ::http::StatusCode;
 use maud::{Markup, html};
 
 use super::act::Visit;
-use super::parts::{Icon, icon};
+use super::parts::{described, marked, select, text_field, told};
 use crate::http::problem::{Problem, ProblemCode};
 use crate::model::Timestamp;
 
@@ -74,58 +74,31 @@ impl<'a> Filters<'a> {
 
     /// A field for a text.
     pub(super) fn line(&self, name: &str, label: &str, placeholder: &str) -> Markup {
-        html! {
-            div {
-                label for={ "f-" (name) } { (label) }
-                input #{ "f-" (name) } type="text" name=(name) value=(self.text(name)) placeholder=[(!placeholder.is_empty()).then_some(placeholder)]
-                    autocomplete="off" spellcheck="false" aria-invalid=[self.marked(name)] aria-describedby=[self.described(name)];
-                (self.told(name))
-            }
-        }
+        text_field(name, label, self.text(name), placeholder, self.fault(name))
     }
 
     /// A field for a moment. A browser's own field would take no zone, nothing that was copied, and a good part of a page's first
     /// paint.
     pub(super) fn time(&self, name: &str, label: &str) -> Markup {
+        let fault = self.fault(name);
         html! {
             div.wide {
                 label for={ "f-" (name) } { (label) }
                 input #{ "f-" (name) } type="text" name=(name) value=(self.text(name)) placeholder="2026-01-31 09:30" pattern=(TIME_PATTERN)
-                    title="A time such as 2026-01-31 09:30" autocomplete="off" spellcheck="false" aria-invalid=[self.marked(name)]
-                    aria-describedby=[self.described(name)];
-                (self.told(name))
+                    title="A time such as 2026-01-31 09:30" autocomplete="off" spellcheck="false" aria-invalid=[marked(fault)]
+                    aria-describedby=[described(name, fault)];
+                (told(name, fault))
             }
         }
     }
 
     /// A choice of one; the first entry stands for none of them.
     pub(super) fn choice(&self, name: &str, label: &str, choices: &[(String, String)], none: &str) -> Markup {
-        let chosen = self.text(name);
-        html! {
-            div {
-                label for={ "f-" (name) } { (label) }
-                select #{ "f-" (name) } name=(name) aria-invalid=[self.marked(name)] aria-describedby=[self.described(name)] {
-                    option value="" { (none) }
-                    @for (value, words) in choices { option value=(value) selected[value == chosen] { (words) } }
-                }
-                (self.told(name))
-            }
-        }
+        select(name, label, choices, self.text(name), none, self.fault(name))
     }
 
-    fn fault(&self, name: &str) -> Option<&str> {
+    /// What is wrong with a field.
+    pub(super) fn fault(&self, name: &str) -> Option<&str> {
         self.faults.iter().find(|(faulty, _)| *faulty == name).map(|(_, why)| why.as_str())
-    }
-
-    fn marked(&self, name: &str) -> Option<&'static str> {
-        self.fault(name).map(|_| "true")
-    }
-
-    fn described(&self, name: &str) -> Option<String> {
-        self.fault(name).map(|_| format!("e-{name}"))
-    }
-
-    fn told(&self, name: &str) -> Markup {
-        html! { @if let Some(why) = self.fault(name) { p.error #{ "e-" (name) } role="alert" { (icon(Icon::Alert)) span { (why) } } } }
     }
 }

@@ -216,22 +216,52 @@ pub(super) fn pager(next: Option<String>, words: &str) -> Markup {
     html! { @if let Some(next) = next { nav.pager aria-label="Pages" { a.button href=(next) rel="next" { (words) } } } }
 }
 
-/// A field of a filter or a form, on one line.
-pub(super) fn text_field(name: &str, label: &str, value: &str, placeholder: &str) -> Markup {
-    html! { div { label for={ "f-" (name) } { (label) } input #{ "f-" (name) } type="text" name=(name) value=(value) placeholder=[(!placeholder.is_empty()).then_some(placeholder)] autocomplete="off" spellcheck="false"; } }
-}
-
-/// A choice of one; the first entry stands for none of them.
-pub(super) fn select(name: &str, label: &str, choices: &[(String, String)], chosen: &str, none: &str) -> Markup {
+/// A field of a filter or a form, on one line, with what is wrong with it.
+pub(super) fn text_field(name: &str, label: &str, value: &str, placeholder: &str, fault: Option<&str>) -> Markup {
     html! {
         div {
             label for={ "f-" (name) } { (label) }
-            select #{ "f-" (name) } name=(name) {
+            input #{ "f-" (name) } type="text" name=(name) value=(value) placeholder=[(!placeholder.is_empty()).then_some(placeholder)]
+                autocomplete="off" spellcheck="false" aria-invalid=[marked(fault)] aria-describedby=[described(name, fault)];
+            (told(name, fault))
+        }
+    }
+}
+
+/// A choice of one, with what is wrong with it; the first entry stands for none of them.
+pub(super) fn select(
+    name: &str,
+    label: &str,
+    choices: &[(String, String)],
+    chosen: &str,
+    none: &str,
+    fault: Option<&str>,
+) -> Markup {
+    html! {
+        div {
+            label for={ "f-" (name) } { (label) }
+            select #{ "f-" (name) } name=(name) aria-invalid=[marked(fault)] aria-describedby=[described(name, fault)] {
                 option value="" { (none) }
                 @for (value, words) in choices { option value=(value) selected[value == chosen] { (words) } }
             }
+            (told(name, fault))
         }
     }
+}
+
+/// The mark of a field that something is wrong with.
+pub(super) fn marked(fault: Option<&str>) -> Option<&'static str> {
+    fault.map(|_| "true")
+}
+
+/// Where it is told what is wrong with a field.
+pub(super) fn described(name: &str, fault: Option<&str>) -> Option<String> {
+    fault.map(|_| format!("e-{name}"))
+}
+
+/// What is wrong with a field, beneath it.
+pub(super) fn told(name: &str, fault: Option<&str>) -> Markup {
+    html! { @if let Some(why) = fault { p.error #{ "e-" (name) } role="alert" { (icon(Icon::Alert)) span { (why) } } } }
 }
 
 /// A path with the query of a visit, to be changed.

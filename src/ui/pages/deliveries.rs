@@ -227,8 +227,8 @@ pub(super) fn tenant_choice(catalog: &Catalog, chosen: &str, none: &str) -> Mark
     let tenants: Vec<_> =
         catalog.tenants().map(|it| (it.id.to_string(), it.id.to_string())).take(TENANTS_OFFERED_MAX + 1).collect();
     match tenants.len() > TENANTS_OFFERED_MAX {
-        true => text_field("tenant", "Tenant", chosen, none),
-        false => select("tenant", "Tenant", &tenants, chosen, none),
+        true => text_field("tenant", "Tenant", chosen, none, None),
+        false => select("tenant", "Tenant", &tenants, chosen, none, None),
     }
 }
 
@@ -256,7 +256,7 @@ pub(super) fn destination_select(
         let name = name.and_then(|no| catalog.destination_name(no)).map(|name| format!("{name} (deleted)"));
         all.push((id.to_string(), name.unwrap_or_else(|| id.to_string())));
     }
-    select("destination", "Destination", &all, &chosen, "any")
+    select("destination", "Destination", &all, &chosen, "any", filters.fault("destination"))
 }
 
 /// Deliveries as rows; on a destination's own page its name is left out.

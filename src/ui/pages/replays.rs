@@ -179,7 +179,7 @@ pub(super) async fn new(visit: Visit) -> Result<Response, Problem> {
             h2 { "1. Which deliveries" }
             form method="get" action={ (PLACE) "/new" } {
                 div.filters {
-                    (super::super::parts::select("state", "State", &states, state.as_str(), "failed"))
+                    (super::super::parts::select("state", "State", &states, state.as_str(), "failed", None))
                     (destination_select(&filters, &sight, &catalog, filter.destination))
                     (filters.line("type", "Type or pattern", "transaction.*"))
                     (filters.time("from", "Accepted from (UTC)"))

@@ -57,7 +57,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Problem> {
         @if all > SEARCHED_FROM || !search.is_empty() {
             form.card method="get" action=(PLACE) role="search" aria-label="Search webhooks" {
                 div.filters {
-                    (text_field("search", "Label or URL", &search, ""))
+                    (text_field("search", "Label or URL", &search, "", None))
                     @if visit.viewer.caller().reaches_all() { (tenant_select(&visit, &service.catalog())) }
                     div.buttons { button.primary type="submit" { "Search" } a.button href=(PLACE) { "Clear" } }
                 }

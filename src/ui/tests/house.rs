@@ -262,6 +262,7 @@ async fn a_filter_that_is_wrong_is_told_beside_its_field_and_the_others_stay() {
         ("/ui/deliveries?key=7&type=trans*", "pattern"),
         ("/ui/deliveries?key=7&state=lost", "there is none of this name"),
         ("/ui/deliveries?key=7&from=now", "not a time"),
+        ("/ui/deliveries?key=7&destination=x", "UUID"),
         ("/ui/deliveries?key=7&id=sale-1", "no delivery and no event has this id"),
         ("/ui/events?key=7&type=trans*", "pattern"),
         ("/ui/audit?object=7&to=2026-13-01", "not a time"),
